@@ -1,0 +1,1 @@
+//! Prompt preparation: pure functions that shorten a prompt without losing what it asks for.

@@ -1,0 +1,1 @@
+//! The LAN appliance: gateway daemon (cerebrumd) and command-line client (cerebrum).

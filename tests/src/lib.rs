@@ -1,0 +1,1 @@
+//! Both real programs together: end-to-end tests, fault injection, benchmarks.
