@@ -1,1 +1,17 @@
-//! What both programs of Cerebrum share: wire formats, HTTP serving core, settings, TLS, keys, lifecycle, telemetry.
+//! What both programs of Cerebrum share.
+//!
+//! - [`wire`]: the only place that knows JSON, SSE and postcard shapes.
+//! - [`serve`]: the hyper accept loop, its limits and deadlines, refusals and their status codes.
+//! - [`settings`], [`tls`], [`pki`], [`keys`], [`lifecycle`], [`telemetry`]: leaves that know nothing of requests.
+//!
+//! Nothing here knows a prompt's meaning, a model or a lamp.
+
+pub mod keys;
+pub mod lifecycle;
+pub mod pki;
+pub mod request_id;
+pub mod serve;
+pub mod settings;
+pub mod telemetry;
+pub mod tls;
+pub mod wire;

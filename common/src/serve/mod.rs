@@ -1,0 +1,44 @@
+//! The HTTP serving core under both programs: listener, connection limits and deadlines, bodies, refusals, drain.
+//!
+//! A program hands in a bound listener and a [`Service`]; this module never looks at a path or a payload.
+
+mod accept;
+mod body;
+mod connection;
+mod refusal;
+
+pub use accept::{Server, bind};
+pub use body::{Answer, collect, discard, empty, full, json};
+pub use connection::Peer;
+pub use refusal::Refusal;
+
+use std::future::Future;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+/// What answers requests. Dropping the future, or the answer's body, means that the client has gone.
+pub trait Service: Send + Sync + 'static {
+    /// One request, one answer; failures are answers too.
+    fn call(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<Answer>> + Send;
+}
+
+/// What one listener holds and how long it waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at a time. Past it, the one that has waited longest without sending a request is closed.
+    pub connections: usize,
+    /// For a connection's first bytes, its TLS handshake, and each request's head; also how long an idle one is kept.
+    pub header: Duration,
+    /// For a request's whole body.
+    pub body: Duration,
+    /// Bytes of a request's body.
+    pub body_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 1024, header: Duration::from_secs(15), body: Duration::from_secs(15), body_bytes: 4 << 20 }
+    }
+}

@@ -1,0 +1,231 @@
+//! Refusals are values; this is the only table of status codes.
+
+use std::time::Duration;
+
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use serde::Serialize;
+
+use super::body::{Answer, json};
+use crate::keys::Denied;
+use crate::wire::json::JsonError;
+use crate::wire::{Failure, FailureCode};
+
+/// Why a request gets no answer of the kind it asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The body is not what the call takes.
+    BadRequest {
+        /// The field at fault, if one is.
+        field: Option<String>,
+        /// What was found and expected.
+        message: String,
+    },
+    /// The body broke off.
+    BodyBroken {
+        /// The transport's words.
+        reason: String,
+    },
+    /// The body is larger than is taken.
+    BodyTooLarge {
+        /// Bytes seen or announced.
+        found: u64,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// The body did not arrive in time.
+    BodyTooSlow {
+        /// The deadline.
+        after: Duration,
+    },
+    /// All places are taken.
+    Busy {
+        /// Short name of who is busy.
+        who: &'static str,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// No key, or a wrong one.
+    Denied(Denied),
+    /// The upstream answered with a failure, or broke.
+    Failed(Failure),
+    /// The path exists, but not for this method.
+    MethodNotAllowed {
+        /// What it takes.
+        allowed: Method,
+    },
+    /// No such path.
+    NotFound {
+        /// The path asked for.
+        path: String,
+    },
+    /// The program is shutting down.
+    Stopping,
+    /// The content type, or the wire version in it, is not spoken here.
+    Unsupported {
+        /// What was found and expected.
+        message: String,
+    },
+}
+
+impl From<JsonError> for Refusal {
+    fn from(error: JsonError) -> Self {
+        Self::BadRequest { field: error.field, message: error.message }
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+}
+
+impl Refusal {
+    /// The status code.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest { .. } | Self::BodyBroken { .. } => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::Busy { .. } | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            // The original answers 403 for a missing key too, and so do its clients expect.
+            Self::Denied(_) => StatusCode::FORBIDDEN,
+            Self::Failed(failure) => failure_status(failure.code),
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotFound { .. } => StatusCode::NOT_FOUND,
+            Self::Unsupported { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        }
+    }
+
+    /// The sentence for a person.
+    pub fn message(&self) -> String {
+        match self {
+            Self::BadRequest { message, .. } | Self::Unsupported { message } => message.clone(),
+            Self::BodyBroken { reason } => format!("body: it broke off ({reason})"),
+            Self::BodyTooLarge { found, limit } => {
+                format!("body: found {found} bytes or more, expected at most {limit}; send a shorter prompt")
+            }
+            Self::BodyTooSlow { after } => {
+                format!("body: not complete after {} ms; send it faster or in smaller parts", after.as_millis())
+            }
+            Self::Busy { .. } => "Too many concurrent requests, retry shortly".to_owned(),
+            Self::Denied(Denied::Missing) => {
+                "no key: send one as `X-API-Key: <key>` or `Authorization: Bearer <key>`".to_owned()
+            }
+            Self::Denied(Denied::Wrong) => "the key is not known here: check it, or make a new one".to_owned(),
+            Self::Failed(failure) => failure.message.clone(),
+            Self::MethodNotAllowed { allowed } => format!("this path takes {allowed}"),
+            Self::NotFound { path } => format!("no such path: {path}"),
+            Self::Stopping => "shutting down; retry in a moment".to_owned(),
+        }
+    }
+
+    /// Short name for programs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::BadRequest { .. } => "bad_request",
+            Self::BodyBroken { .. } => "body_incomplete",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::BodyTooSlow { .. } => "body_timeout",
+            Self::Busy { who, .. } => who,
+            Self::Denied(_) => "forbidden",
+            Self::Failed(failure) => failure.code.as_str(),
+            Self::MethodNotAllowed { .. } => "method_not_allowed",
+            Self::NotFound { .. } => "not_found",
+            Self::Stopping => "stopping",
+            Self::Unsupported { .. } => "unsupported_media_type",
+        }
+    }
+
+    /// When trying again makes sense.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after, .. } => Some(*retry_after),
+            Self::Failed(failure) => failure.retry_after_ms.map(|ms| Duration::from_millis(ms.into())),
+            Self::Stopping => Some(Duration::from_secs(5)),
+            _ => None,
+        }
+    }
+
+    /// The answer: `{"error":..,"message":..}` with its status and `Retry-After`.
+    pub fn response(&self) -> Response<Answer> {
+        let field = match self {
+            Self::BadRequest { field, .. } => field.as_deref(),
+            _ => None,
+        };
+        let mut response = json(self.status(), &Body { error: self.name(), message: &self.message(), field });
+        if let Some(after) = self.retry_after() {
+            let seconds = after.as_millis().div_ceil(1000).max(1) as u64;
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Self::MethodNotAllowed { allowed } = self
+            && let Ok(value) = HeaderValue::from_str(allowed.as_str())
+        {
+            response.headers_mut().insert(header::ALLOW, value);
+        }
+        response
+    }
+}
+
+fn failure_status(code: FailureCode) -> StatusCode {
+    match code {
+        FailureCode::BadRequest | FailureCode::ContextOverflow => StatusCode::BAD_REQUEST,
+        FailureCode::UnknownModel => StatusCode::NOT_FOUND,
+        FailureCode::Busy | FailureCode::Overloaded | FailureCode::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        FailureCode::LoadFailed | FailureCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        FailureCode::LinkLost => StatusCode::BAD_GATEWAY,
+        FailureCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    async fn check(refusal: Refusal, status: u16, retry: Option<&str>, body: &str) {
+        let response = refusal.response();
+        assert_eq!(response.status(), status);
+        assert_eq!(response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap()), retry);
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(std::str::from_utf8(&bytes).unwrap(), body);
+    }
+
+    #[tokio::test]
+    async fn answers_have_status_sentence_and_retry_after() {
+        check(
+            Refusal::Busy { who: "CM4 busy", retry_after: Duration::from_millis(1500) },
+            503,
+            Some("2"),
+            r#"{"error":"CM4 busy","message":"Too many concurrent requests, retry shortly"}"#,
+        )
+        .await;
+        check(
+            Refusal::BadRequest { field: Some("top_p".into()), message: "top_p: found 2".into() },
+            400,
+            None,
+            r#"{"error":"bad_request","message":"top_p: found 2","field":"top_p"}"#,
+        )
+        .await;
+        check(
+            Refusal::BodyTooLarge { found: 5, limit: 4 },
+            413,
+            None,
+            r#"{"error":"body_too_large","message":"body: found 5 bytes or more, expected at most 4; send a shorter prompt"}"#,
+        )
+        .await;
+    }
+}

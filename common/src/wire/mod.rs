@@ -1,0 +1,17 @@
+//! Wire formats: everything that crosses a socket is described here and nowhere else.
+//!
+//! - [`native`]: the JSON of `/v1/complete` and `/v1/inference`, requests and answers.
+//! - [`inference`]: what travels between appliance and server, as [`frame`]d postcard.
+//! - [`sse`]: server-sent events, encoding and incremental decoding.
+//! - [`json`]: strict parsing with sentences for errors.
+//! - [`text`]: strings whose content must not reach a log.
+
+pub mod frame;
+pub mod inference;
+pub mod json;
+pub mod native;
+pub mod sse;
+pub mod text;
+
+pub use inference::{Completion, Failure, FailureCode, Finish, InferenceEvent, InferenceRequest, Sampling, Usage};
+pub use text::Text;
