@@ -1,1 +1,13 @@
-//! The LAN appliance: gateway daemon (cerebrumd) and command-line client (cerebrum).
+//! The appliance: what runs on the board on the LAN.
+//!
+//! - [`gateway`]: takes requests, prepares prompts, forwards them, streams answers.
+//! - [`upstream`]: the inference servers, their connections, health and breakers.
+//! - [`status`]: what is going on, as one value that only flows outward.
+//! - [`settings`]: the configuration file.
+//! - [`daemon`]: starts and stops it all.
+
+pub mod daemon;
+pub mod gateway;
+pub mod settings;
+pub mod status;
+pub mod upstream;

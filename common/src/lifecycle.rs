@@ -11,8 +11,12 @@ use tokio_util::task::TaskTracker;
 pub struct Tasks {
     tracker: TaskTracker,
     stopping: CancellationToken,
+    ending: CancellationToken,
     aborting: CancellationToken,
 }
+
+/// How long streams have to say goodbye once the grace is over.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 impl Tasks {
     /// An empty set.
@@ -40,16 +44,23 @@ impl Tasks {
         self.stopping.is_cancelled()
     }
 
+    /// Resolves when the grace for work in progress is over: streams end with an error in band.
+    pub fn ending(&self) -> impl Future<Output = ()> + Send + Sync + use<> {
+        self.ending.clone().cancelled_owned()
+    }
+
     /// Runs `future` unless the program stops first.
     pub async fn until_stopping<F: Future>(&self, future: F) -> Option<F::Output> {
         self.stopping.run_until_cancelled(future).await
     }
 
-    /// Says stop, waits up to `grace` for what is in progress, then drops what is left. True when all ended by itself.
+    /// Says stop, waits up to `grace` for what is in progress, lets what is left say why it ends, then drops it. True when all ended by itself.
     pub async fn drain(&self, grace: Duration) -> bool {
         self.stopping.cancel();
         self.tracker.close();
         let in_time = tokio::time::timeout(grace, self.tracker.wait()).await.is_ok();
+        self.ending.cancel();
+        tokio::time::timeout(FAREWELL, self.tracker.wait()).await.unwrap_or_default();
         self.aborting.cancel();
         self.tracker.wait().await;
         in_time

@@ -36,7 +36,7 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 const UNANSWERED: Duration = Duration::from_secs(30);
 
 /// HTTP/2: concurrent streams of one connection, its window of bytes in flight, and the ping that notices dead links.
-const H2_STREAMS: u32 = 256;
+const H2_STREAMS: u32 = 1024;
 const H2_WINDOW: u32 = 256 << 10;
 const H2_PING: Duration = Duration::from_secs(20);
 

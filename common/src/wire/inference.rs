@@ -194,6 +194,25 @@ pub enum FailureCode {
 }
 
 impl FailureCode {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::BadRequest,
+        Self::ContextOverflow,
+        Self::UnknownModel,
+        Self::Busy,
+        Self::Overloaded,
+        Self::LoadFailed,
+        Self::Stopping,
+        Self::LinkLost,
+        Self::Timeout,
+        Self::Internal,
+    ];
+
+    /// The kind of that name, as [`Self::as_str`] gives it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == name)
+    }
+
     /// The name used in JSON answers.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,0 +1,74 @@
+//! The daemon, from settings to the end of the last stream. Reads as a boot log.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use cerebrum_common::lifecycle::{Tasks, notify_ready, notify_stopping, shutdown_signal};
+use cerebrum_common::serve::{Server, bind};
+use cerebrum_common::tls::{Reloading, keep_fresh};
+use sysinfo::System;
+
+use crate::gateway::Gateway;
+use crate::settings::Settings;
+use crate::status::{Board, Event};
+use crate::upstream::Upstream;
+
+/// Pause between measurements of the processor's use.
+const CPU_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Serves until a signal says stop, then drains.
+///
+/// # Errors
+/// A listening address or TLS files that cannot be used.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let tasks = Tasks::new();
+    let listener = bind(settings.listen).with_context(|| format!("cannot listen on {}", settings.listen))?;
+    let address = listener.local_addr()?;
+    let board = Board::new(settings.upstreams.iter().map(|upstream| upstream.name.as_str().into()));
+    let upstreams = start_upstreams(&settings, &board, &tasks)?;
+    let tls = settings.tls.clone().map(Reloading::new).transpose()?.map(Arc::new);
+    if let Some(tls) = &tls {
+        tasks.spawn(keep_fresh(tls.clone(), tasks.clone()));
+    }
+    tasks.spawn(watch_cpu(board.clone(), tasks.clone()));
+    let gateway = Arc::new(Gateway::new(&settings, upstreams, board, tasks.clone()));
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let server = Server { service: gateway, limits: settings.serve, tls, tasks: tasks.clone() };
+    tasks.spawn(server.run(listener));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready on {scheme}://{address}");
+    notify_ready();
+
+    let signal = shutdown_signal().await?;
+    tracing::info!(signal, "stopping: requests in progress have {} ms", settings.drain.as_millis());
+    notify_stopping();
+    if !tasks.drain(settings.drain).await {
+        tracing::warn!("some requests were still in progress and have been ended");
+    }
+    Ok(())
+}
+
+fn start_upstreams(settings: &Settings, board: &Board, tasks: &Tasks) -> anyhow::Result<Vec<Arc<Upstream>>> {
+    let mut upstreams = Vec::new();
+    for (index, upstream) in settings.upstreams.iter().enumerate() {
+        let started = Upstream::start(index, upstream, settings.admit.in_progress, board, tasks)?;
+        if let Some(tls) = started.link.tls() {
+            tasks.spawn(keep_fresh(tls.clone(), tasks.clone()));
+        }
+        upstreams.push(started);
+    }
+    Ok(upstreams)
+}
+
+async fn watch_cpu(board: Board, tasks: Tasks) {
+    let mut system = match System::new() {
+        Ok(system) => system,
+        Err(error) => return tracing::warn!(%error, "processor use is not measured"),
+    };
+    loop {
+        system.refresh_cpu_usage();
+        board.tell(Event::Cpu(system.global_cpu_usage()));
+        if tasks.until_stopping(tokio::time::sleep(CPU_EVERY)).await.is_none() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Who calls: deny by default.
+
+use cerebrum_common::keys::{Client, Keys};
+use cerebrum_common::serve::Refusal;
+use http::HeaderMap;
+
+/// The caller, where its key is known (or none is needed).
+///
+/// # Errors
+/// [`Refusal::Denied`].
+pub fn authenticate(keys: &Keys, headers: &HeaderMap) -> Result<Client, Refusal> {
+    Ok(keys.authenticate(headers)?)
+}

@@ -1,0 +1,180 @@
+//! The calls that only report: `/health` from the newest status, never waiting for anybody; `/v1/models`, `/v1/stats` and
+//! `/v1/vps/health` ask the first upstream and wait no longer than a moment.
+
+use std::time::Duration;
+
+use cerebrum_common::serve::{Answer, Refusal, json};
+use cerebrum_common::wire::{Failure, FailureCode};
+use http::{Response, StatusCode};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::Gateway;
+use crate::status::{Probe, Status};
+use crate::upstream::probe::ask;
+
+/// How long a question to an upstream may take before the answer goes out without it.
+const ASK: Duration = Duration::from_secs(3);
+
+/// `/health`.
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    cm4_status: &'static str,
+    vps_status: String,
+    vps_available: bool,
+    vps_connected: bool,
+    active_count: u32,
+    queue_count: u32,
+    uptime_seconds: u64,
+    uptime_text: String,
+    cpu_percent: f32,
+}
+
+pub(super) fn health(gateway: &Gateway) -> Response<Answer> {
+    let health = gateway.board.look(|status| describe(status, Instant::now()));
+    json(StatusCode::OK, &health)
+}
+
+fn describe(status: &Status, now: Instant) -> Health {
+    let connected = status.upstreams.iter().any(|upstream| upstream.connected);
+    let available = status.upstreams.iter().any(crate::status::UpstreamStatus::available);
+    let uptime = now - status.started;
+    Health {
+        status: if available { "healthy" } else { "degraded" },
+        cm4_status: "healthy",
+        vps_status: vps_status(status),
+        vps_available: available,
+        vps_connected: connected,
+        active_count: status.active,
+        queue_count: status.queued,
+        uptime_seconds: uptime.as_secs(),
+        uptime_text: uptime_text(uptime),
+        cpu_percent: status.cpu_percent,
+    }
+}
+
+/// The word of the first upstream that has one.
+fn vps_status(status: &Status) -> String {
+    let word = status.upstreams.iter().find_map(|upstream| match (&upstream.probe, upstream.connected) {
+        (Probe::Answered { status, .. }, true) => Some(status.to_string()),
+        _ => None,
+    });
+    word.unwrap_or_else(|| "unreachable".to_owned())
+}
+
+/// `3d 4h 5m`, `5m 7s`.
+fn uptime_text(uptime: Duration) -> String {
+    let seconds = uptime.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours) {
+        (0, 0) => format!("{minutes}m {}s", seconds % 60),
+        (0, _) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h {minutes}m"),
+    }
+}
+
+/// `/v1/models`: OpenAI's list with the original's three fields beside it.
+pub(super) async fn models(gateway: &Gateway) -> Response<Answer> {
+    let mut models = first_answer(gateway, "/v1/models").await.unwrap_or_else(|| json!({}));
+    let names: Vec<Value> = models.get("available_models").and_then(Value::as_array).cloned().unwrap_or_default();
+    let data: Vec<_> =
+        names.iter().map(|name| json!({"id": name, "object": "model", "created": 0, "owned_by": "cerebrum"})).collect();
+    if let Some(object) = models.as_object_mut() {
+        for (field, empty) in
+            [("available_models", json!([])), ("cached_models", json!([])), ("inference_counts", json!({}))]
+        {
+            object.entry(field).or_insert(empty);
+        }
+        object.insert("object".into(), "list".into());
+        object.insert("data".into(), data.into());
+    }
+    json(StatusCode::OK, &models)
+}
+
+/// `/v1/stats`: the appliance's own counts, and the server's where it answers.
+pub(super) async fn stats(gateway: &Gateway) -> Response<Answer> {
+    let vps = first_answer(gateway, "/v1/stats").await.unwrap_or(Value::Null);
+    let cm4 = gateway.board.look(own_stats);
+    json(StatusCode::OK, &json!({"cm4": cm4, "vps": vps}))
+}
+
+fn own_stats(status: &Status) -> Value {
+    let totals = status.totals;
+    let answered = totals.successful + totals.failed;
+    let share = |part: f64, whole: u64| if whole == 0 { 0.0 } else { part / whole as f64 };
+    json!({
+        "uptime_seconds": status.started.elapsed().as_secs(),
+        "vps_client": {
+            "requests_sent": totals.sent,
+            "requests_successful": totals.successful,
+            "requests_failed": totals.failed,
+            "requests_cancelled": totals.gone,
+            "requests_shed": totals.shed,
+            "success_rate_percent": share(100.0 * totals.successful as f64, answered),
+            "avg_inference_time_seconds": share(totals.inference_seconds, totals.successful),
+            "total_inference_time_seconds": totals.inference_seconds,
+            "tokens_generated": totals.tokens,
+        },
+        "preparation": {
+            "original_chars": totals.prompt_chars,
+            "final_chars": totals.prepared_chars,
+        },
+    })
+}
+
+/// `/v1/vps/health`: asked now, unlike `/health`.
+///
+/// # Errors
+/// 503 when no upstream answers.
+pub(super) async fn vps_health(gateway: &Gateway) -> Result<Response<Answer>, Refusal> {
+    let health = first_answer(gateway, "/health").await.ok_or_else(|| {
+        Refusal::Failed(Failure {
+            code: FailureCode::Overloaded,
+            message: "no inference server answers: check its address, its certificate and that it runs".into(),
+            retry_after_ms: Some(5000),
+        })
+    })?;
+    Ok(json(StatusCode::OK, &health))
+}
+
+/// The answer of the first upstream that is connected and gives one.
+async fn first_answer(gateway: &Gateway, path: &str) -> Option<Value> {
+    for upstream in gateway.upstreams.iter().filter(|upstream| upstream.link.is_up()) {
+        if let Some(answer) = ask(upstream, path, ASK).await {
+            return Some(answer);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uptime_reads_like_a_person_would_say_it() {
+        for (seconds, text) in [(7, "0m 7s"), (307, "5m 7s"), (3 * 3600 + 61, "3h 1m"), (273_900, "3d 4h 5m")] {
+            assert_eq!(uptime_text(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[tokio::test]
+    async fn health_tells_connected_from_available() {
+        use crate::status::{Board, Event};
+        let board = Board::new(["vps".into()]);
+        let look = || board.look(|status| describe(status, Instant::now()));
+        assert_eq!((look().status, look().vps_status.as_str()), ("degraded", "unreachable"));
+        board.tell(Event::Link { upstream: 0, connected: true });
+        let probe =
+            |available, status: &str| Probe::Answered { status: status.into(), available, round_trip: Duration::ZERO };
+        board.tell(Event::Probed { upstream: 0, probe: probe(false, "overloaded") });
+        assert_eq!(
+            (look().vps_available, look().vps_connected, look().vps_status.as_str()),
+            (false, true, "overloaded")
+        );
+        board.tell(Event::Probed { upstream: 0, probe: probe(true, "healthy") });
+        assert_eq!((look().status, look().vps_available), ("healthy", true));
+    }
+}

@@ -1,0 +1,97 @@
+//! From bytes to a request worth sending: reads the body within its limits, checks it, finds the language and the model,
+//! and has the prompt prepared.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cerebrum_common::serve::{Refusal, collect};
+use cerebrum_common::wire::native::{Generate, Limits};
+use cerebrum_common::wire::{InferenceRequest, json};
+use cerebrum_prompt::{Profile, Report};
+use hyper::body::Incoming;
+
+use super::Gateway;
+use super::admit::{Admitted, Permit};
+use crate::settings::{Models, Settings};
+
+/// What preparing needs to know.
+#[derive(Clone, Debug)]
+pub(super) struct Preparation {
+    tokens: Limits,
+    models: Arc<Models>,
+    profile: Profile,
+}
+
+/// A request that is ready to be sent.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// Its place, held until the answer ends.
+    pub(super) _permit: Permit,
+    /// What is sent.
+    pub(super) request: InferenceRequest,
+    /// The code's language, given or detected.
+    pub(super) language: String,
+    /// What was changed in the request, as sentences.
+    pub(super) warnings: Vec<String>,
+    /// What preparation did.
+    pub(super) report: Report,
+    /// Whether the client wants progress as events.
+    pub(super) progress: bool,
+}
+
+/// Prompts from this size on, in bytes, are prepared off the thread that serves everybody else.
+const LARGE_PROMPT: usize = 64 << 10;
+
+impl Preparation {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self { tokens: settings.tokens, models: Arc::new(settings.models.clone()), profile: settings.profile }
+    }
+
+    fn run(&self, body: Generate) -> Result<Done, Refusal> {
+        let progress = body.progress;
+        let given = body.language.clone();
+        let (mut request, warnings) = body.into_request(self.tokens)?;
+        let language = given.unwrap_or_else(|| cerebrum_prompt::language::detect(&request.prompt).to_owned());
+        if request.model.is_empty() {
+            request.model = self.models.for_language(&language).to_owned();
+        }
+        let prepared = cerebrum_prompt::prepare(&request.prompt, self.profile);
+        request.prompt = prepared.prompt.into();
+        Ok(Done { request, language, warnings, report: prepared.report, progress })
+    }
+}
+
+struct Done {
+    request: InferenceRequest,
+    language: String,
+    warnings: Vec<String>,
+    report: Report,
+    progress: bool,
+}
+
+impl Models {
+    fn for_language(&self, language: &str) -> &str {
+        self.languages.get(&language.to_ascii_lowercase()).unwrap_or(&self.default)
+    }
+}
+
+/// Reads, checks and prepares one request.
+///
+/// # Errors
+/// Everything wrong with the body.
+pub(super) async fn prepare(gateway: &Gateway, admitted: Admitted, body: &mut Incoming) -> Result<Prepared, Refusal> {
+    let bytes = collect(body, &gateway.limits).await?;
+    let large = bytes.len() >= LARGE_PROMPT;
+    let preparation = gateway.preparation.clone();
+    let work = move || preparation.run(json::parse::<Generate>(&bytes)?);
+    let done = if large { off_thread(work).await? } else { work()? };
+    let Done { request, language, warnings, report, progress } = done;
+    Ok(Prepared { _permit: admitted.permit, request, language, warnings, report, progress })
+}
+
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let busy = || Refusal::Busy { who: "preparation", retry_after: Duration::from_secs(1) };
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(busy()))
+}

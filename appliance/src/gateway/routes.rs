@@ -1,0 +1,100 @@
+//! Paths to calls. Every answer leaves with its request's id; every call but `/health` needs a key.
+
+use cerebrum_common::request_id::{self, RequestId};
+use cerebrum_common::serve::{Answer, Peer, Refusal, Service};
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+
+use super::pipeline::{self, Delivery};
+use super::{Gateway, authenticate, info};
+
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    Complete(Delivery),
+    Health,
+    Models,
+    Stats,
+    VpsHealth,
+}
+
+const ROUTES: &[(&str, &[Method], Call)] = &[
+    ("/health", &[Method::GET], Call::Health),
+    ("/v1/complete", &[Method::POST], Call::Complete(Delivery::Whole)),
+    ("/v1/complete/stream", &[Method::POST], Call::Complete(Delivery::Stream)),
+    ("/v1/models", &[Method::GET], Call::Models),
+    ("/v1/stats", &[Method::GET], Call::Stats),
+    ("/v1/vps/health", &[Method::GET, Method::POST], Call::VpsHealth),
+];
+
+/// The call a path and method stand for.
+fn find(path: &str, method: &Method) -> Result<Call, Refusal> {
+    let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
+    let (_, methods, call) = ROUTES
+        .iter()
+        .find(|(route, ..)| *route == path)
+        .ok_or_else(|| Refusal::NotFound { path: path.chars().take(100).collect() })?;
+    if methods.contains(method) || (method == Method::HEAD && methods.contains(&Method::GET)) {
+        Ok(*call)
+    } else {
+        Err(Refusal::MethodNotAllowed { allowed: methods[0].clone() })
+    }
+}
+
+impl Call {
+    /// What everybody on the network may know: whether the box is well.
+    fn is_public(self) -> bool {
+        matches!(self, Self::Health)
+    }
+}
+
+impl Service for Gateway {
+    async fn call(&self, request: Request<Incoming>, _peer: Peer) -> Response<Answer> {
+        let id = RequestId::from_headers(request.headers());
+        let mut response = match find(request.uri().path(), request.method()) {
+            Ok(Call::Complete(delivery)) => pipeline::complete(self, request, id, delivery).await,
+            Ok(call) => report(self, &request, call).await.unwrap_or_else(|refusal| refusal.response()),
+            Err(refusal) => {
+                cerebrum_common::serve::discard(request.into_body(), &self.tasks);
+                refusal.response()
+            }
+        };
+        response.headers_mut().insert(request_id::HEADER, id.header_value());
+        response
+    }
+}
+
+/// The calls that only report.
+async fn report(gateway: &Gateway, request: &Request<Incoming>, call: Call) -> Result<Response<Answer>, Refusal> {
+    if !call.is_public() {
+        authenticate::authenticate(&gateway.keys, request.headers())?;
+    }
+    Ok(match call {
+        Call::Health => info::health(gateway),
+        Call::Models => info::models(gateway).await,
+        Call::Stats => info::stats(gateway).await,
+        Call::VpsHealth => info::vps_health(gateway).await?,
+        Call::Complete(_) => return Err(Refusal::NotFound { path: "completions are not reports".into() }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_methods_are_told_apart() {
+        assert_eq!(find("/v1/complete", &Method::POST), Ok(Call::Complete(Delivery::Whole)));
+        assert_eq!(find("/v1/complete/stream/", &Method::POST), Ok(Call::Complete(Delivery::Stream)));
+        assert_eq!(find("/v1/vps/health", &Method::POST), Ok(Call::VpsHealth));
+        assert_eq!(find("/health", &Method::HEAD), Ok(Call::Health));
+        assert_eq!(find("/v1/complete", &Method::GET), Err(Refusal::MethodNotAllowed { allowed: Method::POST }));
+        assert!(matches!(find("/v2", &Method::GET), Err(Refusal::NotFound { .. })));
+    }
+
+    #[test]
+    fn only_health_is_public() {
+        let public: Vec<_> = ROUTES.iter().filter(|(_, _, call)| call.is_public()).map(|(path, ..)| *path).collect();
+        assert_eq!(public, ["/health"]);
+    }
+}

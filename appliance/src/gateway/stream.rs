@@ -1,0 +1,168 @@
+//! Relays an answer as server-sent events: tokens as they come, comments while there are none, one last event whatever
+//! happens. Nothing is read from the upstream before the client has taken what was sent.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use cerebrum_common::serve::Answer;
+use cerebrum_common::wire::native::{ErrorEvent, TokenEvent, inference_seconds, progress, timestamp};
+use cerebrum_common::wire::{Completion, Failure, FailureCode, InferenceEvent, sse};
+use http::{HeaderValue, Response, header};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use serde::Serialize;
+use tokio::time::{Instant, Sleep};
+
+use super::Gateway;
+use super::forward::UpstreamStream;
+use super::whole::PreparedReport;
+
+/// Events that are ready together go out together, up to this many bytes: one write instead of many when a client lags.
+const BATCH_BYTES: usize = 8 << 10;
+
+/// The end of a stream: `{"done":true,"language":..,"model":..,"total_tokens":129,"inference_time":182.14,..}`.
+#[derive(Serialize)]
+struct DoneEvent<'a> {
+    done: bool,
+    language: &'a str,
+    model: &'a str,
+    total_tokens: u32,
+    inference_time: f64,
+    timestamp: String,
+    finish_reason: &'static str,
+    prompt_tokens: u32,
+    cached_tokens: u32,
+    prepared: PreparedReport<'a>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<&'a str>,
+}
+
+/// The streaming answer.
+pub(super) fn relay(gateway: &Gateway, upstream: UpstreamStream) -> Response<Answer> {
+    let heartbeat = gateway.deadlines.heartbeat;
+    let body = Relay {
+        upstream,
+        out: BytesMut::new(),
+        heartbeat,
+        silence: Box::pin(tokio::time::sleep(heartbeat)),
+        last_write: Instant::now(),
+        ending: Box::pin(gateway.tasks.ending()),
+    };
+    let mut response = Response::new(body.boxed_unsync());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(sse::MEDIA_TYPE));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // nginx before the appliance would otherwise hold tokens back.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+struct Relay {
+    upstream: UpstreamStream,
+    out: BytesMut,
+    heartbeat: Duration,
+    silence: Pin<Box<Sleep>>,
+    last_write: Instant,
+    ending: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+}
+
+impl http_body::Body for Relay {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let relay = &mut *self;
+        let ended = relay.gather(cx);
+        if relay.out.is_empty() && !ended {
+            relay.fill_silence(cx);
+        }
+        match (relay.out.is_empty(), ended) {
+            (true, true) => Poll::Ready(None),
+            (true, false) => Poll::Pending,
+            (false, _) => {
+                relay.last_write = Instant::now();
+                Poll::Ready(Some(Ok(Frame::data(relay.out.split().freeze()))))
+            }
+        }
+    }
+}
+
+impl Relay {
+    /// Writes the events that are ready; true after the last one.
+    fn gather(&mut self, cx: &mut Context<'_>) -> bool {
+        while self.out.len() < BATCH_BYTES {
+            match self.upstream.poll_event(cx) {
+                Poll::Ready(Some(event)) => self.write(&event),
+                Poll::Ready(None) => return true,
+                Poll::Pending => return false,
+            }
+        }
+        false
+    }
+
+    fn fill_silence(&mut self, cx: &mut Context<'_>) {
+        if self.ending.as_mut().poll(cx).is_ready() {
+            let message = "the appliance is shutting down; the answer is incomplete".to_owned();
+            let failure = Failure { code: FailureCode::Stopping, message, retry_after_ms: None };
+            self.upstream.fail(&failure);
+            return sse::write_json(&ErrorEvent::from(&failure), &mut self.out);
+        }
+        while self.silence.as_mut().poll(cx).is_ready() {
+            let due = self.last_write + self.heartbeat;
+            if Instant::now() >= due {
+                sse::write_comment("heartbeat", &mut self.out);
+                self.silence.as_mut().reset(Instant::now() + self.heartbeat);
+                return;
+            }
+            self.silence.as_mut().reset(due);
+        }
+    }
+
+    fn write(&mut self, event: &InferenceEvent) {
+        match event {
+            InferenceEvent::Token { text, total_tokens } => {
+                sse::write_json(&TokenEvent { token: text, total_tokens: *total_tokens }, &mut self.out);
+            }
+            InferenceEvent::Done(completion) => {
+                let done = done_event(&self.upstream, completion);
+                sse::write_json(&done, &mut self.out);
+            }
+            InferenceEvent::Error(failure) => sse::write_json(&ErrorEvent::from(failure), &mut self.out),
+            InferenceEvent::Loading { permille } if !self.upstream.prepared.progress => {
+                sse::write_comment(&format!("loading {:.2}", f32::from(*permille) / 1000.0), &mut self.out);
+            }
+            InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } => self.write_progress(event),
+        }
+    }
+
+    fn write_progress(&mut self, event: &InferenceEvent) {
+        match progress(event) {
+            Some(progress) if self.upstream.prepared.progress => sse::write_json(&progress, &mut self.out),
+            Some(progress) => sse::write_comment(&format!("progress {:.2}", progress.progress), &mut self.out),
+            None => {}
+        }
+    }
+}
+
+fn done_event<'a>(upstream: &'a UpstreamStream, completion: &'a Completion) -> DoneEvent<'a> {
+    let prepared = &upstream.prepared;
+    DoneEvent {
+        done: true,
+        language: &prepared.language,
+        model: &completion.model,
+        total_tokens: completion.usage.completion_tokens,
+        inference_time: inference_seconds(completion),
+        timestamp: timestamp(),
+        finish_reason: completion.finish.as_str(),
+        prompt_tokens: completion.usage.prompt_tokens,
+        cached_tokens: completion.usage.cached_tokens,
+        prepared: PreparedReport::new(&prepared.report),
+        warnings: prepared.warnings.iter().chain(&completion.warnings).map(String::as_str).collect(),
+    }
+}

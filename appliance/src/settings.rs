@@ -1,0 +1,350 @@
+//! The daemon's settings: one strict TOML file, a few variables of the original, converted once into values that cannot
+//! be wrong.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cerebrum_common::keys::{KeyFile, Keys, Secret};
+use cerebrum_common::serve;
+use cerebrum_common::settings::{Section, SettingsError, environment, read_file};
+use cerebrum_common::tls::{ClientFiles, IdentityFiles, ServerFiles};
+use cerebrum_common::wire::native::Limits as TokenLimits;
+use cerebrum_prompt::Profile;
+use http::Uri;
+
+use crate::gateway::admit;
+use crate::upstream::breaker;
+
+/// Everything the daemon can be told.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Who may call.
+    pub keys: Keys,
+    /// Log filter.
+    pub log: String,
+    /// Connections and bodies.
+    pub serve: serve::Limits,
+    /// With it, clients speak TLS.
+    pub tls: Option<ServerFiles>,
+    /// Requests at a time.
+    pub admit: admit::Limits,
+    /// How long requests in progress may take after a stop.
+    pub drain: Duration,
+    /// Bounds of `max_tokens`.
+    pub tokens: TokenLimits,
+    /// How prompts are prepared.
+    pub profile: Profile,
+    /// Which model answers.
+    pub models: Models,
+    /// Deadlines of answers.
+    pub stream: Stream,
+    /// Inference servers, preferred first; at least one.
+    pub upstreams: Vec<Upstream>,
+}
+
+/// The language map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Models {
+    /// For languages without an entry.
+    pub default: String,
+    /// Model by language.
+    pub languages: BTreeMap<String, String>,
+}
+
+/// Deadlines of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// Silence after which a stream gets a comment.
+    pub heartbeat: Duration,
+    /// Silence of the upstream that counts as its death.
+    pub idle: Duration,
+    /// For the whole answer.
+    pub total: Duration,
+}
+
+/// One inference server.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// For logs and status.
+    pub name: String,
+    /// `https://host:port` or `http://host:port`.
+    pub url: Uri,
+    /// The key it wants.
+    pub key: Option<Secret>,
+    /// For `https`.
+    pub tls: Option<ClientFiles>,
+    /// Lower goes first.
+    pub priority: u64,
+    /// When its breaker opens.
+    pub breaker: breaker::Policy,
+}
+
+impl Settings {
+    /// Reads `path`; variables of the original (`VPS_ENDPOINT`, `VPS_API_KEY`, `CEREBRUM_HOST`, `CEREBRUM_PORT`) go before
+    /// what the file says.
+    ///
+    /// # Errors
+    /// Everything wrong, together.
+    pub fn read(path: &Path) -> Result<Self, SettingsError> {
+        read_file(path, |root| settings(root, &environment))
+    }
+}
+
+type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+fn settings(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Settings> {
+    let listen = listen(root, environment);
+    let log = root.or("log", "info".to_owned());
+    let (serve, admit, drain) = root.section("limits", limits);
+    let tls = root.optional("tls", server_tls).flatten();
+    let keys = keys(root, listen, tls.is_some());
+    let tokens = root.section("generation", tokens);
+    let profile = root.section("prepare", |prepare| {
+        prepare.choice("profile", Profile::default(), &[("off", Profile::Off), ("classic", Profile::Classic)])
+    });
+    let models = root.section("models", models);
+    let stream = root.section("stream", stream);
+    let breaker = root.section("breaker", breaker_policy);
+    let upstreams = upstreams(root, breaker, environment);
+    Some(Settings {
+        listen,
+        keys: keys?,
+        log,
+        serve,
+        tls,
+        admit,
+        drain,
+        tokens,
+        profile,
+        models,
+        stream,
+        upstreams: upstreams?,
+    })
+}
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 7000);
+
+fn listen(root: &mut Section<'_>, environment: Environment<'_>) -> SocketAddr {
+    let mut listen: SocketAddr = root.or("listen", DEFAULT_LISTEN);
+    if let Some(host) = environment("CEREBRUM_HOST") {
+        match host.parse() {
+            Ok(address) => listen.set_ip(address),
+            Err(_) => root.problem("CEREBRUM_HOST", format!("found {host:?}, expected an IP address")),
+        }
+    }
+    if let Some(port) = environment("CEREBRUM_PORT") {
+        match port.parse() {
+            Ok(port) => listen.set_port(port),
+            Err(_) => root.problem("CEREBRUM_PORT", format!("found {port:?}, expected a port number")),
+        }
+    }
+    listen
+}
+
+fn limits(section: &mut Section<'_>) -> (serve::Limits, admit::Limits, Duration) {
+    let base = serve::Limits::default();
+    let serve = serve::Limits {
+        connections: section.within("connections", base.connections as u64, 1, 100_000) as usize,
+        header: section.or("header_ms", base.header),
+        body: section.or("body_ms", base.body),
+        body_bytes: section.within("body_bytes", base.body_bytes as u64, 1024, 64 << 20) as usize,
+    };
+    let base = admit::Limits::default();
+    let admit = admit::Limits {
+        in_progress: section.within("max_in_progress", base.in_progress as u64, 1, 4096) as usize,
+        queue: section.within("queue", base.queue as u64, 0, 1024) as usize,
+        queue_wait: section.or("queue_wait_ms", base.queue_wait),
+    };
+    (serve, admit, section.or("drain_ms", Duration::from_secs(30)))
+}
+
+fn server_tls(section: &mut Section<'_>) -> Option<ServerFiles> {
+    let identity = IdentityFiles { certificate: section.required("certificate")?, key: section.required("key")? };
+    Some(ServerFiles { identity, client_ca: section.take("client_ca") })
+}
+
+/// Open only where said, and only on loopback: a forgotten line must not open a box to a whole network.
+fn keys(root: &mut Section<'_>, listen: SocketAddr, tls: bool) -> Option<Keys> {
+    let open = root.choice("auth", false, &[("open", true), ("keys", false)]);
+    let path: Option<PathBuf> = root.take("keys_file");
+    if open {
+        if !listen.ip().is_loopback() && !root.or("open_to_network", false) {
+            root.problem(
+                "auth",
+                format!("found \"open\" while listening on {listen}, expected \"keys\" (or open_to_network = true, to let everybody in)"),
+            );
+        }
+        return Some(Keys::Open);
+    }
+    root.or("open_to_network", tls);
+    let Some(path) = path else {
+        root.problem(
+            "keys_file",
+            "found nothing, expected the path of the key file (or auth = \"open\" on loopback)".into(),
+        );
+        return None;
+    };
+    match KeyFile::read(&path).map_err(|error| error.to_string()).and_then(|file| file.known()) {
+        Ok(known) => Some(Keys::Known(known)),
+        Err(error) => {
+            root.problem("keys_file", error);
+            None
+        }
+    }
+}
+
+fn tokens(section: &mut Section<'_>) -> TokenLimits {
+    let base = TokenLimits::default();
+    TokenLimits {
+        max_tokens_default: section.within("max_tokens_default", base.max_tokens_default.into(), 1, 131_072) as u32,
+        max_tokens_cap: section.within("max_tokens_cap", base.max_tokens_cap.into(), 1, 131_072) as u32,
+    }
+}
+
+fn models(section: &mut Section<'_>) -> Models {
+    let default = section.or("default", cerebrum_prompt::language::DEFAULT_MODEL.to_owned());
+    let mut languages: BTreeMap<String, String> = cerebrum_prompt::language::MODEL_MAP
+        .iter()
+        .map(|(language, model)| ((*language).to_owned(), (*model).to_owned()))
+        .collect();
+    languages.extend(section.map::<String>("languages"));
+    Models { default, languages }
+}
+
+fn stream(section: &mut Section<'_>) -> Stream {
+    Stream {
+        heartbeat: section.or("heartbeat_ms", Duration::from_secs(5)),
+        idle: section.or("idle_ms", Duration::from_secs(120)),
+        total: section.or("total_ms", Duration::from_secs(3600)),
+    }
+}
+
+fn breaker_policy(section: &mut Section<'_>) -> breaker::Policy {
+    let base = breaker::Policy::default();
+    breaker::Policy {
+        failures: section.within("failures", base.failures.into(), 1, 1000) as u32,
+        cooldown: section.or("cooldown_ms", base.cooldown),
+        cooldown_max: section.or("cooldown_max_ms", base.cooldown_max),
+    }
+}
+
+fn upstreams(root: &mut Section<'_>, breaker: breaker::Policy, environment: Environment<'_>) -> Option<Vec<Upstream>> {
+    let mut listed = 0;
+    let mut upstreams = root.each("upstream", |section| {
+        listed += 1;
+        upstream(section, breaker)
+    });
+    let complete = upstreams.len() == listed;
+    if let Some(endpoint) = environment("VPS_ENDPOINT") {
+        match (endpoint.parse::<Uri>(), upstreams.first_mut()) {
+            (Ok(url), Some(first)) => first.url = url,
+            (Ok(url), None) => upstreams.push(bare_upstream(url, breaker)),
+            (Err(error), _) => root.problem("VPS_ENDPOINT", format!("found {endpoint:?} ({error}), expected a URL")),
+        }
+    }
+    if let (Some(key), Some(first)) = (environment("VPS_API_KEY"), upstreams.first_mut()) {
+        first.key = Some(Secret::new(key));
+    }
+    if upstreams.is_empty() && listed == 0 {
+        root.problem("upstream", "found none, expected at least one [[upstream]] with a url".into());
+    }
+    upstreams.sort_by_key(|upstream| upstream.priority);
+    (complete && !upstreams.is_empty()).then_some(upstreams)
+}
+
+fn bare_upstream(url: Uri, breaker: breaker::Policy) -> Upstream {
+    Upstream { name: "vps".into(), url, key: None, tls: None, priority: 0, breaker }
+}
+
+fn upstream(section: &mut Section<'_>, breaker: breaker::Policy) -> Option<Upstream> {
+    let name = section.or("name", "vps".to_owned());
+    let priority = section.or("priority", 0);
+    let key = key(section);
+    let tls = client_tls(section);
+    let url = url(section, tls.is_some())?;
+    Some(Upstream { name, url, key, tls, priority, breaker })
+}
+
+fn url(section: &mut Section<'_>, has_ca: bool) -> Option<Uri> {
+    let text: String = section.required("url")?;
+    let expected = "expected https://host:port (or http:// on a trusted link)";
+    match text.parse::<Uri>() {
+        Ok(url) if url.host().is_none() => section.problem("url", format!("found {text:?}, {expected}")),
+        Ok(url) if url.scheme_str() == Some("https") && !has_ca => {
+            section.problem("ca", "found nothing, expected the server's CA (cerebrum-server pki makes one)".into());
+        }
+        Ok(url) if matches!(url.scheme_str(), Some("https" | "http")) => return Some(url),
+        _ => section.problem("url", format!("found {text:?}, {expected}")),
+    }
+    None
+}
+
+fn client_tls(section: &mut Section<'_>) -> Option<ClientFiles> {
+    let ca: Option<PathBuf> = section.take("ca");
+    let certificate: Option<PathBuf> = section.take("certificate");
+    let key: Option<PathBuf> = section.take("key");
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(IdentityFiles { certificate, key }),
+        (None, None) => None,
+        (Some(_), None) => return missing(section, "key", "the private key that belongs to certificate"),
+        (None, Some(_)) => return missing(section, "certificate", "the certificate that belongs to key"),
+    };
+    ca.map(|ca| ClientFiles { ca, identity })
+}
+
+fn missing<T>(section: &Section<'_>, key: &str, expected: &str) -> Option<T> {
+    section.problem(key, format!("found nothing, expected {expected}"));
+    None
+}
+
+fn key(section: &mut Section<'_>) -> Option<Secret> {
+    let path: PathBuf = section.take("key_file")?;
+    match std::fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => return Some(Secret::new(text.trim())),
+        Ok(_) => section.problem("key_file", format!("found an empty file {}, expected a key", path.display())),
+        Err(error) => section.problem("key_file", format!("{}: {error}", path.display())),
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cerebrum_common::settings::read_text;
+
+    fn with(text: &str, environment: Environment<'_>) -> Result<Settings, SettingsError> {
+        read_text(text, "test", Path::new("/"), |root| settings(root, environment))
+    }
+
+    const MINIMAL: &str = "auth = \"open\"\nlisten = \"127.0.0.1:7000\"\n";
+
+    #[test]
+    fn the_originals_variables_go_first() {
+        let environment = |name: &str| match name {
+            "VPS_ENDPOINT" => Some("http://10.0.0.9:9000".to_owned()),
+            "VPS_API_KEY" => Some("k".to_owned()),
+            "CEREBRUM_HOST" => Some("127.0.0.2".to_owned()),
+            "CEREBRUM_PORT" => Some("7001".to_owned()),
+            _ => None,
+        };
+        let settings = with(MINIMAL, &environment).unwrap();
+        assert_eq!(settings.listen.to_string(), "127.0.0.2:7001");
+        assert_eq!(settings.upstreams[0].url.to_string(), "http://10.0.0.9:9000/");
+        assert!(settings.upstreams[0].key.is_some());
+        assert_eq!(settings.models.languages["rust"], "codellama_7b");
+    }
+
+    #[test]
+    fn upstreams_are_ordered_by_priority() {
+        let text = format!(
+            "{MINIMAL}[[upstream]]\nname='b'\nurl='http://b'\npriority=2\n[[upstream]]\nname='a'\nurl='http://a'\npriority=1"
+        );
+        let names: Vec<_> =
+            with(&text, &|_| None).unwrap().upstreams.into_iter().map(|upstream| upstream.name).collect();
+        assert_eq!(names, ["a", "b"]);
+    }
+}
