@@ -1,0 +1,127 @@
+//! The stream of one generation: the caller's end ([`Generation`]) and the scheduler's end ([`Outlet`]).
+//!
+//! The scheduler only ever sends where there is room, so it never waits. It asks before a step ([`Outlet::is_ready`]); a slot whose
+//! consumer lags is left out of the step and costs nobody anything.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Thread;
+
+use tokio::sync::mpsc::{self, error::TryRecvError};
+
+use crate::control::Interrupt;
+use crate::{Event, Failure};
+
+/// A generation in progress. Read it with [`next`](Generation::next); drop it to cancel.
+#[derive(Debug)]
+pub struct Generation {
+    events: mpsc::Receiver<Event>,
+    ended: bool,
+    prefilling: Arc<AtomicBool>,
+    interrupt: Interrupt,
+    engine: Thread,
+}
+
+impl Generation {
+    /// The next event; `None` after `Done` or `Failed`. Cancel-safe: a dropped future loses no event.
+    pub async fn next(&mut self) -> Option<Event> {
+        if self.ended {
+            return None;
+        }
+        let event = self.events.recv().await;
+        Some(self.taken(event))
+    }
+
+    /// The next event if there is one already.
+    pub fn try_next(&mut self) -> Option<Event> {
+        if self.ended {
+            return None;
+        }
+        match self.events.try_recv() {
+            Ok(event) => Some(self.taken(Some(event))),
+            Err(TryRecvError::Disconnected) => Some(self.taken(None)),
+            Err(TryRecvError::Empty) => None,
+        }
+    }
+
+    fn taken(&mut self, event: Option<Event>) -> Event {
+        // A thread that died sends no last event; its callers must not wait or take the text for complete.
+        let event = event.unwrap_or(Event::Failed(Failure::Stopped));
+        self.ended = matches!(event, Event::Done(_) | Event::Failed(_));
+        // There is room again: the slot may have been paused for want of it.
+        self.engine.unpark();
+        event
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.events.close();
+        if self.prefilling.load(Ordering::SeqCst) {
+            // Nobody needs the chunk that may be running; a lost token of a neighbour is computed again.
+            self.interrupt.raise_step();
+        }
+        self.engine.unpark();
+    }
+}
+
+/// Where the scheduler puts a generation's events.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    events: mpsc::Sender<Event>,
+    prefilling: Arc<AtomicBool>,
+}
+
+impl Outlet {
+    /// A pair for one request of the engine whose thread and interrupt are given.
+    pub(crate) fn open(engine: Thread, interrupt: Interrupt) -> (Self, Generation) {
+        let (sender, events) = mpsc::channel(EVENT_PLACES);
+        let prefilling = Arc::new(AtomicBool::new(false));
+        let outlet = Self { events: sender, prefilling: Arc::clone(&prefilling) };
+        (outlet, Generation { events, ended: false, prefilling, interrupt, engine })
+    }
+
+    /// True when the caller has gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.events.is_closed()
+    }
+
+    /// True when there is room for what one step can bring: a text and a last event.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.events.capacity() >= 2
+    }
+
+    /// Says whether cancelling should interrupt the running step.
+    pub(crate) fn set_prefilling(&self, prefilling: bool) {
+        self.prefilling.store(prefilling, Ordering::SeqCst);
+    }
+
+    /// Sends progress if there is room to spare; the next one says it better.
+    pub(crate) fn progress(&self, processed: usize, total: usize) {
+        if self.is_ready() {
+            self.send(Event::Progress { processed, total });
+        }
+    }
+
+    /// Sends text. Only within a step for which `is_ready` was true.
+    pub(crate) fn text(&self, text: String, tokens_so_far: usize) {
+        debug_assert!(self.is_closed() || self.is_ready(), "a step was taken without room for its text");
+        self.send(Event::Text { text, tokens_so_far });
+    }
+
+    /// Sends the last event; a place is always left for it.
+    pub(crate) fn end(self, event: Event) {
+        self.send(event);
+    }
+
+    fn send(&self, event: Event) {
+        // Full cannot happen (see above) and Closed is found at the next step, where the slot is freed.
+        if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
+            tracing::error!(?event, "no room for an event of a generation");
+        }
+    }
+}
+
+/// About 10 s of tokens from a large model on a small machine, and a tenth of one from a tiny model: rides out a hiccup of the network,
+/// then pauses the slot.
+const EVENT_PLACES: usize = 32;

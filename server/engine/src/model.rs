@@ -1,0 +1,93 @@
+//! The seam between the scheduler and whatever computes: a model with several sequences of cached state.
+//!
+//! The scheduler says which tokens go where; the model computes them and picks a token for each row asked for. Positions, prefix
+//! reuse, stop strings and UTF-8 are not the model's business.
+
+use std::collections::BTreeMap;
+
+use crate::{DecodeError, ModelError, Prompt, Sampling};
+
+/// A token of the model's vocabulary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(pub i32);
+
+/// One of the model's independent sequences, counted from 0. Slot n uses sequence n.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sequence(pub usize);
+
+/// One token to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The token.
+    pub token: Token,
+    /// Its sequence.
+    pub sequence: Sequence,
+    /// Its place in the sequence: always the sequence's present length.
+    pub position: usize,
+    /// Whether a token will be sampled after this one.
+    pub output: bool,
+}
+
+/// Tokens computed together, of any mixture of sequences; those of one sequence are in order of position.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// The tokens. Their index is the row by which [`Model::sample`] is asked.
+    pub entries: Vec<Entry>,
+}
+
+/// A model on its own thread. It need not be `Send`: it is made, used and dropped there.
+pub trait Model {
+    /// The state of one request's choice of tokens (random numbers, penalties, later a grammar).
+    type Sampler;
+
+    /// What the model is and how much it holds; asked once.
+    fn info(&self) -> ModelInfo;
+
+    /// The prompt's tokens, begun as the model wants it.
+    fn tokenize(&self, prompt: &Prompt) -> Vec<Token>;
+
+    /// Appends the token's bytes, which need not be whole characters. Control tokens have none unless `special` is set.
+    fn piece(&self, token: Token, special: bool, out: &mut Vec<u8>);
+
+    /// True for the tokens by which the model ends an answer.
+    fn ends_generation(&self, token: Token) -> bool;
+
+    /// A sampler for one request. `history` is its prompt, which the penalties look back on.
+    fn sampler(&mut self, sampling: &Sampling, seed: u32, history: &[Token]) -> Result<Self::Sampler, ModelError>;
+
+    /// Computes the batch. Only `Ok` and `CacheFull` leave the sequences in a known state.
+    fn decode(&mut self, batch: &Batch) -> Result<(), DecodeError>;
+
+    /// Chooses the token after row `row` of the last batch (an entry with `output`) and remembers it in the sampler.
+    fn sample(&mut self, sampler: &mut Self::Sampler, row: usize) -> Result<Token, ModelError>;
+
+    /// Keeps the first `length` tokens of the sequence. False when the model cannot go back that far; the sequence is then empty.
+    fn rewind(&mut self, sequence: Sequence, length: usize) -> bool;
+}
+
+/// What a loaded model is and how much it holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// Kind, size and quantisation in a few words.
+    pub description: String,
+    /// `general.architecture` of the file.
+    pub architecture: String,
+    /// Bytes of the weights.
+    pub size_bytes: u64,
+    /// Number of parameters.
+    pub parameters: u64,
+    /// Tokens that prompt and answer of one request may have together.
+    pub context: usize,
+    /// Tokens the model was trained for.
+    pub context_train: usize,
+    /// Entries of the vocabulary.
+    pub vocabulary: usize,
+    /// Sequences that may be used at the same time.
+    pub sequences: usize,
+    /// The most entries of a batch.
+    pub batch_entries: usize,
+    /// The chat template (Jinja) the file carries.
+    pub chat_template: Option<String>,
+    /// The other scalar metadata of the file, as text.
+    pub metadata: BTreeMap<String, String>,
+}

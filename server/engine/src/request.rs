@@ -1,0 +1,284 @@
+//! What a caller may ask for: the prompt, how to sample, when to stop, and the limits of one engine.
+//!
+//! Owns the shapes and the check of their ranges ([`Request::check`]). Never tokenises: only the model's thread can.
+
+use std::fmt;
+
+use crate::{SubmitError, Token};
+
+/// How many requests an engine takes and how it divides its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests generated at the same time; each owns one sequence of the KV cache. At least 1.
+    pub slots: usize,
+    /// Requests that may wait for a slot. Beyond it `submit` answers `QueueFull` at once.
+    pub queue: usize,
+    /// Prompt tokens processed per step, over all slots together: the most by which somebody else's prompt delays a stream's next
+    /// token. Larger is faster for prompts alone, smaller is smoother for the neighbours.
+    pub chunk_tokens: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // Two slots suit two cores; 128 tokens keep a 1.5B model's step under a few seconds there.
+        Self { slots: 2, queue: 4, chunk_tokens: 128 }
+    }
+}
+
+/// One piece of a prompt and whether control tokens are recognised in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// The text as it is.
+    pub text: String,
+    /// True for text written by us (a chat template), in which `<|im_start|>` means the control token. False for text of a user, in
+    /// which it is twelve ordinary characters.
+    pub parse_special: bool,
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Segment({} bytes, parse_special: {})", self.text.len(), self.parse_special)
+    }
+}
+
+/// A prompt as segments, so that a user's text cannot smuggle control tokens into it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prompt {
+    segments: Vec<Segment>,
+}
+
+impl Prompt {
+    /// An empty prompt to append to.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A prompt of plain text in which nothing is a control token.
+    pub fn plain(text: impl Into<String>) -> Self {
+        Self::new().text(text)
+    }
+
+    /// Appends text of a user: never parsed for control tokens.
+    #[must_use]
+    pub fn text(self, text: impl Into<String>) -> Self {
+        self.push(text.into(), false)
+    }
+
+    /// Appends markup of a template: control tokens in it are recognised.
+    #[must_use]
+    pub fn markup(self, text: impl Into<String>) -> Self {
+        self.push(text.into(), true)
+    }
+
+    /// The segments in order; neighbours of one kind have been joined, empty ones left out.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Length of all segments in bytes.
+    pub fn len(&self) -> usize {
+        self.segments.iter().map(|segment| segment.text.len()).sum()
+    }
+
+    /// True without any text.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    // Joining matters: a tokenizer must not see a border where the text has none.
+    fn push(mut self, text: String, parse_special: bool) -> Self {
+        match self.segments.last_mut() {
+            _ if text.is_empty() => {}
+            Some(last) if last.parse_special == parse_special => last.text.push_str(&text),
+            _ => self.segments.push(Segment { text, parse_special }),
+        }
+        self
+    }
+}
+
+impl From<Vec<Segment>> for Prompt {
+    fn from(segments: Vec<Segment>) -> Self {
+        segments.into_iter().fold(Self::new(), |prompt, segment| prompt.push(segment.text, segment.parse_special))
+    }
+}
+
+/// Mirostat in one of its two versions (arXiv 2007.14966), which replaces top-k, top-p, min-p and typical.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mirostat {
+    /// 1 or 2.
+    pub version: u8,
+    /// Target surprise in bits (usually 5.0).
+    pub tau: f32,
+    /// Learning rate (usually 0.1).
+    pub eta: f32,
+}
+
+/// How the next token is chosen. Temperature 0 means the most probable token, always.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampling {
+    /// 0 = greedy; up to 2.
+    pub temperature: f32,
+    /// Keep the k most probable tokens; 0 = off.
+    pub top_k: u32,
+    /// Keep the smallest set with this probability mass; 1 = off.
+    pub top_p: f32,
+    /// Drop tokens below this share of the best one's probability; 0 = off.
+    pub min_p: f32,
+    /// Locally typical sampling mass; 1 = off.
+    pub typical_p: f32,
+    /// Divides the logits of tokens seen within the window; 1 = off.
+    pub repetition_penalty: f32,
+    /// Subtracted per occurrence within the window; 0 = off.
+    pub frequency_penalty: f32,
+    /// Subtracted once if the token occurred within the window; 0 = off.
+    pub presence_penalty: f32,
+    /// How many of the last tokens, prompt included, the three penalties look at.
+    pub penalty_window: u32,
+    /// Mirostat instead of the truncating samplers.
+    pub mirostat: Option<Mirostat>,
+    /// Added to the logits of these tokens; minus infinity forbids one.
+    pub logit_bias: Vec<(Token, f32)>,
+}
+
+impl Sampling {
+    /// The most probable token each time and nothing else: the same text for the same prompt.
+    pub fn greedy() -> Self {
+        Self { temperature: 0.0, repetition_penalty: 1.0, ..Self::default() }
+    }
+
+    fn check(&self) -> Result<(), SubmitError> {
+        within("temperature", self.temperature, 0.0, 2.0)?;
+        within("top_p", self.top_p, 0.0, 1.0)?;
+        within("min_p", self.min_p, 0.0, 1.0)?;
+        within("typical_p", self.typical_p, 0.0, 1.0)?;
+        within("repetition_penalty", self.repetition_penalty, 0.01, 10.0)?;
+        within("frequency_penalty", self.frequency_penalty, -2.0, 2.0)?;
+        within("presence_penalty", self.presence_penalty, -2.0, 2.0)?;
+        within("penalty_window", self.penalty_window as f32, 0.0, MAX_PENALTY_WINDOW as f32)?;
+        within("logit_bias entries", self.logit_bias.len() as f32, 0.0, MAX_LOGIT_BIAS as f32)?;
+        for (_, bias) in &self.logit_bias {
+            within("logit_bias", bias.max(-100.0), -100.0, 100.0)?;
+        }
+        let Some(mirostat) = self.mirostat else { return Ok(()) };
+        within("mirostat version", f32::from(mirostat.version), 1.0, 2.0)?;
+        within("mirostat tau", mirostat.tau, 0.0, 100.0)?;
+        within("mirostat eta", mirostat.eta, 0.0, 1.0)
+    }
+}
+
+impl Default for Sampling {
+    // The product's defaults for code.
+    fn default() -> Self {
+        Self {
+            temperature: 0.2,
+            top_k: 50,
+            top_p: 0.95,
+            min_p: 0.0,
+            typical_p: 1.0,
+            repetition_penalty: 1.1,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            penalty_window: 64,
+            mirostat: None,
+            logit_bias: Vec::new(),
+        }
+    }
+}
+
+/// One generation to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// What to continue.
+    pub prompt: Prompt,
+    /// The most tokens to generate; 0 processes the prompt (which warms the prefix cache) and generates nothing.
+    pub max_tokens: u32,
+    /// The same seed and prompt give the same text; `None` draws one.
+    pub seed: Option<u32>,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Generation ends before the first of these; empty ones are ignored.
+    pub stop: Vec<String>,
+}
+
+impl Request {
+    /// A request with the product's defaults for code (512 tokens at temperature 0.2).
+    pub fn new(prompt: Prompt) -> Self {
+        Self { prompt, max_tokens: 512, seed: None, sampling: Sampling::default(), stop: Vec::new() }
+    }
+
+    /// Refuses values that llama.cpp would take as something else or that would cost unbounded memory.
+    pub fn check(&self) -> Result<(), SubmitError> {
+        within("stop entries", self.stop.len() as f32, 0.0, MAX_STOPS as f32)?;
+        for stop in &self.stop {
+            within("stop bytes", stop.len() as f32, 0.0, MAX_STOP_BYTES as f32)?;
+        }
+        self.sampling.check()
+    }
+}
+
+fn within(field: &'static str, found: f32, lowest: f32, highest: f32) -> Result<(), SubmitError> {
+    // Written so that NaN is refused too.
+    match found >= lowest && found <= highest {
+        true => Ok(()),
+        false => Err(SubmitError::Invalid { field, found, lowest, highest }),
+    }
+}
+
+/// Each generated token is compared with each stop string.
+const MAX_STOPS: usize = 64;
+/// Text is held back for as long as it could still become a stop string.
+const MAX_STOP_BYTES: usize = 1024;
+/// llama.cpp allocates a ring buffer of this many tokens per request.
+const MAX_PENALTY_WINDOW: u32 = 32_768;
+/// Applied to every token's logits.
+const MAX_LOGIT_BIAS: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_segments_of_one_kind_are_joined() {
+        let prompt = Prompt::plain("a").text("b").text("").markup("<x>").markup("<y>").text("c");
+        let texts: Vec<_> = prompt.segments().iter().map(|s| (s.text.as_str(), s.parse_special)).collect();
+        assert_eq!(texts, [("ab", false), ("<x><y>", true), ("c", false)]);
+        assert_eq!(prompt.len(), 9);
+    }
+
+    #[test]
+    fn debug_output_shows_lengths_and_no_content() {
+        let printed = format!("{:?}", Request::new(Prompt::plain("secret")));
+        assert!(!printed.contains("secret") && printed.contains("6 bytes"), "{printed}");
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_by_name() {
+        type Change = fn(&mut Request);
+        let cases: [(&str, Change); 8] = [
+            ("temperature", |r| r.sampling.temperature = 3.0),
+            ("temperature", |r| r.sampling.temperature = f32::NAN),
+            ("top_p", |r| r.sampling.top_p = -0.1),
+            ("repetition_penalty", |r| r.sampling.repetition_penalty = 0.0),
+            ("mirostat version", |r| r.sampling.mirostat = Some(Mirostat { version: 3, tau: 5.0, eta: 0.1 })),
+            ("logit_bias", |r| r.sampling.logit_bias = vec![(Token(1), f32::NAN)]),
+            ("logit_bias", |r| r.sampling.logit_bias = vec![(Token(1), f32::INFINITY)]),
+            ("stop bytes", |r| r.stop = vec!["x".repeat(2000)]),
+        ];
+        for (expected, change) in cases {
+            let mut request = Request::new(Prompt::plain("x"));
+            assert_eq!(request.check(), Ok(()));
+            change(&mut request);
+            assert!(
+                matches!(request.check(), Err(SubmitError::Invalid { field, .. }) if field == expected),
+                "{expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn minus_infinity_forbids_a_token() {
+        let mut request = Request::new(Prompt::plain("x"));
+        request.sampling.logit_bias = vec![(Token(1), f32::NEG_INFINITY)];
+        assert_eq!(request.check(), Ok(()));
+    }
+}

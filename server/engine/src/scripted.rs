@@ -1,0 +1,305 @@
+//! A stub model for tests: it says what its script says, as slowly and as badly as asked. It computes nothing.
+//!
+//! Its vocabulary is the 256 bytes, a token to begin with, one to end with and the two ChatML control tokens, so that characters are
+//! split over tokens at every opportunity. It keeps each sequence's tokens and panics when the scheduler hands it a token at the wrong
+//! place or asks for a row that was not computed: a test that passes over it has proved the scheduler's bookkeeping.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use std::{fmt, thread};
+
+use crate::{Batch, DecodeError, Interrupt, LoadControl, LoadError, Model, ModelError, ModelInfo, Prompt, Sampling};
+use crate::{Sequence, Token};
+
+/// What a [`ScriptedModel`] does. Clones share the script and the record of batches.
+#[derive(Clone)]
+pub struct Script {
+    reply: Arc<dyn Fn(&str) -> String + Send + Sync>,
+    context: usize,
+    step_delay: Duration,
+    token_delay: Duration,
+    load_delay: Duration,
+    load_error: Option<LoadError>,
+    failures: Arc<Mutex<Vec<(usize, DecodeError)>>>,
+    forgets: bool,
+    batches: Arc<Mutex<Vec<Batch>>>,
+}
+
+impl Script {
+    /// Answers every prompt with this text.
+    pub fn saying(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self::answering(move |_| text.clone())
+    }
+
+    /// Answers each prompt with what the function makes of it (of its text, control tokens included).
+    pub fn answering(reply: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        Self {
+            reply: Arc::new(reply),
+            context: 4096,
+            step_delay: Duration::ZERO,
+            token_delay: Duration::ZERO,
+            load_delay: Duration::ZERO,
+            load_error: None,
+            failures: Arc::default(),
+            forgets: false,
+            batches: Arc::default(),
+        }
+    }
+
+    /// Tokens (bytes) that prompt and answer of one request may have together; 4096 unless set.
+    #[must_use]
+    pub fn context(self, context: usize) -> Self {
+        Self { context, ..self }
+    }
+
+    /// Every step takes this long. The wait ends early when the step is interrupted, as in a real model.
+    #[must_use]
+    pub fn step_delay(self, step_delay: Duration) -> Self {
+        Self { step_delay, ..self }
+    }
+
+    /// Every token of a step adds this much: makes long prompts slow.
+    #[must_use]
+    pub fn token_delay(self, token_delay: Duration) -> Self {
+        Self { token_delay, ..self }
+    }
+
+    /// Loading takes this long and reports ten times on the way.
+    #[must_use]
+    pub fn load_delay(self, load_delay: Duration) -> Self {
+        Self { load_delay, ..self }
+    }
+
+    /// Loading fails.
+    #[must_use]
+    pub fn load_error(self, error: LoadError) -> Self {
+        Self { load_error: Some(error), ..self }
+    }
+
+    /// Step number `step` (from 0, failed ones counted) fails like this.
+    #[must_use]
+    pub fn fail_at(self, step: usize, error: DecodeError) -> Self {
+        lock(&self.failures).push((step, error));
+        self
+    }
+
+    /// Rewinding loses the whole sequence, as it does in a recurrent model.
+    #[must_use]
+    pub fn forgetful(self) -> Self {
+        Self { forgets: true, ..self }
+    }
+
+    /// The batches computed so far, failed ones included.
+    pub fn batches(&self) -> Vec<Batch> {
+        lock(&self.batches).clone()
+    }
+
+    /// A loader for [`Engine::start`](crate::Engine::start).
+    pub fn loader(self) -> impl FnOnce(&LoadControl) -> Result<ScriptedModel, LoadError> + Send + 'static {
+        move |control| ScriptedModel::load(self, control)
+    }
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Script").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+/// The stub. Made by [`Script::loader`].
+#[derive(Debug)]
+pub struct ScriptedModel {
+    script: Script,
+    sequences: Vec<Vec<Token>>,
+    rows: Vec<Option<Sequence>>,
+    steps: usize,
+    batch_entries: usize,
+    interrupt: Interrupt,
+}
+
+impl ScriptedModel {
+    pub(crate) fn load(script: Script, control: &LoadControl) -> Result<Self, LoadError> {
+        for tenth in 0..10 {
+            control.report(tenth as f32 / 10.0);
+            if control.is_cancelled() {
+                return Err(LoadError::Cancelled);
+            }
+            thread::sleep(script.load_delay / 10);
+        }
+        if let Some(error) = script.load_error.clone() {
+            return Err(error);
+        }
+        let limits = control.limits();
+        Ok(Self {
+            script,
+            sequences: vec![Vec::new(); limits.slots],
+            rows: Vec::new(),
+            steps: 0,
+            batch_entries: limits.chunk_tokens + limits.slots,
+            interrupt: control.interrupt(),
+        })
+    }
+
+    fn text(tokens: &[Token]) -> String {
+        let mut bytes = Vec::new();
+        tokens.iter().for_each(|&token| append_piece(token, true, &mut bytes));
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn wait(&self, batch: &Batch) -> Result<(), DecodeError> {
+        let tokens = u32::try_from(batch.entries.len()).unwrap_or(u32::MAX);
+        let until = Instant::now() + self.script.step_delay + self.script.token_delay * tokens;
+        loop {
+            if self.interrupt.is_raised() {
+                return Err(DecodeError::Interrupted);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            thread::sleep(left.min(POLL));
+        }
+    }
+
+    fn planned_failure(&self, step: usize) -> Option<DecodeError> {
+        lock(&self.script.failures).iter().find(|(at, _)| *at == step).map(|(_, error)| error.clone())
+    }
+
+    fn extend(&mut self, batch: &Batch, entries: usize) {
+        self.rows.clear();
+        for entry in batch.entries.iter().take(entries) {
+            let sequence = &mut self.sequences[entry.sequence.0];
+            assert_eq!(entry.position, sequence.len(), "a token at the wrong place of {:?}", entry.sequence);
+            sequence.push(entry.token);
+            assert!(sequence.len() <= self.script.context, "{:?} is longer than the context", entry.sequence);
+            self.rows.push(entry.output.then_some(entry.sequence));
+        }
+    }
+}
+
+/// One request's place in the script.
+#[derive(Debug)]
+pub struct ScriptedSampler {
+    expected: Vec<Token>,
+    reply: Vec<Token>,
+    said: usize,
+}
+
+impl Model for ScriptedModel {
+    type Sampler = ScriptedSampler;
+
+    fn info(&self) -> ModelInfo {
+        ModelInfo {
+            description: "scripted stub".to_owned(),
+            architecture: "scripted".to_owned(),
+            size_bytes: 1 << 20,
+            parameters: 0,
+            context: self.script.context,
+            context_train: self.script.context,
+            vocabulary: 260,
+            sequences: self.sequences.len(),
+            batch_entries: self.batch_entries,
+            chat_template: None,
+            metadata: [("general.name".to_owned(), "scripted".to_owned())].into(),
+        }
+    }
+
+    fn tokenize(&self, prompt: &Prompt) -> Vec<Token> {
+        let mut tokens = vec![BEGIN];
+        for segment in prompt.segments() {
+            match segment.parse_special {
+                true => parse_markup(&segment.text, &mut tokens),
+                false => tokens.extend(segment.text.bytes().map(|byte| Token(byte.into()))),
+            }
+        }
+        tokens
+    }
+
+    fn piece(&self, token: Token, special: bool, out: &mut Vec<u8>) {
+        append_piece(token, special, out);
+    }
+
+    fn ends_generation(&self, token: Token) -> bool {
+        token == END
+    }
+
+    fn sampler(&mut self, _: &Sampling, _: u32, history: &[Token]) -> Result<ScriptedSampler, ModelError> {
+        let reply = (self.script.reply)(&Self::text(&history[1..]));
+        let reply = reply.bytes().map(|byte| Token(byte.into())).chain([END]).collect();
+        Ok(ScriptedSampler { expected: history.to_vec(), reply, said: 0 })
+    }
+
+    fn decode(&mut self, batch: &Batch) -> Result<(), DecodeError> {
+        lock(&self.script.batches).push(batch.clone());
+        assert!(!batch.entries.is_empty() && batch.entries.len() <= self.batch_entries, "a batch of the wrong size");
+        let step = self.steps;
+        self.steps += 1;
+        let result = match self.planned_failure(step) {
+            Some(error) => Err(error),
+            None => self.wait(batch),
+        };
+        // A real model may have computed a part when it fails.
+        let done = if result.is_ok() { batch.entries.len() } else { batch.entries.len() / 2 };
+        if result != Err(DecodeError::CacheFull) {
+            self.extend(batch, done);
+        }
+        result
+    }
+
+    fn sample(&mut self, sampler: &mut ScriptedSampler, row: usize) -> Result<Token, ModelError> {
+        let sequence = self.rows[row].expect("a row that was asked for");
+        assert_eq!(self.sequences[sequence.0], sampler.expected, "{sequence:?} does not hold the request's tokens");
+        let token = sampler.reply.get(sampler.said).copied().unwrap_or(END);
+        sampler.said += 1;
+        sampler.expected.push(token);
+        Ok(token)
+    }
+
+    fn rewind(&mut self, sequence: Sequence, length: usize) -> bool {
+        let tokens = &mut self.sequences[sequence.0];
+        if self.script.forgets && length < tokens.len() {
+            tokens.clear();
+            return length == 0;
+        }
+        tokens.truncate(length);
+        true
+    }
+}
+
+fn append_piece(token: Token, special: bool, out: &mut Vec<u8>) {
+    match (u8::try_from(token.0), special) {
+        (Ok(byte), _) => out.push(byte),
+        (Err(_), true) if token == IM_START => out.extend(IM_START_TEXT.bytes()),
+        (Err(_), true) if token == IM_END => out.extend(IM_END_TEXT.bytes()),
+        _ => {}
+    }
+}
+
+fn parse_markup(mut text: &str, tokens: &mut Vec<Token>) {
+    while let Some(character) = text.chars().next() {
+        let (token, rest) = match (text.strip_prefix(IM_START_TEXT), text.strip_prefix(IM_END_TEXT)) {
+            (Some(rest), _) => (Some(IM_START), rest),
+            (_, Some(rest)) => (Some(IM_END), rest),
+            _ => (None, &text[character.len_utf8()..]),
+        };
+        match token {
+            Some(token) => tokens.push(token),
+            None => tokens.extend(text.bytes().take(character.len_utf8()).map(|byte| Token(byte.into()))),
+        }
+        text = rest;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const BEGIN: Token = Token(256);
+const END: Token = Token(257);
+const IM_START: Token = Token(258);
+const IM_END: Token = Token(259);
+const IM_START_TEXT: &str = "<|im_start|>";
+const IM_END_TEXT: &str = "<|im_end|>";
+/// How often a waiting step looks whether it was interrupted.
+const POLL: Duration = Duration::from_millis(1);

@@ -1,0 +1,1 @@
+//! From token bytes to text: whole characters, and nothing of a stop string.

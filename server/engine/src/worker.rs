@@ -1,0 +1,92 @@
+//! The model's thread from load to free: takes the mail, lets the scheduler take steps, sleeps when there is nothing to do.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::command::{Job, Question};
+use crate::control::LoadControl;
+use crate::handle::Mailbox;
+use crate::scheduler::{Counters, Scheduler, Step};
+use crate::{LoadError, Model};
+
+/// Loads the model, hands out its mailbox and serves until stopped.
+pub(crate) fn run<M, L>(control: &LoadControl, load: L, loaded: oneshot::Sender<Result<Mailbox, LoadError>>)
+where
+    M: Model,
+    L: FnOnce(&LoadControl) -> Result<M, LoadError>,
+{
+    // Dropped after everything else here, the model included: its end is how `shut_down` knows.
+    let (_alive, alive) = watch::channel(());
+    let model = match load(control) {
+        Ok(model) => model,
+        Err(error) => return answer(loaded, Err(error)),
+    };
+    control.report(1.0);
+    let (worker, mailbox) = Worker::new(model, control, alive);
+    answer(loaded, Ok(mailbox));
+    worker.serve(control);
+}
+
+struct Worker<M: Model> {
+    scheduler: Scheduler<M>,
+    jobs: mpsc::Receiver<Job>,
+    questions: mpsc::Receiver<Question>,
+}
+
+impl<M: Model> Worker<M> {
+    fn new(model: M, control: &LoadControl, alive: watch::Receiver<()>) -> (Self, Mailbox) {
+        let limits = control.limits();
+        let (jobs_in, jobs) = mpsc::channel(limits.slots + limits.queue);
+        let (questions_in, questions) = mpsc::channel(QUESTION_PLACES);
+        let counters = Arc::new(Counters::new(Instant::now()));
+        let scheduler = Scheduler::new(model, limits, Arc::clone(&counters), Instant::now);
+        let info = scheduler.model().info();
+        let mailbox = Mailbox { info, jobs: jobs_in, questions: questions_in, counters, alive };
+        (Self { scheduler, jobs, questions }, mailbox)
+    }
+
+    fn serve(mut self, control: &LoadControl) {
+        let interrupt = control.interrupt();
+        while !interrupt.is_stopping() {
+            interrupt.clear_step();
+            self.take_mail();
+            if self.scheduler.step() == Step::Idle {
+                // Submitting, reading an event, cancelling and stopping all unpark; one that comes before this line is remembered.
+                thread::park();
+            }
+        }
+        // The rest happens by dropping: every job left, here or in the channel, ends its caller's stream with `Failed(Stopped)`.
+    }
+
+    fn take_mail(&mut self) {
+        while let Ok(job) = self.jobs.try_recv() {
+            self.scheduler.submit(job);
+        }
+        while let Ok(question) = self.questions.try_recv() {
+            self.answer(question);
+        }
+    }
+
+    fn answer(&self, question: Question) {
+        let model = self.scheduler.model();
+        match question {
+            Question::Tokenize { prompt, answer: to } => answer(to, model.tokenize(&prompt)),
+            Question::Detokenize { tokens, answer: to } => {
+                let mut bytes = Vec::new();
+                tokens.into_iter().for_each(|token| model.piece(token, true, &mut bytes));
+                answer(to, bytes);
+            }
+        }
+    }
+}
+
+/// Sends an answer unless whoever asked has gone, which is their right.
+fn answer<T>(to: oneshot::Sender<T>, value: T) {
+    drop(to.send(value));
+}
+
+/// Tokenise questions that may wait between two steps; more wait in their callers.
+const QUESTION_PLACES: usize = 8;
