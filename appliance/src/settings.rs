@@ -1,7 +1,6 @@
 //! The daemon's settings: one strict TOML file, a few variables of the original, converted once into values that cannot
 //! be wrong.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use cerebrum_common::serve;
 use cerebrum_common::settings::{Section, SettingsError, environment, read_file};
 use cerebrum_common::tls::{ClientFiles, IdentityFiles, ServerFiles};
 use cerebrum_common::wire::native::Limits as TokenLimits;
-use cerebrum_prompt::Profile;
+use cerebrum_prompt::{LanguageMap, Profile};
 use http::Uri;
 
 use crate::gateway::admit;
@@ -36,23 +35,12 @@ pub struct Settings {
     pub drain: Duration,
     /// Bounds of `max_tokens`.
     pub tokens: TokenLimits,
-    /// How prompts are prepared.
-    pub profile: Profile,
-    /// Which model answers.
-    pub models: Models,
+    /// How prompts are prepared, and which model answers.
+    pub prompt: cerebrum_prompt::Settings,
     /// Deadlines of answers.
     pub stream: Stream,
     /// Inference servers, preferred first; at least one.
     pub upstreams: Vec<Upstream>,
-}
-
-/// The language map.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Models {
-    /// For languages without an entry.
-    pub default: String,
-    /// Model by language.
-    pub languages: BTreeMap<String, String>,
 }
 
 /// Deadlines of an answer.
@@ -103,27 +91,14 @@ fn settings(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Sett
     let tls = root.optional("tls", server_tls).flatten();
     let keys = keys(root, listen, tls.is_some());
     let tokens = root.section("generation", tokens);
-    let profile = root.section("prepare", |prepare| {
-        prepare.choice("profile", Profile::default(), &[("off", Profile::Off), ("classic", Profile::Classic)])
-    });
-    let models = root.section("models", models);
+    let prompt = cerebrum_prompt::Settings {
+        profile: root.section("prepare", profile),
+        languages: root.section("models", models),
+    };
     let stream = root.section("stream", stream);
     let breaker = root.section("breaker", breaker_policy);
     let upstreams = upstreams(root, breaker, environment);
-    Some(Settings {
-        listen,
-        keys: keys?,
-        log,
-        serve,
-        tls,
-        admit,
-        drain,
-        tokens,
-        profile,
-        models,
-        stream,
-        upstreams: upstreams?,
-    })
+    Some(Settings { listen, keys: keys?, log, serve, tls, admit, drain, tokens, prompt, stream, upstreams: upstreams? })
 }
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 7000);
@@ -205,14 +180,18 @@ fn tokens(section: &mut Section<'_>) -> TokenLimits {
     }
 }
 
-fn models(section: &mut Section<'_>) -> Models {
-    let default = section.or("default", cerebrum_prompt::language::DEFAULT_MODEL.to_owned());
-    let mut languages: BTreeMap<String, String> = cerebrum_prompt::language::MODEL_MAP
-        .iter()
-        .map(|(language, model)| ((*language).to_owned(), (*model).to_owned()))
-        .collect();
-    languages.extend(section.map::<String>("languages"));
-    Models { default, languages }
+fn profile(section: &mut Section<'_>) -> Profile {
+    let words = [Profile::Off, Profile::Classic].map(|profile| (profile.as_str(), profile));
+    section.choice("profile", Profile::Classic, &words)
+}
+
+/// The original's map, with entries and default of the file on top.
+fn models(section: &mut Section<'_>) -> LanguageMap {
+    let original = LanguageMap::default();
+    let default = section.or("default", original.default_model().to_owned());
+    let given = section.map::<String>("languages");
+    let kept = original.entries().map(|(language, model)| (language.to_owned(), model.to_owned()));
+    LanguageMap::new(kept.chain(given), default)
 }
 
 fn stream(section: &mut Section<'_>) -> Stream {
@@ -335,7 +314,7 @@ mod tests {
         assert_eq!(settings.listen.to_string(), "127.0.0.2:7001");
         assert_eq!(settings.upstreams[0].url.to_string(), "http://10.0.0.9:9000/");
         assert!(settings.upstreams[0].key.is_some());
-        assert_eq!(settings.models.languages["rust"], "codellama_7b");
+        assert_eq!(settings.prompt.languages.model_for(Some("rust")), "codellama_7b");
     }
 
     #[test]

@@ -7,19 +7,18 @@ use std::time::Duration;
 use cerebrum_common::serve::{Refusal, collect};
 use cerebrum_common::wire::native::{Generate, Limits};
 use cerebrum_common::wire::{InferenceRequest, json};
-use cerebrum_prompt::{Profile, Report};
+use cerebrum_prompt::Report;
 use hyper::body::Incoming;
 
 use super::Gateway;
 use super::admit::{Admitted, Permit};
-use crate::settings::{Models, Settings};
+use crate::settings::Settings;
 
 /// What preparing needs to know.
 #[derive(Clone, Debug)]
 pub(super) struct Preparation {
     tokens: Limits,
-    models: Arc<Models>,
-    profile: Profile,
+    settings: Arc<cerebrum_prompt::Settings>,
 }
 
 /// A request that is ready to be sent.
@@ -44,18 +43,21 @@ const LARGE_PROMPT: usize = 64 << 10;
 
 impl Preparation {
     pub(super) fn new(settings: &Settings) -> Self {
-        Self { tokens: settings.tokens, models: Arc::new(settings.models.clone()), profile: settings.profile }
+        Self { tokens: settings.tokens, settings: Arc::new(settings.prompt.clone()) }
     }
 
     fn run(&self, body: Generate) -> Result<Done, Refusal> {
         let progress = body.progress;
         let given = body.language.clone();
         let (mut request, warnings) = body.into_request(self.tokens)?;
-        let language = given.unwrap_or_else(|| cerebrum_prompt::language::detect(&request.prompt).to_owned());
+        let asked =
+            cerebrum_prompt::Request { language: given.as_deref(), ..cerebrum_prompt::Request::new(&request.prompt) };
+        let prepared = cerebrum_prompt::prepare_request(&asked, &self.settings);
+        // A language we do not know is still the client's word, and may have a model of its own.
+        let language = given.unwrap_or_else(|| prepared.report.language.name().to_owned());
         if request.model.is_empty() {
-            request.model = self.models.for_language(&language).to_owned();
+            request.model = self.settings.languages.model_for(Some(&language)).to_owned();
         }
-        let prepared = cerebrum_prompt::prepare(&request.prompt, self.profile);
         request.prompt = prepared.prompt.into();
         Ok(Done { request, language, warnings, report: prepared.report, progress })
     }
@@ -67,12 +69,6 @@ struct Done {
     warnings: Vec<String>,
     report: Report,
     progress: bool,
-}
-
-impl Models {
-    fn for_language(&self, language: &str) -> &str {
-        self.languages.get(&language.to_ascii_lowercase()).unwrap_or(&self.default)
-    }
 }
 
 /// Reads, checks and prepares one request.

@@ -35,7 +35,7 @@ struct DoneEvent<'a> {
     finish_reason: &'static str,
     prompt_tokens: u32,
     cached_tokens: u32,
-    prepared: PreparedReport<'a>,
+    prepared: PreparedReport,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<&'a str>,
 }
@@ -162,7 +162,7 @@ fn done_event<'a>(upstream: &'a UpstreamStream, completion: &'a Completion) -> D
         finish_reason: completion.finish.as_str(),
         prompt_tokens: completion.usage.prompt_tokens,
         cached_tokens: completion.usage.cached_tokens,
-        prepared: PreparedReport::new(&prepared.report),
+        prepared: (&prepared.report).into(),
         warnings: prepared.warnings.iter().chain(&completion.warnings).map(String::as_str).collect(),
     }
 }

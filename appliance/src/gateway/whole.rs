@@ -22,18 +22,18 @@ struct Complete<'a> {
     finish_reason: &'static str,
     prompt_tokens: u32,
     cached_tokens: u32,
-    prepared: PreparedReport<'a>,
+    prepared: PreparedReport,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<&'a str>,
 }
 
 /// What preparation did, for the client.
 #[derive(Serialize)]
-pub(super) struct PreparedReport<'a> {
-    profile: &'a str,
-    outcome: &'a str,
+pub(super) struct PreparedReport {
+    profile: &'static str,
+    outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    marker: Option<&'a str>,
+    marker: Option<&'static str>,
     original_chars: usize,
     final_chars: usize,
     chunks_total: usize,
@@ -41,8 +41,8 @@ pub(super) struct PreparedReport<'a> {
     chunks_kept: usize,
 }
 
-impl<'a> PreparedReport<'a> {
-    pub(super) fn new(report: &'a Report) -> Self {
+impl From<&Report> for PreparedReport {
+    fn from(report: &Report) -> Self {
         Self {
             profile: report.profile.as_str(),
             outcome: report.outcome.as_str(),
@@ -88,7 +88,7 @@ fn answer(text: &str, upstream: &UpstreamStream, completion: &Completion) -> Res
             finish_reason: completion.finish.as_str(),
             prompt_tokens: completion.usage.prompt_tokens,
             cached_tokens: completion.usage.cached_tokens,
-            prepared: PreparedReport::new(&prepared.report),
+            prepared: (&prepared.report).into(),
             warnings: prepared.warnings.iter().chain(&completion.warnings).map(String::as_str).collect(),
         },
     )
