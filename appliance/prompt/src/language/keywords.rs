@@ -1,0 +1,171 @@
+//! Guesses a language from words and marks that only some languages use. Each has a weight; the best sum wins when it is
+//! high enough and clearly ahead of the second best.
+
+use super::Language::{self, *};
+
+/// Below this sum nothing is said.
+const ENOUGH: u32 = 6;
+
+/// The language that the words of `text` speak for.
+pub(super) fn guess(text: &str) -> Option<Language> {
+    let mut score = [0u32; Language::ALL.len()];
+    for line in text.lines() {
+        add(&mut score, line_signs(line.trim()));
+        words(line, |word, next| {
+            add(&mut score, word_signs(word));
+            if next == Some(b'!') && !word.is_empty() {
+                add(&mut score, &[(Rust, 2)]);
+            }
+        });
+    }
+    choose(&score)
+}
+
+fn add(score: &mut [u32; Language::ALL.len()], signs: &[(Language, u32)]) {
+    for (language, weight) in signs {
+        score[*language as usize] += weight;
+    }
+}
+
+fn choose(score: &[u32; Language::ALL.len()]) -> Option<Language> {
+    let of = |language: &Language| score[*language as usize];
+    // `rev`: of equals the first counts, so that C wins over C++ when nothing speaks for the extension.
+    let best = Language::ALL.iter().copied().rev().max_by_key(of)?;
+    let rivals = Language::ALL.iter().filter(|other| **other != best && Some(**other) != relative(best));
+    let second = rivals.map(of).max()?;
+    // A quarter ahead: closer than that is a guess.
+    (of(&best) >= ENOUGH && of(&best) * 4 >= second * 5).then_some(best)
+}
+
+/// The language that shares nearly every sign with this one; between the two any difference decides.
+fn relative(language: Language) -> Option<Language> {
+    match language {
+        C => Some(Cpp),
+        Cpp => Some(C),
+        JavaScript => Some(TypeScript),
+        TypeScript => Some(JavaScript),
+        _ => None,
+    }
+}
+
+/// Calls `each` with every word of a line and the byte that follows it.
+fn words(line: &str, mut each: impl FnMut(&str, Option<u8>)) {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut rest = line;
+    while let Some(start) = rest.find(is_word) {
+        let from = &rest[start..];
+        let end = from.find(|c| !is_word(c)).unwrap_or(from.len());
+        each(&from[..end], from.as_bytes().get(end).copied());
+        rest = &from[end..];
+    }
+}
+
+/// What a whole line says.
+fn line_signs(line: &str) -> &'static [(Language, u32)] {
+    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| line.starts_with(prefix));
+    if line.starts_with('#') {
+        return hash_signs(line);
+    }
+    match line {
+        _ if starts(&["def ", "elif ", "except", "async def ", "@property", "from __future__"])
+            && line.ends_with(':') =>
+        {
+            &[(Python, 4)]
+        }
+        _ if starts(&["if ", "for ", "while ", "else", "try", "class ", "with "]) && line.ends_with(':') => {
+            &[(Python, 3)]
+        }
+        _ if starts(&["from "]) && line.contains(" import ") => &[(Python, 4)],
+        _ if starts(&["import "]) && line.contains(" from ") => &[(JavaScript, 4), (TypeScript, 4)],
+        _ if line.contains(": string") || line.contains(": number") || line.contains(": boolean") => &[(TypeScript, 4)],
+        _ if line.contains("===") || line.contains("=> {") => &[(JavaScript, 2), (TypeScript, 2)],
+        _ if line.contains("-> ") && line.ends_with('{') => &[(Rust, 2)],
+        _ if line.contains(":= ") => &[(Go, 3)],
+        _ if starts(&["fi", "done", "esac", "then"]) && line.len() < 6 => &[(Shell, 4)],
+        _ if line.contains("std::") && line.ends_with(';') => &[(Cpp, 1), (Rust, 1)],
+        _ if line.contains("->") && line.ends_with(';') => &[(C, 2), (Cpp, 2), (Php, 1)],
+        _ if line.starts_with('$') && line.ends_with(';') => &[(Php, 3)],
+        _ if line.contains("[[ ") || line.contains("$(") || line.contains("${") => &[(Shell, 2)],
+        _ => &[],
+    }
+}
+
+/// What a line that starts with `#` says.
+fn hash_signs(line: &str) -> &'static [(Language, u32)] {
+    let word = line[1..].trim_start();
+    match word {
+        _ if word.starts_with("include") && line.contains(".h") => &[(C, 4), (Cpp, 4)],
+        _ if word.starts_with("include") => &[(C, 2), (Cpp, 4)],
+        _ if ["define", "ifdef", "ifndef", "endif", "if ", "undef"].iter().any(|d| word.starts_with(d)) => {
+            &[(C, 3), (Cpp, 3), (CSharp, 1)]
+        }
+        _ if line.starts_with("#[") || line.starts_with("#![") => &[(Rust, 4)],
+        _ => &[],
+    }
+}
+
+/// What one word says.
+fn word_signs(word: &str) -> &'static [(Language, u32)] {
+    match word {
+        "def" => &[(Python, 2), (Ruby, 2)],
+        "elif" => &[(Python, 2), (Shell, 2)],
+        "self" => &[(Python, 2), (Rust, 2)],
+        "None" | "True" | "False" | "isinstance" | "__init__" | "lambda" => &[(Python, 2)],
+        "fn" | "impl" | "mut" | "pub" | "crate" | "usize" | "u8" | "u32" | "u64" | "Vec" => &[(Rust, 3)],
+        "match" | "Some" | "Ok" | "Err" => &[(Rust, 1)],
+        "let" => &[(Rust, 1), (JavaScript, 1), (TypeScript, 1), (Swift, 1)],
+        "function" => &[(JavaScript, 3), (TypeScript, 2), (Shell, 1), (Php, 2)],
+        "const" => &[(JavaScript, 1), (TypeScript, 1), (Cpp, 1), (C, 1)],
+        "undefined" | "require" | "prototype" | "typeof" | "console" | "document" => {
+            &[(JavaScript, 2), (TypeScript, 1)]
+        }
+        "var" => &[(JavaScript, 1), (Go, 1), (CSharp, 1), (Kotlin, 1)],
+        "await" | "async" | "null" => &[(JavaScript, 1), (TypeScript, 1), (CSharp, 1)],
+        "export" => &[(JavaScript, 2), (TypeScript, 2), (Shell, 1)],
+        "readonly" | "keyof" | "unknown" => &[(TypeScript, 2)],
+        "interface" => &[(TypeScript, 2), (Java, 1), (Go, 1), (CSharp, 1)],
+        "func" => &[(Go, 4), (Swift, 3)],
+        "chan" | "defer" | "fmt" | "goroutine" => &[(Go, 3)],
+        "package" => &[(Go, 2), (Java, 2), (Kotlin, 1)],
+        "nil" => &[(Go, 1), (Ruby, 1), (Swift, 1)],
+        "int" | "char" | "unsigned" | "sizeof" | "typedef" => &[(C, 2), (Cpp, 2)],
+        "void" => &[(C, 1), (Cpp, 1), (Java, 1), (CSharp, 1)],
+        "struct" => &[(C, 1), (Cpp, 1), (Rust, 1), (Go, 1)],
+        "NULL" | "printf" | "malloc" | "size_t" | "uint8_t" | "uint32_t" => &[(C, 2), (Cpp, 1)],
+        "nullptr" | "template" | "typename" | "namespace" | "virtual" | "cout" | "constexpr" => &[(Cpp, 4)],
+        "private" | "public" | "protected" => &[(Java, 2), (Cpp, 1), (CSharp, 2), (TypeScript, 1), (Php, 1)],
+        "extends" | "throws" | "final" | "implements" | "boolean" => &[(Java, 2), (TypeScript, 1)],
+        "System" | "String" => &[(Java, 1), (CSharp, 1)],
+        "echo" | "esac" | "exit" => &[(Shell, 2), (Php, 1)],
+        "then" | "do" => &[(Shell, 1)],
+        "end" | "puts" | "elsif" | "attr_accessor" => &[(Ruby, 3)],
+        "fun" | "val" | "companion" => &[(Kotlin, 3)],
+        "using" => &[(CSharp, 2), (Cpp, 2)],
+        "SELECT" | "INSERT" | "FROM" | "WHERE" | "JOIN" => &[(Sql, 3)],
+        _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snippets() {
+        for (expected, text) in [
+            (Some(Python), "import os\n\nclass A:\n    def f(self):\n        return None\n"),
+            (Some(Rust), "pub fn f(x: &mut Vec<u8>) -> usize {\n    x.len()\n}\n"),
+            (Some(JavaScript), "const a = require('a');\nfunction f(x) {\n  return x === undefined;\n}\n"),
+            (Some(TypeScript), "export function f(x: string): number {\n  return x.length;\n}\n"),
+            (Some(Go), "package main\n\nfunc f(x int) int {\n\ty := x + 1\n\treturn y\n}\n"),
+            (Some(C), "#include <stdio.h>\nint main(void) {\n  printf(\"x\");\n  return 0;\n}\n"),
+            (Some(Cpp), "#include <vector>\nnamespace a {\ntemplate <typename T> int f(T t) { return t; }\n}\n"),
+            (Some(Java), "package a;\npublic final class A extends B {\n  private int x;\n  public void f() {}\n}\n"),
+            (Some(Shell), "set -e\nif [ -f x ]; then\n  echo yes\nfi\nexport A=1\n"),
+            (None, "The quick brown fox jumps over the lazy dog, and then some."),
+            (None, "12 34 56"),
+        ] {
+            assert_eq!(guess(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What a preparation hands back. Reports hold numbers, names and ranges into the original, so that one can be logged or
+//! kept without keeping anybody's code.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::language::{self, Detected};
+use crate::request::{Profile, Request};
+
+/// A prompt ready to send, and the account of how it came about.
+#[derive(Clone, PartialEq)]
+pub struct Prepared {
+    /// What to send.
+    pub prompt: String,
+    /// What was done.
+    pub report: Report,
+}
+
+/// Prints lengths only: prompts never reach a log.
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared").field("prompt_bytes", &self.prompt.len()).field("report", &self.report).finish()
+    }
+}
+
+/// What a preparation did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The profile that ran.
+    pub profile: Profile,
+    /// What happened, or why nothing did.
+    pub outcome: Outcome,
+    /// The language of the code, and how it was found.
+    pub language: Detected,
+    /// Marker that the instruction began with, where one was found.
+    pub marker: Option<&'static str>,
+    /// Where the instruction stands in the original, in bytes.
+    pub instruction: Option<Range<usize>>,
+    /// Characters (Unicode scalar values) of the prompt as it came.
+    pub original_chars: usize,
+    /// Characters of the prompt as it is sent.
+    pub final_chars: usize,
+    /// Pieces the code was divided into; zero when it never was.
+    pub chunks_total: usize,
+    /// Pieces that were not copies of an earlier one.
+    pub chunks_unique: usize,
+    /// Pieces that are sent.
+    pub chunks_kept: usize,
+}
+
+/// What happened to a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The profile is `off`.
+    Off,
+    /// Short, without an instruction: sent as it came.
+    Short,
+    /// Short, with an instruction: the instruction was put first.
+    InstructionFirst,
+    /// Sent without what could be spared.
+    Reduced,
+    /// The saving was under the threshold: sent as it came.
+    SavingTooSmall,
+    /// There were too few different pieces to choose from: sent as it came.
+    NothingToChoose,
+}
+
+impl Outcome {
+    /// Its name in answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Short => "short",
+            Self::InstructionFirst => "instruction_first",
+            Self::Reduced => "reduced",
+            Self::SavingTooSmall => "saving_too_small",
+            Self::NothingToChoose => "nothing_to_choose",
+        }
+    }
+
+    /// Whether the prompt goes out as it came.
+    #[must_use]
+    pub fn is_original(self) -> bool {
+        !matches!(self, Self::InstructionFirst | Self::Reduced)
+    }
+}
+
+impl Prepared {
+    /// The original, and why.
+    pub(crate) fn untouched(request: &Request<'_>, profile: Profile, why: Outcome) -> Self {
+        Self { prompt: request.prompt.to_owned(), report: Report::new(request, profile, why) }
+    }
+}
+
+impl Report {
+    /// The report of a preparation that leaves the prompt as it came.
+    pub(crate) fn new(request: &Request<'_>, profile: Profile, outcome: Outcome) -> Self {
+        let chars = request.prompt.chars().count();
+        Self {
+            profile,
+            outcome,
+            language: language::identify(request.prompt, request.language),
+            marker: None,
+            instruction: None,
+            original_chars: chars,
+            final_chars: chars,
+            chunks_total: 0,
+            chunks_unique: 0,
+            chunks_kept: 0,
+        }
+    }
+}
