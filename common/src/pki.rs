@@ -59,6 +59,13 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
+/// Shows nothing: it holds a private key.
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Authority")
+    }
+}
+
 impl Authority {
     /// A new one.
     ///

@@ -1,1 +1,4 @@
-//! Both real programs together: end-to-end tests, fault injection, benchmarks.
+//! Both real programs together: what end-to-end tests, benchmarks and the demonstration start and talk to.
+
+pub mod client;
+pub mod stack;

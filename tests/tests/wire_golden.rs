@@ -1,0 +1,67 @@
+//! Golden bytes of wire version 1.
+//!
+//! If a test in this file fails, do not change the test: appliances and servers in the field speak these bytes. A change
+//! of meaning or layout is a new version (`wire::frame::VERSION`) with a golden file of its own.
+
+use bytes::Bytes;
+use cerebrum_common::wire::{
+    Completion, Failure, FailureCode, Finish, InferenceEvent, InferenceRequest, Sampling, Usage, frame,
+};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn check<T>(message: &T, golden: &str)
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    let bytes = frame::to_bytes(message).unwrap();
+    assert_eq!(hex(&bytes), golden);
+    assert_eq!(&frame::from_bytes::<T>(Bytes::copy_from_slice(&bytes), 1 << 20).unwrap(), message);
+}
+
+#[test]
+fn request() {
+    let request = InferenceRequest {
+        model: "qwen_7b".into(),
+        prompt: "def f".into(),
+        max_tokens: 512,
+        sampling: Sampling { seed: Some(7), logit_bias: vec![(300, -1.0)], ..Sampling::default() },
+        stop: vec!["\n\n".into()],
+    };
+    check(&request, include_str!("golden/v1/request.hex").trim());
+}
+
+#[test]
+fn events() {
+    let completion = Completion {
+        model: "qwen_7b".into(),
+        finish: Finish::Length,
+        usage: Usage { prompt_tokens: 300, cached_tokens: 2, completion_tokens: 129 },
+        prefill_us: 1_000_000,
+        decode_us: 64_000_000,
+        warnings: vec!["w".into()],
+    };
+    let failure = Failure { code: FailureCode::Overloaded, message: "cpu".into(), retry_after_ms: Some(5000) };
+    check(&InferenceEvent::Loading { permille: 500 }, include_str!("golden/v1/loading.hex").trim());
+    check(&InferenceEvent::Progress { processed: 64, total: 300 }, include_str!("golden/v1/progress.hex").trim());
+    check(
+        &InferenceEvent::Token { text: " asyncio".into(), total_tokens: 2 },
+        include_str!("golden/v1/token.hex").trim(),
+    );
+    check(&InferenceEvent::Done(completion), include_str!("golden/v1/done.hex").trim());
+    check(&InferenceEvent::Error(failure), include_str!("golden/v1/error.hex").trim());
+}
+
+#[test]
+fn every_failure_code_keeps_its_number() {
+    let bytes: Vec<u8> = FailureCode::ALL
+        .iter()
+        .map(|code| {
+            let failure = Failure { code: *code, message: String::new(), retry_after_ms: None };
+            frame::to_bytes(&failure).unwrap()[5]
+        })
+        .collect();
+    assert_eq!(bytes, (0..10).collect::<Vec<u8>>());
+}
