@@ -1,0 +1,145 @@
+//! One picture of the panel: 128 x 64 pixels, one bit each.
+//!
+//! Owns the pixels and their order in memory, which is the SSD1306's own: eight pages of 128 columns, one byte for eight
+//! pixels, the lowest bit on top. It never knows what is drawn. Filled by `screen` through embedded-graphics, read by `diff`,
+//! which sends it, and by `picture`, which shows it elsewhere.
+
+use std::{convert::Infallible, fmt};
+
+use embedded_graphics::{
+    Pixel,
+    draw_target::DrawTarget,
+    geometry::{OriginDimensions, Size},
+    pixelcolor::BinaryColor,
+};
+
+/// Pixels from left to right.
+pub const WIDTH: usize = 128;
+/// Pixels from top to bottom.
+pub const HEIGHT: usize = 64;
+/// Rows of eight pixels: the unit in which the panel is addressed.
+pub const PAGES: usize = HEIGHT / 8;
+
+/// One picture of the panel.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Frame {
+    bytes: [u8; WIDTH * PAGES],
+}
+
+impl Frame {
+    /// A dark panel.
+    #[must_use]
+    pub const fn dark() -> Self {
+        Self { bytes: [0; WIDTH * PAGES] }
+    }
+
+    /// The picture whose memory is `bytes`, in the panel's order.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; WIDTH * PAGES]) -> Self {
+        Self { bytes }
+    }
+
+    /// The picture as the panel's memory holds it.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8; WIDTH * PAGES] {
+        &self.bytes
+    }
+
+    /// Whether a pixel is lit; pixels outside are dark.
+    #[must_use]
+    pub fn lit(&self, x: usize, y: usize) -> bool {
+        x < WIDTH && y < HEIGHT && self.bytes[y / 8 * WIDTH + x] >> (y % 8) & 1 == 1
+    }
+
+    /// Lights or darkens a pixel; pixels outside are left alone.
+    pub fn set(&mut self, x: usize, y: usize, lit: bool) {
+        if x < WIDTH && y < HEIGHT {
+            let byte = &mut self.bytes[y / 8 * WIDTH + x];
+            *byte = *byte & !(1 << (y % 8)) | u8::from(lit) << (y % 8);
+        }
+    }
+
+    /// The picture moved right by `dx` and down by `dy` pixels; what leaves the panel is lost.
+    #[must_use]
+    pub fn shifted(&self, dx: i8, dy: i8) -> Self {
+        let mut moved = Self::dark();
+        for y in 0..HEIGHT {
+            for x in 0..WIDTH {
+                if let (Some(to_x), Some(to_y)) = (x.checked_add_signed(dx.into()), y.checked_add_signed(dy.into())) {
+                    moved.set(to_x, to_y, self.lit(x, y) || moved.lit(to_x, to_y));
+                }
+            }
+        }
+        moved
+    }
+
+    /// The picture with light and dark exchanged.
+    #[must_use]
+    pub fn inverted(&self) -> Self {
+        Self { bytes: self.bytes.map(|byte| !byte) }
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lit: u32 = self.bytes.iter().map(|byte| byte.count_ones()).sum();
+        write!(f, "Frame {{ lit: {lit} }}")
+    }
+}
+
+impl OriginDimensions for Frame {
+    fn size(&self) -> Size {
+        Size::new(WIDTH as u32, HEIGHT as u32)
+    }
+}
+
+impl DrawTarget for Frame {
+    type Color = BinaryColor;
+    type Error = Infallible;
+
+    fn draw_iter<I: IntoIterator<Item = Pixel<BinaryColor>>>(&mut self, pixels: I) -> Result<(), Infallible> {
+        for Pixel(point, color) in pixels {
+            if let (Ok(x), Ok(y)) = (usize::try_from(point.x), usize::try_from(point.y)) {
+                self.set(x, y, color.is_on());
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_pixel_lands_in_the_panel_s_byte() {
+        let mut frame = Frame::dark();
+        frame.set(3, 10, true);
+        assert_eq!(frame.bytes()[WIDTH + 3], 0b100);
+        frame.set(3, 10, false);
+        assert_eq!(frame, Frame::dark());
+    }
+
+    #[test]
+    fn pixels_outside_are_left_alone() {
+        let mut frame = Frame::dark();
+        frame.set(WIDTH, 0, true);
+        frame.set(0, HEIGHT, true);
+        assert_eq!(frame, Frame::dark());
+        assert!(!frame.inverted().lit(WIDTH, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn shifting_moves_every_pixel(x in 0..WIDTH, y in 0..HEIGHT, dx in -3i8..=3, dy in -3i8..=3) {
+            let mut frame = Frame::dark();
+            frame.set(x, y, true);
+            let moved = frame.shifted(dx, dy);
+            let stays = x.checked_add_signed(dx.into()).zip(y.checked_add_signed(dy.into()));
+            prop_assert!(stays.is_none_or(|(x, y)| moved.lit(x, y) == (x < WIDTH && y < HEIGHT)));
+            prop_assert!(moved.bytes().iter().map(|byte| byte.count_ones()).sum::<u32>() <= 1);
+        }
+    }
+}
