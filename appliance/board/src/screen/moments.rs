@@ -23,10 +23,11 @@ pub(super) fn splash(painter: &mut Painter, snapshot: &Snapshot) {
 pub(super) fn pairing(painter: &mut Painter, snapshot: &Snapshot) {
     let Some(pairing) = &snapshot.pairing else {
         painter.header("Pairing", "");
-        painter.line(&[&LARGE], "Nobody is asking", 38, Align::Left);
+        painter.line(&[&LARGE], "No client asks", 38, Align::Left);
         return;
     };
-    painter.line(&[&MEDIUM], &pairing.client, 11, Align::Left);
+    let client = if pairing.client.trim().is_empty() { "(no name)" } else { &pairing.client };
+    painter.line(&[&MEDIUM, &SMALL], client, 11, Align::Left);
     painter.line(&[&GIANT, &HUGE, &LARGE], &pairing.code, 41, Align::Center);
     painter.fill(Point::new(LEFT, 46), share_of(SPAN, pairing.remaining.as_secs_f32() / PAIRING_SECONDS), 2);
     painter.line(&[&SMALL], "press: allow", 60, Align::Left);
@@ -67,11 +68,11 @@ pub(super) fn error(painter: &mut Painter, snapshot: &Snapshot) {
         return;
     };
     painter.header("! Problem", "hold: dismiss");
-    painter.paragraph(&MEDIUM, &fault.message, 26, 17, 3);
+    painter.message(&fault.message);
 }
 
 pub(super) fn confirm_power_off(painter: &mut Painter) {
-    painter.line(&[&HUGE], "Power off?", 34, Align::Center);
+    painter.line(&[&HUGE, &LARGE], "Power off?", 34, Align::Center);
     painter.line(&[&SMALL], "press: no", 60, Align::Left);
     painter.line(&[&SMALL], "hold: yes", 60, Align::Right);
 }

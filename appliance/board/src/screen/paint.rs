@@ -25,6 +25,9 @@ pub(super) const RIGHT: i32 = WIDTH as i32 - 2;
 /// Columns that pages use.
 pub(super) const SPAN: i32 = RIGHT - LEFT + 1;
 
+/// Columns of the fact in a header at most: the rest is the title's.
+const FACT_SPAN: i32 = 80;
+
 /// Letters of 8 pixels: what may be read by stepping closer.
 pub(super) const SMALL: FontRenderer = FontRenderer::new::<fonts::u8g2_font_helvB08_tf>();
 /// Letters of 10 to 11 pixels: names and addresses.
@@ -81,16 +84,26 @@ impl Painter {
             let color = FontColor::Transparent(BinaryColor::On);
             let position = VerticalPosition::Baseline;
             // A frame cannot fail, and `printable` leaves no letter that the fonts lack.
-            drop(font.render_aligned(text.as_str(), at, position, alignment, color, &mut self.frame));
+            let inside = at + Point::new(overhang(font, &text, at, alignment), 0);
+            drop(font.render_aligned(text.as_str(), inside, position, alignment, color, &mut self.frame));
         }
     }
 
     /// The title and a short fact on its right, over a rule.
     pub(super) fn header(&mut self, title: &str, fact: &str) {
-        self.line(&[&SMALL], fact, 9, Align::Right);
-        let free = SPAN - width_of(&SMALL, &printable(fact)) - 4;
+        self.line_within(&[&SMALL], fact, Point::new(RIGHT + 1, 9), FACT_SPAN, Align::Right);
+        let free = SPAN - width_of(&SMALL, &printable(fact)).min(FACT_SPAN) - 4;
         self.line_within(&[&SMALL], title, Point::new(LEFT, 9), free, Align::Left);
         self.rule(12);
+    }
+
+    /// A message under the header: three lines of medium letters where they hold it, else four small ones.
+    pub(super) fn message(&mut self, text: &str) {
+        if break_lines(&MEDIUM, &printable(text), SPAN, usize::MAX).len() <= 3 {
+            self.paragraph(&MEDIUM, text, 26, 17, 3);
+        } else {
+            self.paragraph(&SMALL, text, 24, 12, 4);
+        }
     }
 
     /// Words in as many lines as fit from `first` baseline on, `step` pixels apart, at most `lines`; the rest is shortened.
@@ -142,6 +155,16 @@ impl Painter {
 /// Columns that a printable text takes.
 pub(super) fn width_of(font: &FontRenderer, text: &str) -> i32 {
     font.get_rendered_dimensions(text, Point::zero(), VerticalPosition::Baseline).map_or(0, |size| size.advance.x)
+}
+
+/// Columns to move so that letters which lean out of their place, such as `f`, stay between `LEFT` and `RIGHT`.
+fn overhang(font: &FontRenderer, text: &str, at: Point, alignment: HorizontalAlignment) -> i32 {
+    let position = VerticalPosition::Baseline;
+    let area = font.get_rendered_dimensions_aligned(text, at, position, alignment).ok().flatten();
+    area.map_or(0, |area| {
+        let right = area.top_left.x + area.size.width as i32 - 1;
+        (LEFT - area.top_left.x).max(0) + (RIGHT - right).min(0)
+    })
 }
 
 /// The text with everything replaced that the fonts lack, control characters included.

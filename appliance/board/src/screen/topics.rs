@@ -14,13 +14,15 @@ use crate::snapshot::{Phase, Request, Snapshot, Stage, Upstream, UpstreamState};
 
 /// Rows of the upstreams page.
 const UPSTREAM_ROWS: usize = 3;
+/// Columns of the saved share; the time saved stands on its right.
+const SHARE_SPAN: i32 = 72;
 
 pub(super) fn status(painter: &mut Painter, snapshot: &Snapshot) {
     painter.header(&snapshot.name, &words::span(snapshot.uptime));
-    painter.line(&[&HUGE, &LARGE], &headline(snapshot), 35, Align::Left);
-    painter.line(&[&SMALL], &load(snapshot), 48, Align::Left);
+    painter.line(&[&HUGE, &LARGE], &headline(snapshot), 34, Align::Left);
+    painter.line(&[&SMALL], &load(snapshot), 50, Align::Left);
     let totals = &snapshot.counters;
-    let text = format!("{} done   {} failed", words::count(totals.served), words::count(totals.failed));
+    let text = format!("{} done   {} failed", words::brief(totals.served), words::brief(totals.failed));
     painter.line(&[&SMALL], &text, 61, Align::Left);
 }
 
@@ -58,18 +60,20 @@ fn no_request(painter: &mut Painter, snapshot: &Snapshot) {
     painter.line(&[&HUGE], "None", 35, Align::Left);
     let text = format!(
         "{} done   {} refused",
-        words::count(snapshot.counters.served),
-        words::count(snapshot.counters.refused)
+        words::brief(snapshot.counters.served),
+        words::brief(snapshot.counters.refused)
     );
     painter.line(&[&SMALL], &text, 60, Align::Left);
 }
 
 /// Before the first token the share of the phase is what moves; from then on tokens and their speed.
 fn figures(painter: &mut Painter, request: &Request) {
+    if request.phase == Phase::Queued {
+        return painter.line(&[&HUGE], "Queued", 35, Align::Left);
+    }
     if request.tokens == 0 && request.phase != Phase::Generating {
         let share = (request.progress.clamp(0.0, 1.0) * 100.0) as u32;
-        painter.line(&[&HUGE], &format!("{share} %"), 35, Align::Left);
-        return;
+        return painter.line(&[&HUGE], &format!("{share} %"), 35, Align::Left);
     }
     let rate = words::rate(request.tokens_per_second);
     painter.line(&[&MEDIUM], &rate, 35, Align::Right);
@@ -91,10 +95,13 @@ fn phase(phase: Phase) -> &'static str {
 
 pub(super) fn network(painter: &mut Painter, snapshot: &Snapshot) {
     painter.header("Network", &format!("port {}", snapshot.port));
-    painter.line(&[&LARGE, &MEDIUM, &SMALL], &snapshot.name, 27, Align::Left);
-    let mut baseline = 44;
+    let long = snapshot.addresses.iter().any(|address| is_long(*address));
+    let mut baseline = if long { 25 } else { 27 };
+    let fonts: &[_] = if long { &[&MEDIUM, &SMALL] } else { &[&LARGE, &MEDIUM, &SMALL] };
+    painter.line(fonts, &snapshot.name, baseline, Align::Left);
+    baseline += if long { 13 } else { 17 };
     for address in &snapshot.addresses {
-        baseline = self::address(painter, *address, baseline);
+        baseline = self::address(painter, *address, baseline, long);
     }
     if snapshot.addresses.is_empty() {
         painter.line(&[&LARGE], "No address", 44, Align::Left);
@@ -102,28 +109,34 @@ pub(super) fn network(painter: &mut Painter, snapshot: &Snapshot) {
     }
 }
 
-/// Draws the address unless the page is full; returns the baseline of the next one.
-fn address(painter: &mut Painter, address: IpAddr, baseline: i32) -> i32 {
+/// Whether the address takes two lines of small letters, for which the others must stand closer.
+fn is_long(address: IpAddr) -> bool {
+    width_of(&SMALL, &address.to_string()) > SPAN
+}
+
+/// Draws the address if the page has room for all of it; returns the baseline of the next one.
+fn address(painter: &mut Painter, address: IpAddr, baseline: i32, close: bool) -> i32 {
     let text = address.to_string();
-    if baseline > 62 {
+    let (height, step) = if is_long(address) { (11, 23) } else { (0, if close { 12 } else { 17 }) };
+    if baseline + height > 62 {
         return baseline;
     }
-    if width_of(&SMALL, &text) <= SPAN {
-        painter.line(&[&LARGE, &MEDIUM, &SMALL], &text, baseline, Align::Left);
-        return baseline + 16;
+    match (is_long(address), close) {
+        (true, _) => painter.paragraph(&SMALL, &text, baseline - 1, 11, 2),
+        (false, true) => painter.line(&[&MEDIUM, &SMALL], &text, baseline, Align::Left),
+        (false, false) => painter.line(&[&LARGE, &MEDIUM, &SMALL], &text, baseline, Align::Left),
     }
-    let lines = if baseline + 12 > 62 { 1 } else { 2 };
-    painter.paragraph(&SMALL, &text, baseline - 2, 12, lines);
-    baseline + 12 * lines as i32 + 4
+    baseline + step
 }
 
 pub(super) fn upstreams(painter: &mut Painter, snapshot: &Snapshot) {
     let all = &snapshot.upstreams;
     let up = all.iter().filter(|upstream| upstream.state == UpstreamState::Up).count();
-    painter.header("Servers", &format!("{up} of {} up", all.len()));
     if all.is_empty() {
-        painter.line(&[&LARGE], "None configured", 40, Align::Left);
+        painter.header("Servers", "");
+        return painter.line(&[&LARGE, &MEDIUM], "None configured", 40, Align::Left);
     }
+    painter.header("Servers", &format!("{up} of {} up", all.len()));
     // Where not all fit, those in trouble are the ones a person came to see.
     let mut shown: Vec<&Upstream> = all.iter().collect();
     if shown.len() > UPSTREAM_ROWS {
@@ -144,7 +157,7 @@ fn upstream(painter: &mut Painter, upstream: &Upstream, baseline: i32) {
     };
     painter.line(&[&MEDIUM], &fact, baseline, Align::Right);
     let free = SPAN - 15 - width_of(&MEDIUM, &fact) - 3;
-    painter.line_within(&[&MEDIUM], &upstream.name, Point::new(LEFT + 15, baseline), free, Align::Left);
+    painter.line_within(&[&MEDIUM, &SMALL], &upstream.name, Point::new(LEFT + 15, baseline), free, Align::Left);
 }
 
 /// A full disc: up. A ring with a dot: half open. A cross: down.
@@ -165,16 +178,16 @@ fn mark(painter: &mut Painter, state: UpstreamState, corner: Point) {
 pub(super) fn savings(painter: &mut Painter, snapshot: &Snapshot) {
     let savings = &snapshot.savings;
     let saved = savings.characters_before.saturating_sub(savings.characters_after);
-    painter.header("Saved", &format!("{} prompts", words::count(savings.prompts)));
+    painter.header("Saved", &format!("{} prompts", words::brief(savings.prompts)));
     let share = format!("{} %", words::percent(saved, savings.characters_before));
-    painter.line(&[&GIANT], &share, 41, Align::Left);
+    painter.line_within(&[&GIANT, &HUGE], &share, Point::new(LEFT, 41), SHARE_SPAN, Align::Left);
     let time = words::span(savings.time_saved);
     if !savings.time_saved.is_zero() {
         painter.line(&[&SMALL], "time saved", 26, Align::Right);
-        let free = SPAN - width_of(&GIANT, &share) - 4;
-        painter.line_within(&[&MEDIUM, &SMALL], &time, Point::new(RIGHT + 1, 41), free, Align::Right);
+        let at = Point::new(RIGHT + 1, 41);
+        painter.line_within(&[&MEDIUM, &SMALL], &time, at, SPAN - SHARE_SPAN, Align::Right);
     }
-    let text =
-        format!("{} to {} chars", words::count(savings.characters_before), words::count(savings.characters_after));
+    let (before, after) = (words::brief(savings.characters_before), words::brief(savings.characters_after));
+    let text = format!("{before} to {after} letters");
     painter.line(&[&SMALL], &text, 60, Align::Left);
 }

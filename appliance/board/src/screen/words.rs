@@ -4,13 +4,27 @@
 
 use std::time::Duration;
 
-/// A count with thousands separated; from ten million on in millions.
+/// A count with thousands separated; from ten million on with one decimal of the next unit.
 pub(super) fn count(number: u64) -> String {
     match number {
         0..10_000_000 => grouped(number),
-        10_000_000..10_000_000_000 => format!("{:.1}M", number as f64 / 1e6),
-        _ => format!("{:.1}G", number as f64 / 1e9),
+        _ => scaled(number),
     }
+}
+
+/// A count in at most six letters, from ten thousand on with one decimal of the next unit.
+pub(super) fn brief(number: u64) -> String {
+    match number {
+        0..10_000 => grouped(number),
+        _ => scaled(number),
+    }
+}
+
+fn scaled(number: u64) -> String {
+    let units = [(1e18, 'E'), (1e15, 'P'), (1e12, 'T'), (1e9, 'G'), (1e6, 'M')];
+    let number = number as f64;
+    let (size, unit) = units.into_iter().find(|(size, _)| number >= *size).unwrap_or((1e3, 'k'));
+    format!("{:.1}{unit}", number / size)
 }
 
 fn grouped(number: u64) -> String {
@@ -67,6 +81,8 @@ mod tests {
         table.into_iter().for_each(|(number, text)| assert_eq!(count(number), text));
         assert_eq!(count(12_345_678), "12.3M");
         assert_eq!(count(98_765_432_100), "98.8G");
+        assert_eq!(count(u64::MAX), "18.4E");
+        assert_eq!((brief(9_999), brief(10_000), brief(8_344_120)), ("9,999".into(), "10.0k".into(), "8.3M".into()));
     }
 
     #[test]
