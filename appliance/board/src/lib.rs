@@ -3,6 +3,9 @@
 //! Sees a [`Snapshot`] of the appliance and sends [`Command`]s; it knows nothing else of the appliance and no request ever
 //! waits for it. What is shown is pure: [`render`] draws a page, [`lamps`] says how bright each lamp is.
 
+pub mod buttons;
+pub mod desk;
+pub mod diff;
 pub mod frame;
 mod lamps;
 mod page;

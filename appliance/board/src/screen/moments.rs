@@ -27,7 +27,7 @@ pub(super) fn pairing(painter: &mut Painter, snapshot: &Snapshot) {
         return;
     };
     let client = if pairing.client.trim().is_empty() { "(no name)" } else { &pairing.client };
-    painter.line(&[&MEDIUM, &SMALL], client, 11, Align::Left);
+    painter.line(&[&MEDIUM, &SMALL], client, 12, Align::Left);
     painter.line(&[&GIANT, &HUGE, &LARGE], &pairing.code, 41, Align::Center);
     painter.fill(Point::new(LEFT, 46), share_of(SPAN, pairing.remaining.as_secs_f32() / PAIRING_SECONDS), 2);
     painter.line(&[&SMALL], "press: allow", 60, Align::Left);
