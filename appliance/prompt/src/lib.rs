@@ -10,10 +10,13 @@ mod classic;
 pub mod language;
 mod report;
 mod request;
+mod smart;
+pub mod tokens;
 
 pub use language::{Language, LanguageMap};
-pub use report::{Outcome, Prepared, Report};
-pub use request::{Mode, Profile, Request, Settings};
+pub use report::{Outcome, Prepared, Report, Rule};
+pub use request::{Mode, Profile, Rates, Request, Settings, Slot};
+pub use tokens::TokenCount;
 
 /// Prepares a prompt about which nothing else is known, with the default settings.
 #[must_use]
@@ -30,6 +33,6 @@ pub fn prepare_request(request: &Request<'_>, settings: &Settings) -> Prepared {
     match settings.profile {
         Profile::Off => Prepared::untouched(request, Profile::Off, Outcome::Off),
         Profile::Classic => classic::prepare(request),
-        Profile::Smart => Prepared::untouched(request, Profile::Smart, Outcome::NothingToChoose),
+        Profile::Smart => smart::prepare(request),
     }
 }

@@ -46,6 +46,53 @@ pub struct Report {
     pub chunks_unique: usize,
     /// Pieces that are sent.
     pub chunks_kept: usize,
+    /// What told the instruction from the code.
+    pub rule: Rule,
+    /// Tokens of the prompt as it came, counted or estimated; 0 when nobody asked.
+    pub original_tokens: usize,
+    /// Tokens of the prompt as it is sent; 0 when nobody asked.
+    pub final_tokens: usize,
+    /// Names of the definitions that the instruction names, and that are therefore sent.
+    pub anchors: Vec<String>,
+    /// Names of definitions that are not sent whole.
+    pub dropped: Vec<String>,
+    /// Lines left out because an earlier one says the same.
+    pub duplicate_lines: usize,
+    /// Seconds of reading that the server is spared.
+    pub saved_s: f32,
+    /// Bytes at the front of the prepared prompt that the session's next prompt may begin with as well.
+    pub stable_bytes: usize,
+    /// Lines looked at while searching copies: stays within a small multiple of the lines there are.
+    pub work: usize,
+}
+
+/// What told the instruction from the code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// A field of the call.
+    Field,
+    /// A marker line such as `# INSTRUCTION:`.
+    Marker,
+    /// Sentences outside the code.
+    Prose,
+    /// Nothing: the text is to be continued.
+    Completion,
+    /// Nobody looked.
+    None,
+}
+
+impl Rule {
+    /// Its name in answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Field => "field",
+            Self::Marker => "marker",
+            Self::Prose => "prose",
+            Self::Completion => "completion",
+            Self::None => "none",
+        }
+    }
 }
 
 /// What happened to a prompt.
@@ -61,6 +108,14 @@ pub enum Outcome {
     Reduced,
     /// The saving was under the threshold: sent as it came.
     SavingTooSmall,
+    /// Only copies of what is sent anyway were left out.
+    Deduplicated,
+    /// Prepared before: sent as it came.
+    Prepared,
+    /// The result would not have kept its promises: sent as it came.
+    Doubtful,
+    /// Too large or too odd to look at: sent as it came.
+    Unfit,
     /// There were too few different pieces to choose from: sent as it came.
     NothingToChoose,
 }
@@ -75,6 +130,10 @@ impl Outcome {
             Self::InstructionFirst => "instruction_first",
             Self::Reduced => "reduced",
             Self::SavingTooSmall => "saving_too_small",
+            Self::Deduplicated => "deduplicated",
+            Self::Prepared => "prepared",
+            Self::Doubtful => "doubtful",
+            Self::Unfit => "unfit",
             Self::NothingToChoose => "nothing_to_choose",
         }
     }
@@ -82,7 +141,7 @@ impl Outcome {
     /// Whether the prompt goes out as it came.
     #[must_use]
     pub fn is_original(self) -> bool {
-        !matches!(self, Self::InstructionFirst | Self::Reduced)
+        !matches!(self, Self::InstructionFirst | Self::Reduced | Self::Deduplicated)
     }
 }
 
@@ -108,6 +167,15 @@ impl Report {
             chunks_total: 0,
             chunks_unique: 0,
             chunks_kept: 0,
+            rule: Rule::None,
+            original_tokens: 0,
+            final_tokens: 0,
+            anchors: Vec::new(),
+            dropped: Vec::new(),
+            duplicate_lines: 0,
+            saved_s: 0.0,
+            stable_bytes: 0,
+            work: 0,
         }
     }
 }

@@ -57,7 +57,7 @@ pub fn identify(prompt: &str, field: Option<&str>) -> Detected {
     let answers: [(Source, &dyn Fn() -> Option<Language>); 5] = [
         (Source::Field, &|| field.and_then(Language::from_name)),
         (Source::Fence, &|| first_line(prompt, fence_tag)),
-        (Source::Path, &|| first_line(prompt, path_line)),
+        (Source::Path, &|| first_line(prompt, |line| path_line(line).map(|(_, language)| language))),
         (Source::Shebang, &|| first_line(prompt, shebang)),
         (Source::Keywords, &|| keywords::guess(head(prompt))),
     ];
@@ -69,12 +69,12 @@ pub fn identify(prompt: &str, field: Option<&str>) -> Detected {
     Detected { language: None, source: Source::Unknown }
 }
 
-fn first_line(prompt: &str, told: fn(&str) -> Option<Language>) -> Option<Language> {
+fn first_line(prompt: &str, told: impl Fn(&str) -> Option<Language>) -> Option<Language> {
     prompt.lines().take(HEADER_LINES).find_map(|line| told(line.trim()))
 }
 
 /// "```rust", "~~~ {.python}", "```ts title=x".
-fn fence_tag(line: &str) -> Option<Language> {
+pub(crate) fn fence_tag(line: &str) -> Option<Language> {
     let tag = line.strip_prefix("```").or_else(|| line.strip_prefix("~~~"))?;
     let tag = tag.trim_start_matches(['`', '~', ' ', '{', '.']);
     let end = tag.find(|c: char| !(c.is_alphanumeric() || matches!(c, '+' | '#'))).unwrap_or(tag.len());
@@ -82,7 +82,7 @@ fn fence_tag(line: &str) -> Option<Language> {
 }
 
 /// A line that is a path and little else: "# src/main.rs", "=== lib/app.py ===", "File: a/b.c:".
-fn path_line(line: &str) -> Option<Language> {
+pub(crate) fn path_line(line: &str) -> Option<(&str, Language)> {
     const AROUND: &[char] = &['#', '/', '*', '=', '-', '+', ' ', '<', '>', '!', ';', '"', '\'', '`', ':', '[', ']'];
     let bare = line.trim_matches(AROUND);
     let bare = bare.strip_prefix("File").or_else(|| bare.strip_prefix("file")).unwrap_or(bare).trim_matches(AROUND);
@@ -91,7 +91,8 @@ fn path_line(line: &str) -> Option<Language> {
     }
     let (stem, extension) = bare.rsplit_once('.')?;
     let named = bare.contains('/') || bare != line;
-    (named && !stem.is_empty()).then(|| Language::from_name(extension))?
+    let language = Language::from_name(extension)?;
+    (named && !stem.is_empty()).then_some((bare, language))
 }
 
 fn shebang(line: &str) -> Option<Language> {

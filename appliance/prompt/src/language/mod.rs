@@ -5,6 +5,7 @@ mod keywords;
 mod map;
 
 pub use detect::{Detected, Source, UNKNOWN, detect, identify};
+pub(crate) use detect::{fence_tag, path_line};
 pub use map::{DEFAULT_MODEL, LanguageMap, MODEL_MAP};
 
 macro_rules! languages {

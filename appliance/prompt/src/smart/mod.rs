@@ -1,0 +1,299 @@
+//! The `smart` profile: leaves out copies, and, when that is worth the server's time or the prompt does not fit, whatever
+//! has least to do with the instruction. What is kept is kept in source order, line by line as it came.
+//!
+//! The stages, in order: lines, zones, units, instruction, copies, anchors, decision, rank, selection, assembly,
+//! verification. Any stage that cannot keep its promise ends the preparation with the original.
+
+mod anchors;
+mod assemble;
+mod duplicates;
+mod headers;
+mod lines;
+mod prose;
+mod rank;
+mod select;
+mod terms;
+mod units;
+mod zones;
+
+use crate::language::Language;
+use crate::report::{Outcome, Prepared, Report, Rule};
+use crate::request::{Mode, Profile, Request};
+use anchors::Names;
+use lines::Lines;
+use select::{Choice, State};
+use units::{Role, Unit};
+use zones::{Kind, Zones};
+
+/// Larger prompts are sent as they come; the gateway refuses them long before.
+const LIMIT_BYTES: usize = 64 << 20;
+/// Shorter ones are not worth a thought.
+const LEAST_TOKENS: usize = 200;
+/// Lines before the cursor that a completion always keeps.
+const TAIL_LINES: usize = 40;
+/// Share of the tokens without copies that is kept at least when the prompt would fit, with anchors ...
+const FLOOR_ANCHORED: f32 = 0.20;
+/// ... without any ...
+const FLOOR_LOOSE: f32 = 0.50;
+/// ... and of what is before the tail of a completion.
+const FLOOR_COMPLETION: f32 = 0.35;
+/// What an estimate may be wrong by.
+const RESERVE: f32 = 0.15;
+/// Instructions up to this long are sent at both ends of the prompt.
+const REPEATED_TOKENS: usize = 40;
+/// Words used for ranking from an instruction or a tail.
+const QUERY_BYTES: usize = 8 << 10;
+
+/// Prepares one request.
+pub(crate) fn prepare(request: &Request<'_>) -> Prepared {
+    let mut report = Report::new(request, Profile::Smart, Outcome::Unfit);
+    if request.prompt.len() > LIMIT_BYTES {
+        return Prepared { prompt: request.prompt.to_owned(), report };
+    }
+    let outcome = Preparation::read(request, report.language.language).run(request, &mut report);
+    let prompt = match outcome {
+        Ok((outcome, prompt)) => {
+            report.outcome = outcome;
+            prompt
+        }
+        Err(outcome) => {
+            report.outcome = outcome;
+            report.final_tokens = report.original_tokens;
+            request.prompt.to_owned()
+        }
+    };
+    report.final_chars = prompt.chars().count();
+    Prepared { prompt, report }
+}
+
+/// A prompt taken apart.
+struct Preparation<'a> {
+    lines: Lines<'a>,
+    zones: Zones<'a>,
+    units: Vec<Unit<'a>>,
+}
+
+impl<'a> Preparation<'a> {
+    fn read(request: &Request<'a>, language: Option<Language>) -> Self {
+        let lines = Lines::new(request.prompt, request.tokens);
+        let zones = zones::divide(&lines, language);
+        let units = units::scan(&lines, &zones.zones);
+        let mut preparation = Self { lines, zones, units };
+        if preparation.rule(request) == Rule::Completion {
+            preparation.keep_tail();
+        }
+        preparation
+    }
+
+    fn rule(&self, request: &Request<'_>) -> Rule {
+        let prose = || self.zones.zones.iter().filter(|zone| zone.kind == Kind::Prose);
+        if request.mode == Mode::Completion {
+            Rule::Completion
+        } else if request.instruction.is_some() {
+            Rule::Field
+        } else if prose().any(|zone| zones::marker(self.lines.trimmed(zone.lines.start)).is_some()) {
+            Rule::Marker
+        } else if prose().next().is_some() {
+            Rule::Prose
+        } else {
+            Rule::Completion
+        }
+    }
+
+    /// Makes the end of the text untouchable, by cutting the unit that the tail begins in.
+    fn keep_tail(&mut self) {
+        let tail = self.lines.len().saturating_sub(TAIL_LINES);
+        for number in 0..self.units.len() {
+            let unit = &mut self.units[number];
+            if unit.lines.start >= tail {
+                unit.role = Role::Fixed;
+            } else if unit.lines.end > tail {
+                let rest =
+                    Unit { role: Role::Fixed, lines: tail..unit.lines.end, signature: tail..tail, ..unit.clone() };
+                unit.lines.end = tail;
+                unit.signature.end = unit.signature.end.min(tail);
+                self.units.insert(number + 1, Unit { name: "", ..rest });
+                // What follows only moved by one; parents are openings, and those of later units are fixed anyway.
+                break;
+            }
+        }
+        for unit in self.units.iter_mut().filter(|unit| unit.lines.start >= tail) {
+            unit.role = Role::Fixed;
+            unit.parent = None;
+        }
+    }
+
+    fn run(&self, request: &Request<'_>, report: &mut Report) -> Result<(Outcome, String), Outcome> {
+        let all = 0..self.lines.len();
+        report.original_tokens = self.lines.tokens(&all);
+        report.rule = self.rule(request);
+        report.instruction = self.instruction_range();
+        if report.original_tokens < LEAST_TOKENS {
+            return Err(Outcome::Short);
+        }
+        let fits = request.room.is_none_or(|room| report.original_tokens <= self.usable(request, room));
+        if fits && all.clone().any(|at| assemble::is_marker(self.lines.trimmed(at))) {
+            return Err(Outcome::Prepared);
+        }
+        let texts = self.query_texts(request, report.rule);
+        let names = Names::new(&self.units, |_| false);
+        let named = anchors::find(&texts, &self.lines, &self.units, &self.zones.zones, &self.zones.files, &names);
+        let copies = duplicates::find(&self.lines, &self.units, &named);
+        report.work = copies.work;
+        report.duplicate_lines = copies.lines.iter().filter(|gone| **gone).count();
+        let names = Names::new(&self.units, |unit| copies.units[unit]);
+        let anchors = anchors::find(&texts, &self.lines, &self.units, &self.zones.zones, &self.zones.files, &names);
+        let anchors: Vec<usize> = anchors.into_iter().filter(|unit| !copies.units[*unit]).collect();
+        let costs: Vec<usize> = self.units.iter().map(|unit| self.cost(unit, &copies.lines)).collect();
+        report.chunks_total = self.units.len();
+        report.chunks_unique = self.units.len() - copies.units.iter().filter(|gone| **gone).count();
+        report.anchors = anchors.iter().map(|unit| self.units[*unit].name.to_owned()).collect();
+        let unique: usize = costs.iter().sum();
+        let states = match self.target(request, report, unique, &anchors) {
+            None => self.all_but_copies(&copies),
+            Some(target) => {
+                let query = rank::Query::new(texts.iter().map(|text| &text[..text.floor_char_boundary(QUERY_BYTES)]));
+                let scores = rank::score(&self.lines, &self.units, &self.zones.files, &query);
+                let choice = Choice {
+                    lines: &self.lines,
+                    units: &self.units,
+                    costs: &costs,
+                    scores: &scores,
+                    anchors: &anchors,
+                    names: &names,
+                    gone: &copies.units,
+                };
+                self.fill(&choice, request, &copies.lines, target)
+            }
+        };
+        self.finish(request, report, &states, &copies.lines, &anchors)
+    }
+
+    /// Selects for `target`; markers cost what they cost, so a result that is over is selected again for less.
+    fn fill(&self, choice: &Choice<'_, '_>, request: &Request<'_>, gone: &[bool], target: usize) -> Vec<State> {
+        const TRIES: usize = 4;
+        let mut room = target;
+        for _ in 0..TRIES {
+            let states = select::select(choice, room);
+            let text = assemble::assemble(&self.lines, &self.units, &states, gone);
+            let tokens = count(&text, request);
+            if tokens <= target {
+                return states;
+            }
+            room = (room * target / tokens.max(1)).saturating_sub(8);
+        }
+        select::select(choice, room)
+    }
+
+    fn finish(
+        &self,
+        request: &Request<'_>,
+        report: &mut Report,
+        states: &[State],
+        gone: &[bool],
+        anchors: &[usize],
+    ) -> Result<(Outcome, String), Outcome> {
+        let kept = |state: &State| *state != State::Dropped;
+        report.chunks_kept = states.iter().filter(|state| kept(state)).count();
+        let whole =
+            self.units.iter().zip(states).filter(|(unit, state)| **state != State::Whole && !unit.name.is_empty());
+        report.dropped = whole.map(|(unit, _)| unit.name.to_owned()).collect();
+        let text = assemble::assemble(&self.lines, &self.units, states, gone);
+        let text = self.with_instruction(request, report, text);
+        let lossy = self.units.iter().zip(states).any(|(unit, state)| {
+            *state != State::Whole && unit.lines.clone().any(|at| !gone[at] && !self.lines.is_blank(at))
+        });
+        report.final_tokens = count(&text, request);
+        if text.len() >= request.prompt.len() || report.final_tokens >= report.original_tokens {
+            return Err(Outcome::NothingToChoose);
+        }
+        let missing = anchors.iter().any(|anchor| states[*anchor] == State::Dropped);
+        if missing && request.room.is_none() {
+            return Err(Outcome::Doubtful);
+        }
+        report.saved_s = (report.original_tokens - report.final_tokens) as f32 / request.rates.prefill_per_s.max(0.01);
+        Ok((if lossy { Outcome::Reduced } else { Outcome::Deduplicated }, text))
+    }
+
+    /// Puts a short instruction that stands at one end only at the other end as well.
+    fn with_instruction(&self, request: &Request<'_>, report: &Report, text: String) -> String {
+        let prose: Vec<_> = self.zones.zones.iter().filter(|zone| zone.kind == Kind::Prose).collect();
+        let [zone] = prose.as_slice() else { return text };
+        let instruction = self.lines.slice(&zone.lines).trim_end();
+        if request.slot.is_some() || report.rule == Rule::Field || request.tokens.count(instruction) > REPEATED_TOKENS {
+            return text;
+        }
+        let after = self.units.iter().filter(|unit| unit.role != Role::Fixed);
+        let ends = after.fold((false, false), |(before, behind), unit| {
+            (before || unit.lines.end <= zone.lines.start, behind || unit.lines.start >= zone.lines.end)
+        });
+        match ends {
+            (true, false) => format!("{instruction}\n\n{text}"),
+            (false, true) => format!("{}\n\n{instruction}\n", text.trim_end()),
+            _ => text,
+        }
+    }
+
+    fn all_but_copies(&self, copies: &duplicates::Copies) -> Vec<State> {
+        copies.units.iter().map(|gone| if *gone { State::Dropped } else { State::Whole }).collect()
+    }
+
+    fn usable(&self, request: &Request<'_>, room: usize) -> usize {
+        if request.tokens.is_exact() { room } else { (room as f32 * (1.0 - RESERVE)) as usize }
+    }
+
+    /// The tokens to come down to; absent when leaving out copies is enough.
+    fn target(&self, request: &Request<'_>, report: &Report, unique: usize, anchors: &[usize]) -> Option<usize> {
+        let fixed: usize =
+            self.units.iter().filter(|unit| unit.role == Role::Fixed).map(|unit| self.lines.tokens(&unit.lines)).sum();
+        let floor = match report.rule {
+            Rule::Completion => fixed + (FLOOR_COMPLETION * unique.saturating_sub(fixed) as f32) as usize,
+            _ => (unique as f32 * if anchors.is_empty() { FLOOR_LOOSE } else { FLOOR_ANCHORED }) as usize,
+        };
+        let anchored: usize = anchors.iter().map(|unit| self.lines.tokens(&self.units[*unit].lines)).sum();
+        let floor = floor.max(fixed + anchored * 3 / 2);
+        let room = request.room.map(|room| self.usable(request, room));
+        match room.map(|room| room.saturating_sub(REPEATED_TOKENS)) {
+            Some(room) if unique > room => Some(room),
+            _ => self.worth_it(request, unique, floor).then_some(floor),
+        }
+    }
+
+    /// Whether leaving out more than copies saves enough of the server's time.
+    fn worth_it(&self, request: &Request<'_>, before: usize, after: usize) -> bool {
+        let rates = &request.rates;
+        let read = before as f32 / rates.prefill_per_s.max(0.01);
+        let expected = read + rates.answer_tokens as f32 / rates.decode_per_s.max(0.01);
+        let gain = before.saturating_sub(after) as f32 / rates.prefill_per_s.max(0.01);
+        gain >= rates.least_gain_s.max(rates.least_gain_share * expected)
+    }
+
+    fn cost(&self, unit: &Unit<'_>, gone: &[bool]) -> usize {
+        unit.lines.clone().filter(|at| !gone[*at]).map(|at| self.lines.tokens(&(at..at + 1))).sum()
+    }
+
+    /// What tells what matters: the instruction, or the lines before the cursor.
+    fn query_texts<'t>(&self, request: &Request<'t>, rule: Rule) -> Vec<&'t str>
+    where
+        'a: 't,
+    {
+        let mut texts: Vec<&'t str> = request.instruction.into_iter().collect();
+        let fixed = |unit: &&Unit<'_>| unit.role == Role::Fixed && (rule == Rule::Completion || self.is_prose(unit));
+        texts.extend(self.units.iter().filter(fixed).map(|unit| self.lines.slice(&unit.lines)));
+        texts
+    }
+
+    fn is_prose(&self, unit: &Unit<'_>) -> bool {
+        let at = self.zones.zones.partition_point(|zone| zone.lines.end <= unit.lines.start);
+        self.zones.zones.get(at).is_some_and(|zone| zone.kind == Kind::Prose)
+    }
+
+    fn instruction_range(&self) -> Option<std::ops::Range<usize>> {
+        let zone = self.zones.zones.iter().find(|zone| zone.kind == Kind::Prose)?;
+        Some(self.lines.body(zone.lines.start)..self.lines.span(&zone.lines).end)
+    }
+}
+
+fn count(text: &str, request: &Request<'_>) -> usize {
+    text.split_inclusive('\n').map(|line| request.tokens.count(line)).sum()
+}

@@ -1,0 +1,155 @@
+//! BM25F: how much each unit has to do with the query. Only the query's own tokens are counted, in one pass over the
+//! text; names count more than bodies.
+
+use super::lines::Lines;
+use super::terms::{self, Kind};
+use super::units::{Role, Unit};
+
+/// Occurrences in a definition's name count this often.
+const NAME_WEIGHT: f32 = 5.0;
+/// Occurrences in the signature and the comments before it.
+const SIGNATURE_WEIGHT: f32 = 2.0;
+/// An identifier that is named as a whole says more than its parts.
+const WHOLE_WEIGHT: f32 = 2.5;
+const K1: f32 = 1.2;
+const B: f32 = 0.5;
+/// Query tokens that are used; an instruction with more is a document.
+const QUERY_TERMS: usize = 256;
+/// Tests and generated code, when the query does not speak of them.
+const DEMOTION: f32 = 0.6;
+
+/// The query: its distinct tokens.
+pub(super) struct Query {
+    /// Sorted fingerprints with weights.
+    terms: Vec<(u32, f32)>,
+    /// Bit set over the low bits of the fingerprints: most tokens of a text are turned away here.
+    filter: [u64; 64],
+    mentions_tests: bool,
+}
+
+impl Query {
+    /// The tokens of some texts; stop words do not count.
+    pub(super) fn new<'t>(texts: impl Iterator<Item = &'t str>) -> Self {
+        let mut query = Self { terms: Vec::new(), filter: [0; 64], mentions_tests: false };
+        for text in texts {
+            query.mentions_tests |= text.contains("test") || text.contains("Test");
+            terms::tokens(text, |kind, term, identifier| query.add(kind, term, identifier));
+        }
+        query.terms.sort_unstable_by_key(|(term, _)| *term);
+        query
+    }
+
+    fn add(&mut self, kind: Kind, term: u32, identifier: &str) {
+        let known = self.terms.iter().any(|(known, _)| *known == term);
+        if known || self.terms.len() >= QUERY_TERMS || terms::is_stop_word(&identifier.to_ascii_lowercase()) {
+            return;
+        }
+        let weight = if kind == Kind::Whole { WHOLE_WEIGHT } else { 1.0 };
+        self.terms.push((term, weight));
+        self.filter[(term as usize >> 6) & 63] |= 1 << (term & 63);
+    }
+
+    fn find(&self, term: u32) -> Option<usize> {
+        if self.filter[(term as usize >> 6) & 63] & (1 << (term & 63)) == 0 {
+            return None;
+        }
+        self.terms.binary_search_by_key(&term, |(known, _)| *known).ok()
+    }
+}
+
+/// A score per unit; 0 for those that cannot be chosen.
+pub(super) fn score(lines: &Lines<'_>, units: &[Unit<'_>], files: &[&str], query: &Query) -> Vec<f32> {
+    let counts = Counts::collect(lines, units, query);
+    let idf = counts.idf(query);
+    let mut scores: Vec<f32> = (0..units.len()).map(|unit| counts.score(unit, &idf, query)).collect();
+    for (score, unit) in scores.iter_mut().zip(units) {
+        *score *= prior(unit, files, query);
+    }
+    scores
+}
+
+/// Weighted occurrences, unit by unit.
+struct Counts {
+    /// Unit, term and weighted occurrences, in order of the units.
+    hits: Vec<(u32, u32, f32)>,
+    /// Where each unit's hits begin in `hits`.
+    starts: Vec<usize>,
+    lengths: Vec<f32>,
+    average: f32,
+    /// Units with each term.
+    spread: Vec<u32>,
+}
+
+impl Counts {
+    fn collect(lines: &Lines<'_>, units: &[Unit<'_>], query: &Query) -> Self {
+        let mut counts = Self {
+            hits: Vec::new(),
+            starts: Vec::with_capacity(units.len() + 1),
+            lengths: Vec::with_capacity(units.len()),
+            average: 1.0,
+            spread: vec![0; query.terms.len()],
+        };
+        let mut tally = vec![0f32; query.terms.len()];
+        for (number, unit) in units.iter().enumerate() {
+            counts.starts.push(counts.hits.len());
+            let counted = !matches!(unit.role, Role::Fixed | Role::Header | Role::Closing);
+            counts.lengths.push(if counted { lines.tokens(&unit.lines) as f32 } else { 0.0 });
+            if counted {
+                count(lines, unit, query, &mut tally);
+                counts.take(number, &mut tally);
+            }
+        }
+        counts.starts.push(counts.hits.len());
+        let counted = counts.lengths.iter().filter(|length| **length > 0.0).count().max(1);
+        counts.average = (counts.lengths.iter().sum::<f32>() / counted as f32).max(1.0);
+        counts
+    }
+
+    fn take(&mut self, unit: usize, tally: &mut [f32]) {
+        for (term, hits) in tally.iter_mut().enumerate().filter(|(_, hits)| **hits > 0.0) {
+            self.hits.push((unit as u32, term as u32, *hits));
+            self.spread[term] += 1;
+            *hits = 0.0;
+        }
+    }
+
+    fn idf(&self, query: &Query) -> Vec<f32> {
+        let all = self.lengths.iter().filter(|length| **length > 0.0).count() as f32;
+        let idf = |(units, (_, weight)): (&u32, &(u32, f32))| {
+            weight * (1.0 + (all - *units as f32 + 0.5) / (*units as f32 + 0.5)).ln()
+        };
+        self.spread.iter().zip(&query.terms).map(idf).collect()
+    }
+
+    fn score(&self, unit: usize, idf: &[f32], query: &Query) -> f32 {
+        let length = 1.0 - B + B * self.lengths[unit] / self.average;
+        let hits = &self.hits[self.starts[unit]..self.starts[unit + 1]];
+        let sum: f32 =
+            hits.iter().map(|(_, term, hits)| idf[*term as usize] * hits * (K1 + 1.0) / (hits + K1 * length)).sum();
+        // Many of the query's words at once say more than one of them many times.
+        let coverage = hits.len() as f32 / query.terms.len().max(1) as f32;
+        sum * (0.5 + coverage)
+    }
+}
+
+fn count(lines: &Lines<'_>, unit: &Unit<'_>, query: &Query, tally: &mut [f32]) {
+    let mut add = |text: &str, weight: f32| {
+        terms::tokens(text, |_, term, _| {
+            if let Some(at) = query.find(term) {
+                tally[at] += weight;
+            }
+        });
+    };
+    add(unit.name, NAME_WEIGHT);
+    let split = unit.signature.end.max(unit.lines.start);
+    add(lines.slice(&(unit.lines.start..split)), SIGNATURE_WEIGHT);
+    add(lines.slice(&(split..unit.lines.end)), 1.0);
+}
+
+fn prior(unit: &Unit<'_>, files: &[&str], query: &Query) -> f32 {
+    let path = unit.file.map_or("", |file| files[file]);
+    let generated = ["_pb2", ".min.", "generated", "vendor/"].iter().any(|mark| path.contains(mark));
+    let test = unit.name.starts_with("test") || path.contains("test");
+    let role = if unit.role == Role::Piece { 0.6 } else { 1.0 };
+    if generated || (test && !query.mentions_tests) { role * DEMOTION } else { role }
+}

@@ -1,0 +1,258 @@
+//! Code tokens: whole identifiers and their camelCase and snake_case parts, lightly stemmed, as 32-bit fingerprints, so
+//! that no string is made per token.
+
+/// What a token is of its identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The identifier as a whole, in its own case.
+    Whole,
+    /// One part of it, in lower case and stemmed; the only part of a plain word, too.
+    Part,
+}
+
+/// Letters of a part that count.
+const PART_BYTES: usize = 24;
+
+/// Calls `each` for every token of `text`, with the identifier it is from.
+pub(super) fn tokens<'t>(text: &'t str, mut each: impl FnMut(Kind, u32, &'t str)) {
+    identifiers(text, |identifier| {
+        each(Kind::Whole, whole(identifier), identifier);
+        parts(identifier, |part| each(Kind::Part, part, identifier));
+    });
+}
+
+/// Calls `each` for every identifier of `text`.
+pub(super) fn identifiers<'t>(text: &'t str, mut each: impl FnMut(&'t str)) {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        if !CLASS[usize::from(bytes[at])] {
+            at += 1;
+            continue;
+        }
+        let start = at;
+        while at < bytes.len() && CLASS[usize::from(bytes[at])] {
+            at += 1;
+        }
+        if at - start > 1 && !bytes[start].is_ascii_digit() {
+            each(&text[start..at]);
+        }
+    }
+}
+
+/// Bytes of identifiers: letters, digits, the underscore, and everything beyond ASCII.
+const CLASS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let b = byte as u8;
+        table[byte] = b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80;
+        byte += 1;
+    }
+    table
+};
+
+/// Fingerprint of an identifier in its own case.
+pub(super) fn whole(identifier: &str) -> u32 {
+    hash(identifier.bytes()) | 1
+}
+
+fn hash(bytes: impl Iterator<Item = u8>) -> u32 {
+    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// Calls `each` with the fingerprint of every part.
+pub(super) fn parts(identifier: &str, mut each: impl FnMut(u32)) {
+    let bytes = identifier.as_bytes();
+    let mut start = 0;
+    for at in 0..=bytes.len() {
+        if at == bytes.len() || bytes[at] == b'_' || boundary(bytes, start, at) {
+            if at - start > 1 {
+                each(part(&bytes[start..at]));
+            }
+            start = if at < bytes.len() && bytes[at] == b'_' { at + 1 } else { at };
+        }
+    }
+}
+
+/// Between "parse" and "Header", between "HTTP" and "Server".
+fn boundary(bytes: &[u8], start: usize, at: usize) -> bool {
+    let upper = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_uppercase);
+    let lower = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_lowercase);
+    at > start && upper(at) && (!upper(at - 1) || lower(at + 1))
+}
+
+/// Fingerprint of one part: lower case, without the endings that English words change.
+fn part(bytes: &[u8]) -> u32 {
+    let mut buffer = [0u8; PART_BYTES];
+    let length = bytes.len().min(PART_BYTES);
+    for (to, from) in buffer.iter_mut().zip(bytes) {
+        *to = from.to_ascii_lowercase();
+    }
+    hash(stem(&buffer[..length]).iter().copied()) & !1
+}
+
+/// "parses", "parsed", "parsing", "parser" and "parse" are the same.
+fn stem(word: &[u8]) -> &[u8] {
+    const ENDINGS: [&[u8]; 9] = [b"ations", b"ation", b"ing", b"ers", b"ies", b"er", b"ed", b"es", b"s"];
+    let cut =
+        ENDINGS.iter().filter_map(|ending| word.strip_suffix(*ending)).find(|rest| rest.len() >= 3).unwrap_or(word);
+    let cut = match cut {
+        [rest @ .., b'e' | b'y'] if rest.len() >= 3 => rest,
+        _ => cut,
+    };
+    match cut {
+        [rest @ .., a, b] if a == b && rest.len() >= 2 => &cut[..rest.len() + 1],
+        _ => cut,
+    }
+}
+
+/// English and request words that say nothing about which code is meant.
+pub(super) fn is_stop_word(word: &str) -> bool {
+    const WORDS: &[&str] = &[
+        "a",
+        "about",
+        "add",
+        "after",
+        "all",
+        "also",
+        "an",
+        "and",
+        "any",
+        "are",
+        "as",
+        "at",
+        "be",
+        "been",
+        "but",
+        "by",
+        "can",
+        "change",
+        "class",
+        "code",
+        "comments",
+        "could",
+        "do",
+        "docstring",
+        "does",
+        "each",
+        "explain",
+        "find",
+        "fix",
+        "following",
+        "for",
+        "from",
+        "function",
+        "given",
+        "has",
+        "have",
+        "here",
+        "how",
+        "i",
+        "if",
+        "implement",
+        "improve",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "keep",
+        "make",
+        "may",
+        "me",
+        "method",
+        "might",
+        "must",
+        "need",
+        "needs",
+        "new",
+        "no",
+        "not",
+        "now",
+        "of",
+        "on",
+        "one",
+        "only",
+        "or",
+        "other",
+        "please",
+        "python",
+        "refactor",
+        "rewrite",
+        "rust",
+        "same",
+        "should",
+        "simplify",
+        "so",
+        "some",
+        "such",
+        "task",
+        "tests",
+        "than",
+        "that",
+        "the",
+        "their",
+        "them",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "those",
+        "to",
+        "todo",
+        "use",
+        "uses",
+        "using",
+        "was",
+        "we",
+        "what",
+        "when",
+        "where",
+        "which",
+        "while",
+        "who",
+        "why",
+        "will",
+        "with",
+        "without",
+        "work",
+        "would",
+        "write",
+        "you",
+        "your",
+        "instruction",
+        "behaviour",
+    ];
+    WORDS.contains(&word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(identifier: &str) -> Vec<u32> {
+        let mut found = Vec::new();
+        parts(identifier, |part| found.push(part));
+        found
+    }
+
+    #[test]
+    fn parts_meet_across_styles() {
+        assert_eq!(split("parseHeaderLine"), split("parse_header_line"));
+        assert_eq!(split("HTTPServer"), split("http_server"));
+        assert_eq!(split("__init__"), split("init"));
+        assert_eq!(split("parsing"), split("parse"));
+        assert_eq!(split("parser"), split("parsed"));
+        assert_eq!(split("entries"), split("entry"));
+        assert_ne!(split("header"), split("line"));
+    }
+
+    #[test]
+    fn identifiers_of_a_line() {
+        let mut found = Vec::new();
+        identifiers("x = größe(foo_bar2, 10, y1)", |identifier| found.push(identifier));
+        assert_eq!(found, ["größe", "foo_bar2", "y1"]);
+    }
+}

@@ -1,0 +1,406 @@
+//! Divides code into units: definitions with what belongs to them, imports, and the stretches in between. Every line of
+//! a code zone is in exactly one unit, and a unit is sent whole, as its signature, or not at all.
+
+use std::ops::Range;
+
+use super::headers::{self, Shape};
+use super::lines::Lines;
+use super::zones::{Kind, Zone};
+use crate::language::Language;
+
+/// What a unit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A definition.
+    Definition,
+    /// The opening lines of a class or the like: sent with any of its parts.
+    Opening,
+    /// The closing lines of one.
+    Closing,
+    /// An import.
+    Import,
+    /// A piece between definitions, or of text that has none.
+    Piece,
+    /// A file header: sent with any part of its file.
+    Header,
+    /// Prose and fences: always sent.
+    Fixed,
+}
+
+/// Some lines that are kept or dropped together.
+#[derive(Clone, Debug)]
+pub(super) struct Unit<'a> {
+    pub(super) role: Role,
+    pub(super) lines: Range<usize>,
+    /// Lines that say what is defined: decorators and the header, without comments and body.
+    pub(super) signature: Range<usize>,
+    /// The name defined, or "".
+    pub(super) name: &'a str,
+    /// The opening of the class around it.
+    pub(super) parent: Option<usize>,
+    pub(super) file: Option<usize>,
+    pub(super) language: Option<Language>,
+}
+
+/// Characters that a piece without a name may have before it is split at blank lines.
+const PIECE_BYTES: usize = 1200;
+/// Lines a header may go on for.
+const HEADER_LINES: usize = 24;
+/// How deep classes are looked into.
+const DEPTH: usize = 6;
+/// A block without a header of its own is looked into when it is at least this long.
+const BLOCK_LINES: usize = 12;
+
+/// The units of a prompt, in order.
+pub(super) fn scan<'a>(lines: &Lines<'a>, zones: &[Zone]) -> Vec<Unit<'a>> {
+    let mut units = Vec::new();
+    for zone in zones {
+        match zone.kind {
+            Kind::Code => Scanner { lines, zone, strings: strings(lines, zone), units: &mut units }.zone(),
+            kind => {
+                let role = if kind == Kind::Header { Role::Header } else { Role::Fixed };
+                units.push(Unit {
+                    role,
+                    lines: zone.lines.clone(),
+                    signature: zone.lines.start..zone.lines.start,
+                    name: "",
+                    parent: None,
+                    file: zone.file,
+                    language: zone.language,
+                });
+            }
+        }
+    }
+    units
+}
+
+struct Scanner<'a, 's> {
+    lines: &'s Lines<'a>,
+    zone: &'s Zone,
+    /// For each line of the zone: does it begin inside a string or comment?
+    strings: Vec<bool>,
+    units: &'s mut Vec<Unit<'a>>,
+}
+
+impl<'a> Scanner<'a, '_> {
+    fn zone(&mut self) {
+        self.range(self.zone.lines.clone(), None, 0);
+    }
+
+    /// Divides `range`, whose definitions belong to the class `parent`.
+    fn range(&mut self, range: Range<usize>, parent: Option<usize>, depth: usize) {
+        let (mut at, mut loose) = (range.start, range.start);
+        while at < range.end {
+            if self.lines.is_blank(at) || self.quoted(at) {
+                at += 1;
+                continue;
+            }
+            let Some(header) = self.header(at, range.end) else {
+                at = self.plain(at, &mut loose, &range, parent, depth);
+                continue;
+            };
+            let signature_end = self.signature_end(at, range.end, header.shape);
+            let end = self.block_end(at, signature_end, range.end);
+            let start = self.attached(at, loose);
+            self.pieces(loose..start, parent);
+            self.definition(start..end, at..signature_end, header, parent, depth);
+            (at, loose) = (end, end);
+        }
+        self.pieces(loose..range.end, parent);
+    }
+
+    /// A line that is no header. The block that it opens is looked into when it is long: a guard around a whole module.
+    fn plain(
+        &mut self,
+        at: usize,
+        loose: &mut usize,
+        range: &Range<usize>,
+        parent: Option<usize>,
+        depth: usize,
+    ) -> usize {
+        let end = self.block_end(at, at + 1, range.end);
+        let opens = self.lines.trimmed(at).ends_with(['{', ':', '(', '[']);
+        if !opens || depth >= DEPTH || end - at < BLOCK_LINES {
+            return end;
+        }
+        self.pieces(*loose..at + 1, parent);
+        self.range(at + 1..end, parent, depth + 1);
+        *loose = end;
+        end
+    }
+
+    fn definition(
+        &mut self,
+        whole: Range<usize>,
+        signature: Range<usize>,
+        header: headers::Header<'a>,
+        parent: Option<usize>,
+        depth: usize,
+    ) {
+        if header.shape != Shape::Container || depth >= DEPTH || whole.end <= signature.end + 1 {
+            let role = if header.shape == Shape::Import { Role::Import } else { Role::Definition };
+            self.push(role, whole, signature, header.name, parent);
+            return;
+        }
+        let opening = self.units.len();
+        let inner = self.opening_end(signature.end, whole.end);
+        self.push(Role::Opening, whole.start..inner, signature, header.name, parent);
+        let closing = self.closing(inner, whole.end);
+        self.range(inner..closing, Some(opening), depth + 1);
+        if closing < whole.end {
+            self.push(Role::Closing, closing..whole.end, closing..closing, "", Some(opening));
+        }
+    }
+
+    /// A class's opening takes the blank lines after its header, and its documentation when that is short.
+    fn opening_end(&self, from: usize, end: usize) -> usize {
+        let mut at = from;
+        while at < end && (self.lines.is_blank(at) || self.lines.trimmed(at) == "{") {
+            at += 1;
+        }
+        if at < end && self.lines.trimmed(at).starts_with("\"\"\"") {
+            let close = (at + 1..end).find(|line| !self.quoted(*line)).unwrap_or(end);
+            if close - at <= 12 {
+                at = close;
+            }
+        }
+        at
+    }
+
+    /// Where the lines begin that close a class.
+    fn closing(&self, from: usize, end: usize) -> usize {
+        let last = (from..end).rev().find(|at| !self.lines.is_blank(*at)).unwrap_or(end);
+        if last < end && self.lines.trimmed(last).starts_with(['}', ')', ']']) { last } else { end }
+    }
+
+    fn header(&self, at: usize, end: usize) -> Option<headers::Header<'a>> {
+        let lines = self.lines;
+        let mut follows = (at + 1..end).map(|next| lines.trimmed(next));
+        headers::header(lines.trimmed(at), self.zone.language, &mut follows)
+    }
+
+    /// The line after a header: it goes on while parentheses are open.
+    fn signature_end(&self, at: usize, end: usize, shape: Shape) -> usize {
+        let mut depth = 0i32;
+        for next in at..end.min(at + HEADER_LINES) {
+            let line = self.lines.trimmed(next);
+            for byte in line.bytes() {
+                match byte {
+                    b'(' | b'[' => depth += 1,
+                    b'{' if shape == Shape::Import => depth += 1,
+                    b')' | b']' => depth -= 1,
+                    b'}' if shape == Shape::Import => depth -= 1,
+                    _ => {}
+                }
+            }
+            if depth <= 0 && !line.ends_with(['\\', ',']) {
+                return next + 1;
+            }
+        }
+        at + 1
+    }
+
+    /// Where a block ends whose header is `at..body`: at the next line that is indented no deeper, with the lines that
+    /// close it.
+    fn block_end(&self, at: usize, body: usize, end: usize) -> usize {
+        let indent = self.lines.indent(at);
+        let first = body.min(end).max(at + 1);
+        let (mut last, mut deeper) = (first, false);
+        for next in first..end {
+            if self.lines.is_blank(next) {
+                continue;
+            }
+            let line = self.lines.trimmed(next);
+            if self.quoted(next) || self.lines.indent(next) > indent {
+                deeper = true;
+            } else if line.starts_with(['}', ')', ']']) {
+                // "} else {" and "} catch (e) {" go on.
+                if !line.ends_with(['{', '(', '[']) {
+                    return next + 1;
+                }
+            } else if !(line.starts_with('{') && !deeper || self.goes_on(line) && self.in_braces(at, body)) {
+                return last;
+            }
+            last = next + 1;
+        }
+        last
+    }
+
+    /// Lines at the margin that end no block: preprocessor lines and labels.
+    fn goes_on(&self, line: &str) -> bool {
+        let braces = !matches!(self.zone.language, Some(Language::Python | Language::Shell | Language::Yaml));
+        let label = line.ends_with(':') && !line.contains(['(', ' ']);
+        let directive = line.starts_with("#if") || line.starts_with("#e") || line.starts_with("# ");
+        braces && (label || directive || line.starts_with("where") || line == "public:" || line == "private:")
+    }
+
+    /// Whether a header opens a brace on its last line or the next.
+    fn in_braces(&self, at: usize, body: usize) -> bool {
+        let last = self.lines.trimmed(body.max(at + 1) - 1);
+        last.ends_with('{') || (body < self.lines.len() && self.lines.trimmed(body).starts_with('{'))
+    }
+
+    /// Where a definition begins with the comments, decorators and attributes before it.
+    fn attached(&self, at: usize, floor: usize) -> usize {
+        let indent = self.lines.indent(at);
+        let mut start = at;
+        while start > floor && self.belongs(start - 1, indent) {
+            start -= 1;
+        }
+        start
+    }
+
+    fn belongs(&self, at: usize, indent: u32) -> bool {
+        let line = self.lines.trimmed(at);
+        let decorated = line.starts_with(['@', '#', '*', '['])
+            || line.starts_with("//")
+            || line.starts_with("/*")
+            || line.ends_with("*/")
+            || (line.starts_with("template") && line.ends_with('>'));
+        let returned = self.return_type(line);
+        !self.lines.is_blank(at)
+            && (self.quoted(at) || ((decorated || returned) && self.lines.indent(at).abs_diff(indent) <= 1))
+            && !line.starts_with("#include")
+            && !line.starts_with("#endif")
+            && !line.starts_with("#!")
+    }
+
+    /// A C return type on a line of its own.
+    fn return_type(&self, line: &str) -> bool {
+        matches!(self.zone.language, Some(Language::C | Language::Cpp))
+            && line.len() < 60
+            && !line.contains([';', '{', '}', '(', ')', '=', ':'])
+            && line.starts_with(char::is_alphabetic)
+    }
+
+    fn quoted(&self, at: usize) -> bool {
+        self.strings[at - self.zone.lines.start]
+    }
+
+    /// Lines without a definition, cut at blank lines.
+    fn pieces(&mut self, range: Range<usize>, parent: Option<usize>) {
+        let mut start = range.start;
+        let (mut bytes, mut cut) = (0, None);
+        for at in range.clone() {
+            bytes += self.lines.trimmed(at).len();
+            if self.lines.is_blank(at) {
+                cut = Some(at + 1);
+            }
+            if bytes > PIECE_BYTES
+                && let Some(end) = cut.filter(|end| *end > start && *end < range.end)
+            {
+                self.push(Role::Piece, start..end, start..start, "", parent);
+                bytes = (end..=at).map(|line| self.lines.trimmed(line).len()).sum();
+                (start, cut) = (end, None);
+            }
+        }
+        if start < range.end {
+            self.push(Role::Piece, start..range.end, start..start, "", parent);
+        }
+    }
+
+    fn push(&mut self, role: Role, lines: Range<usize>, signature: Range<usize>, name: &'a str, parent: Option<usize>) {
+        let Zone { file, language, .. } = *self.zone;
+        self.units.push(Unit { role, lines, signature, name, parent, file, language });
+    }
+}
+
+/// For each line of a zone, whether it begins inside a string or comment of several lines.
+fn strings(lines: &Lines<'_>, zone: &Zone) -> Vec<bool> {
+    let quotes: &[(&str, &str)] = match zone.language {
+        Some(Language::Python) => &[("\"\"\"", "\"\"\""), ("'''", "'''")],
+        Some(Language::Shell | Language::Yaml | Language::Toml | Language::Ruby) => &[],
+        _ => &[("/*", "*/")],
+    };
+    let mut open: Option<&str> = None;
+    let mut inside = Vec::with_capacity(zone.lines.len());
+    for at in zone.lines.clone() {
+        inside.push(open.is_some());
+        let line = lines.trimmed(at);
+        if open.is_some() || (!line.starts_with("//") && !line.starts_with("# ")) {
+            open = after(line, open, quotes);
+        }
+    }
+    inside
+}
+
+/// What is open after a line.
+fn after<'q>(line: &str, mut open: Option<&'q str>, quotes: &[(&'q str, &'q str)]) -> Option<&'q str> {
+    let mut rest = line;
+    loop {
+        let next = match open {
+            Some(close) => rest.find(close).map(|at| (at + close.len(), None)),
+            None => quotes
+                .iter()
+                .filter_map(|(start, close)| rest.find(start).map(|at| (at + start.len(), Some(*close))))
+                .min_by_key(|(at, _)| *at),
+        };
+        let Some((end, state)) = next else { return open };
+        open = state;
+        rest = &rest[end..];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smart::zones::divide;
+    use crate::tokens::Estimate;
+
+    fn units(language: Language, text: &str) -> Vec<(Role, String, usize, usize)> {
+        let lines = Lines::new(text, &Estimate);
+        let zones = divide(&lines, Some(language));
+        scan(&lines, &zones.zones)
+            .into_iter()
+            .map(|unit| (unit.role, unit.name.to_owned(), unit.lines.start, unit.lines.end))
+            .collect()
+    }
+
+    #[test]
+    fn python() {
+        let text = "import os\n\n# Makes a.\n@cached\ndef a(\n    x,\n):\n    '''\nat margin\n'''\n    return x\n\n\nclass B(C):\n    \
+                    limit = 3\n\n    def c(self):\n        pass\n\nprint(a(1))\n";
+        let found = units(Language::Python, text);
+        let expected = [
+            (Role::Import, "", 0, 1),
+            (Role::Piece, "", 1, 2),
+            (Role::Definition, "a", 2, 11),
+            (Role::Piece, "", 11, 13),
+            (Role::Opening, "B", 13, 14),
+            (Role::Piece, "", 14, 16),
+            (Role::Definition, "c", 16, 18),
+            (Role::Piece, "", 18, 20),
+        ];
+        assert_eq!(found, expected.map(|(role, name, from, to)| (role, name.to_owned(), from, to)));
+    }
+
+    #[test]
+    fn rust_and_c() {
+        let rust = "/// Doc.\n#[must_use]\npub fn a(\n    x: u8,\n) -> u8 {\n    x\n}\n\nimpl B {\n    fn c(&self) {\n    }\n}\n";
+        let names: Vec<_> = units(Language::Rust, rust).into_iter().map(|unit| (unit.0, unit.2, unit.3)).collect();
+        let expected = [
+            (Role::Definition, 0, 7),
+            (Role::Piece, 7, 8),
+            (Role::Opening, 8, 9),
+            (Role::Definition, 9, 11),
+            (Role::Closing, 11, 12),
+        ];
+        assert_eq!(names, expected);
+        let c = "static int\ngo(int a,\n   int b)\n{\n  if (a) {\n    b = 1;\n  }\n#ifdef X\n  b++;\n#endif\nout:\n  return b;\n}\nint d;\n";
+        let found = units(Language::C, c);
+        assert_eq!(found[0], (Role::Definition, "go".to_owned(), 0, 13), "{found:?}");
+    }
+
+    #[test]
+    fn every_line_is_in_one_unit() {
+        let text = include_str!("units.rs");
+        let lines = Lines::new(text, &Estimate);
+        let zones = divide(&lines, Some(Language::Rust));
+        let mut next = 0;
+        for unit in scan(&lines, &zones.zones) {
+            assert_eq!(unit.lines.start, next, "{unit:?}");
+            next = unit.lines.end;
+        }
+        assert_eq!(next, lines.len());
+    }
+}

@@ -1,0 +1,218 @@
+//! Divides a prompt into zones: prose, fence lines, file headers and code, each code zone with its language and file.
+
+use std::ops::Range;
+
+use super::lines::Lines;
+use super::prose;
+use crate::language::{self, Language};
+
+/// What a zone holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Sentences for the model: the instruction, or a part of it.
+    Prose,
+    /// A line that opens or closes a fence.
+    Fence,
+    /// A line that names the file whose text follows.
+    Header,
+    /// Text to choose from.
+    Code,
+}
+
+/// Some lines of one kind.
+#[derive(Clone, Debug)]
+pub(super) struct Zone {
+    pub(super) kind: Kind,
+    pub(super) lines: Range<usize>,
+    pub(super) language: Option<Language>,
+    /// Number of the file, counted from 0 in order of the headers; absent before the first one and after a fence.
+    pub(super) file: Option<usize>,
+}
+
+/// Zones of a prompt, and the paths of its files in bytes.
+pub(super) struct Zones<'a> {
+    pub(super) zones: Vec<Zone>,
+    pub(super) files: Vec<&'a str>,
+}
+
+/// Divides a prompt; `default` is the language of code that says nothing about its own.
+pub(super) fn divide<'a>(lines: &Lines<'a>, default: Option<Language>) -> Zones<'a> {
+    let kinds = kinds(lines);
+    let mut divider = Divider { lines, default, zones: Vec::new(), files: Vec::new(), file: None, language: default };
+    for (at, kind) in kinds.into_iter().enumerate() {
+        divider.add(at, kind);
+    }
+    Zones { zones: divider.zones, files: divider.files }
+}
+
+struct Divider<'a, 'l> {
+    lines: &'l Lines<'a>,
+    default: Option<Language>,
+    zones: Vec<Zone>,
+    files: Vec<&'a str>,
+    file: Option<usize>,
+    language: Option<Language>,
+}
+
+impl Divider<'_, '_> {
+    fn add(&mut self, at: usize, kind: Kind) {
+        let line = self.lines.trimmed(at);
+        if kind == Kind::Fence {
+            self.language = language::fence_tag(line).or(self.default);
+            self.file = None;
+        }
+        if kind == Kind::Header
+            && let Some((path, found)) = language::path_line(line)
+        {
+            self.files.push(path);
+            self.file = Some(self.files.len() - 1);
+            self.language = Some(found);
+        }
+        match self.zones.last_mut() {
+            Some(last) if last.kind == kind && matches!(kind, Kind::Prose | Kind::Code) => last.lines.end = at + 1,
+            _ => self.zones.push(Zone { kind, lines: at..at + 1, language: self.language, file: self.file }),
+        }
+    }
+}
+
+/// The kind of every line.
+fn kinds(lines: &Lines<'_>) -> Vec<Kind> {
+    let mut kinds = Vec::with_capacity(lines.len());
+    let mut fences = 0usize;
+    let mut outside = 0;
+    for at in 0..lines.len() {
+        let line = lines.trimmed(at);
+        let kind = match fence(line) {
+            Some(tagged) => {
+                if fences == 0 {
+                    outside_fences(lines, outside..at, &mut kinds);
+                }
+                let inner = fences > 0 && (tagged || fences > 1);
+                fences = if tagged || fences == 0 { fences + 1 } else { fences - 1 };
+                if inner { Kind::Code } else { Kind::Fence }
+            }
+            None if fences == 0 => continue,
+            None => code_kind(line),
+        };
+        kinds.push(kind);
+        outside = at + 1;
+    }
+    if fences == 0 {
+        outside_fences(lines, outside..lines.len(), &mut kinds);
+    }
+    if !kinds.contains(&Kind::Prose) {
+        trailing_todo(lines, &mut kinds);
+    }
+    kinds
+}
+
+/// A `TODO:` in mid-code is a note to its author; one in the last lines, with nothing else to go by, is the instruction.
+fn trailing_todo(lines: &Lines<'_>, kinds: &mut [Kind]) {
+    const LINES: usize = 12;
+    let last = lines.len().saturating_sub(LINES)..lines.len();
+    let marked = |at: &usize| {
+        let line = lines.trimmed(*at).trim_start_matches(['#', '/', '*', '-', ' ']);
+        line.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("TODO:")) && kinds[*at] == Kind::Code
+    };
+    if let Some(first) = last.rev().find(marked) {
+        kinds[first..].iter_mut().filter(|kind| **kind != Kind::Fence).for_each(|kind| *kind = Kind::Prose);
+    }
+}
+
+fn code_kind(line: &str) -> Kind {
+    if language::path_line(line).is_some() { Kind::Header } else { Kind::Code }
+}
+
+/// Whether a line is a fence, and whether it carries a tag.
+fn fence(line: &str) -> Option<bool> {
+    let rest = line.strip_prefix("```").or_else(|| line.strip_prefix("~~~"))?;
+    let tag = rest.trim_start_matches(['`', '~']);
+    // "```code``` in a sentence" opens nothing.
+    (!tag.contains('`')).then_some(!tag.is_empty())
+}
+
+/// Lines outside fences: paragraphs of prose at the margin, outside strings and comments, are the instruction.
+fn outside_fences(lines: &Lines<'_>, range: Range<usize>, kinds: &mut Vec<Kind>) {
+    let mut quoted = Quoted::default();
+    let mut at = range.start;
+    while at < range.end {
+        let paragraph = paragraph(lines, at..range.end);
+        let prose = !quoted.is_open() && is_prose_paragraph(lines, &paragraph);
+        for line in paragraph.clone() {
+            quoted.read(lines.trimmed(line));
+            kinds.push(if prose { Kind::Prose } else { code_kind(lines.trimmed(line)) });
+        }
+        at = paragraph.end;
+    }
+}
+
+/// Lines up to the next blank one, with the blank ones that follow.
+fn paragraph(lines: &Lines<'_>, range: Range<usize>) -> Range<usize> {
+    let mut end = range.start;
+    while end < range.end && !lines.is_blank(end) {
+        end += 1;
+    }
+    while end < range.end && lines.is_blank(end) {
+        end += 1;
+    }
+    range.start..end
+}
+
+fn is_prose_paragraph(lines: &Lines<'_>, paragraph: &Range<usize>) -> bool {
+    let filled = paragraph.clone().filter(|at| !lines.is_blank(*at));
+    let first = lines.trimmed(paragraph.start);
+    if marker(first).is_some() {
+        return true;
+    }
+    let (mut sentences, mut traces, mut all) = (0, 0, 0);
+    for at in filled {
+        let line = lines.trimmed(at);
+        all += 1;
+        sentences += usize::from(prose::is_prose(line));
+        traces += usize::from(prose::is_trace(line));
+    }
+    let at_margin = lines.indent(paragraph.start) < 4;
+    at_margin
+        && all > 0
+        && ((traces > 0 && prose::is_trace(first)) || (prose::is_prose(first) && sentences * 3 >= all * 2))
+}
+
+/// The instruction markers, in any case and after any comment leader.
+pub(super) fn marker(line: &str) -> Option<&'static str> {
+    const MARKERS: [&str; 3] = ["INSTRUCTION:", "REFACTOR:", "TASK:"];
+    let bare = line.trim_start_matches(['#', '/', '*', '-', ';', '<', '!', '%', ' ', '"']);
+    let starts = |marker: &&str| bare.get(..marker.len()).is_some_and(|start| start.eq_ignore_ascii_case(marker));
+    MARKERS.into_iter().find(starts)
+}
+
+/// Whether a string or comment of several lines is open.
+#[derive(Default)]
+struct Quoted {
+    closer: Option<&'static str>,
+}
+
+impl Quoted {
+    fn is_open(&self) -> bool {
+        self.closer.is_some()
+    }
+
+    fn read(&mut self, line: &str) {
+        let mut rest = line;
+        loop {
+            let next = match self.closer {
+                Some(closer) => rest.find(closer).map(|at| (at + closer.len(), None)),
+                None => opener(rest),
+            };
+            let Some((end, closer)) = next else { return };
+            self.closer = closer;
+            rest = &rest[end..];
+        }
+    }
+}
+
+fn opener(line: &str) -> Option<(usize, Option<&'static str>)> {
+    [("\"\"\"", "\"\"\""), ("'''", "'''"), ("/*", "*/")]
+        .into_iter()
+        .filter_map(|(open, close)| line.find(open).map(|at| (at + open.len(), Some(close))))
+        .min_by_key(|(at, _)| *at)
+}
