@@ -1,1 +1,16 @@
 //! The inference server: HTTP side, model registry, guards.
+//!
+//! - [`http`]: who may call what; requests to engine requests, engine events to answers.
+//! - [`registry`]: which models there are, which are loaded, who waits for one, which has to go.
+//! - [`guards`]: whether the machine has room for another inference.
+//! - [`settings`], [`daemon`], [`identities`], [`keyring`]: the program around them.
+//!
+//! Generation itself is [`cerebrum_engine`]'s. Nothing here touches a model but through its [`Engine`](cerebrum_engine::Engine).
+
+pub mod daemon;
+pub mod guards;
+pub mod http;
+pub mod identities;
+pub mod keyring;
+pub mod registry;
+pub mod settings;

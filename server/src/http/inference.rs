@@ -1,0 +1,107 @@
+//! The two calls that generate, as verbs in order. Whatever is known to fail before the answer begins fails with its status;
+//! after that, in band.
+
+use std::time::Duration;
+
+use cerebrum_common::keys::Client;
+use cerebrum_common::request_id::RequestId;
+use cerebrum_common::serve::{Answer, Refusal, collect, discard};
+use cerebrum_common::wire::{Failure, FailureCode};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
+
+use super::job::Job;
+use super::record::Record;
+use super::request::{self, Format};
+use super::routes::Delivery;
+use super::{Api, stream, whole};
+
+/// How long an answer's head waits for the first event: tokenising and most refusals take less, and nobody minds a stream that
+/// opens so much later.
+const FIRST_EVENT: Duration = Duration::from_millis(200);
+
+/// When to come back after a shortage: the guards look at means of about five seconds.
+const SHORTAGE_RETRY_MS: u32 = 10_000;
+
+/// One inference, from the request to the answer.
+pub(super) async fn infer(
+    api: &Api,
+    request: Request<Incoming>,
+    id: RequestId,
+    client: Client,
+    delivery: Delivery,
+) -> Response<Answer> {
+    let (head, mut body) = request.into_parts();
+    let mut record = Some(Record::open(id, client, api.tasks.clone()));
+    match answer(api, &head, &mut body, &mut record, delivery).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            // Still here when the request got no further than its body.
+            if let Some(record) = &mut record {
+                record.refused(&refusal.message());
+            }
+            discard(body, &api.tasks);
+            refusal.response()
+        }
+    }
+}
+
+async fn answer(
+    api: &Api,
+    head: &http::request::Parts,
+    body: &mut Incoming,
+    record: &mut Option<Record>,
+    delivery: Delivery,
+) -> Result<Response<Answer>, Refusal> {
+    let format = request::format(&head.headers, delivery)?;
+    admit(api)?;
+    let bytes = collect(body, &api.limits).await?;
+    let asked = request::read(format, bytes, api.tokens, api.limits.body_bytes)?;
+    // From here on the job owns the record, and closes it however it ends.
+    let Some(record) = record.take() else { return Err(Refusal::Stopping) };
+    let mut job = Job::start(api, asked.inference, asked.warnings, record)?;
+    match format {
+        Format::Whole => whole::collect(job).await,
+        Format::Events | Format::Frames => {
+            job.look_ahead(Instant::now() + FIRST_EVENT).await?;
+            Ok(stream::relay(job, asked.style, api.heartbeat))
+        }
+    }
+}
+
+fn admit(api: &Api) -> Result<(), Refusal> {
+    if api.tasks.is_stopping() {
+        return Err(Refusal::Stopping);
+    }
+    match api.shortage() {
+        None => Ok(()),
+        Some(shortage) => Err(Refusal::Failed(Failure {
+            code: FailureCode::Overloaded,
+            message: shortage.to_string(),
+            retry_after_ms: Some(SHORTAGE_RETRY_MS),
+        })),
+    }
+}
+
+impl Job {
+    /// Waits for the first event that says whether there will be an answer, but not beyond `deadline`.
+    ///
+    /// # Errors
+    /// The failure, when that is what comes first.
+    async fn look_ahead(&mut self, deadline: Instant) -> Result<(), Refusal> {
+        use cerebrum_common::wire::InferenceEvent::{Error, Loading};
+        loop {
+            match timeout_at(deadline, self.next()).await {
+                Err(_) => return Ok(()),
+                Ok(Some(Error(failure))) => return Err(failure.into()),
+                Ok(Some(Loading { .. })) => {} // the next one says it better
+                Ok(Some(event)) => {
+                    self.put_back(event);
+                    return Ok(());
+                }
+                Ok(None) => return Ok(()),
+            }
+        }
+    }
+}

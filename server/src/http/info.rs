@@ -1,0 +1,132 @@
+//! The calls that report. None of them waits for a model, and none counts as its use.
+
+use std::collections::BTreeMap;
+
+use cerebrum_common::serve::{Answer, json};
+use cerebrum_engine::Snapshot;
+use http::{Response, StatusCode};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::Api;
+use crate::guards::Vitals;
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    available: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    cpu_usage_percent: f64,
+    ram_available_gb: f64,
+    ram_used_gb: f64,
+    models_in_cache: Vec<String>,
+    uptime_seconds: u64,
+}
+
+/// `/health`: from the newest measurements.
+pub(super) fn health(api: &Api) -> Response<Answer> {
+    let vitals: Vitals = *api.vitals.borrow();
+    let shortage = api.shortage();
+    let status = if shortage.is_some() { "overloaded" } else { "healthy" };
+    let health = Health {
+        status,
+        available: shortage.is_none() && !api.tasks.is_stopping(),
+        reason: shortage.map(|shortage| shortage.to_string()),
+        cpu_usage_percent: rounded(f64::from(vitals.cpu_percent), 10.0),
+        ram_available_gb: gibibytes(vitals.ram_available),
+        ram_used_gb: gibibytes(vitals.ram_used),
+        models_in_cache: api.registry.loaded(),
+        uptime_seconds: api.started.elapsed().as_secs(),
+    };
+    json(StatusCode::OK, &health)
+}
+
+fn gibibytes(bytes: u64) -> f64 {
+    rounded(bytes as f64 / f64::from(1 << 30), 100.0)
+}
+
+fn rounded(value: f64, parts: f64) -> f64 {
+    (value * parts).round() / parts
+}
+
+#[derive(Serialize)]
+struct Models<'a> {
+    available_models: Vec<String>,
+    cached_models: Vec<String>,
+    inference_counts: BTreeMap<String, u64>,
+    aliases: &'a BTreeMap<String, String>,
+    default_model: Option<String>,
+}
+
+/// `/v1/models`: what the folder holds now, and which are loaded.
+pub(super) fn models(api: &Api) -> Response<Answer> {
+    let catalog = api.registry.catalog();
+    let models = Models {
+        available_models: catalog.list().into_iter().map(|model| model.name).collect(),
+        cached_models: api.registry.loaded(),
+        inference_counts: api.registry.counts(),
+        aliases: &catalog.aliases,
+        default_model: catalog.resolve("").ok(),
+    };
+    json(StatusCode::OK, &models)
+}
+
+#[derive(Serialize)]
+struct Stats {
+    version: &'static str,
+    uptime_seconds: u64,
+    cpu_usage_percent: f64,
+    cpu_others_percent: f64,
+    ram_available_gb: f64,
+    inference_counts: BTreeMap<String, u64>,
+    loading: Vec<String>,
+    models: Vec<Model>,
+}
+
+#[derive(Serialize)]
+struct Model {
+    name: String,
+    slots: usize,
+    active: usize,
+    queued: usize,
+    requests: u64,
+    tokens_generated: u64,
+    context: usize,
+    model_bytes: u64,
+    idle_seconds: u64,
+}
+
+/// `/v1/stats`: what the server and each loaded model are doing.
+pub(super) fn stats(api: &Api) -> Response<Answer> {
+    let vitals: Vitals = *api.vitals.borrow();
+    let stats = Stats {
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds: api.started.elapsed().as_secs(),
+        cpu_usage_percent: rounded(f64::from(vitals.cpu_percent), 10.0),
+        cpu_others_percent: rounded(f64::from(vitals.others_percent), 10.0),
+        ram_available_gb: gibibytes(vitals.ram_available),
+        inference_counts: api.registry.counts(),
+        loading: api.registry.loading(),
+        models: api.registry.snapshots().into_iter().map(Model::from).collect(),
+    };
+    json(StatusCode::OK, &stats)
+}
+
+impl From<Snapshot> for Model {
+    fn from(model: Snapshot) -> Self {
+        let unused = Instant::now().into_std().saturating_duration_since(model.last_used);
+        let idle = if model.active > 0 { 0 } else { unused.as_secs() };
+        Self {
+            name: model.name,
+            slots: model.slots,
+            active: model.active,
+            queued: model.queued,
+            requests: model.requests,
+            tokens_generated: model.tokens_generated,
+            context: model.context,
+            model_bytes: model.model_bytes,
+            idle_seconds: idle,
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! One generation in progress: waits for its model, then gives the engine's events as the wire knows them, and one last event
+//! whatever happens. It owns the engine's [`Generation`](cerebrum_engine::Generation) and the record, so dropping it frees the slot and closes the account.
+
+use std::pin::Pin;
+
+use cerebrum_common::wire::{
+    Completion, Failure, FailureCode, Finish, InferenceEvent, InferenceRequest, Sampling, Usage,
+};
+use cerebrum_engine::{self as engine, Event, Generation, Mirostat, Prompt, Token};
+
+use super::Api;
+use super::record::Record;
+use crate::registry::{Load, Phase, Registry, Submission, Unavailable};
+
+/// A generation and what belongs to it.
+pub(super) struct Job {
+    work: Work,
+    ahead: Option<InferenceEvent>,
+    ending: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    record: Record,
+}
+
+struct Work {
+    registry: Registry,
+    asked: String,
+    max_tokens: u32,
+    warnings: Vec<String>,
+    model: String,
+    context: usize,
+    stage: Stage,
+}
+
+enum Stage {
+    Waiting(Load, Option<Box<engine::Request>>),
+    Running(Generation),
+    Ended,
+}
+
+impl Job {
+    /// Hands the request to its model.
+    ///
+    /// # Errors
+    /// What the registry refuses at once; the record has it too.
+    pub(super) fn start(
+        api: &Api,
+        inference: InferenceRequest,
+        warnings: Vec<String>,
+        record: Record,
+    ) -> Result<Self, Failure> {
+        let work = Work {
+            registry: api.registry.clone(),
+            asked: inference.model.clone(),
+            max_tokens: inference.max_tokens,
+            warnings,
+            model: String::new(),
+            context: 0,
+            stage: Stage::Ended,
+        };
+        let mut job = Self { work, ahead: None, ending: Box::pin(api.tasks.ending()), record };
+        let submitted = job.work.submit(engine_request(inference));
+        job.record.model(&job.work.model);
+        submitted.map_err(|reason| {
+            job.record.refused(&reason.to_string());
+            Failure::from(&reason)
+        })?;
+        Ok(job)
+    }
+
+    /// The next event; `None` after the last. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Option<InferenceEvent> {
+        if let Some(event) = self.ahead.take() {
+            return Some(event);
+        }
+        let event = tokio::select! {
+            biased;
+            event = self.work.next() => event?,
+            () = &mut self.ending => {
+                let message = "the server is shutting down; the answer is incomplete".to_owned();
+                InferenceEvent::Error(Failure { code: FailureCode::Stopping, message, retry_after_ms: None })
+            }
+        };
+        if event.is_last() {
+            self.work.stage = Stage::Ended;
+        }
+        self.record.model(&self.work.model);
+        self.record.note(&event);
+        Some(event)
+    }
+
+    /// Gives an event that [`Self::next`] gave once more.
+    pub(super) fn put_back(&mut self, event: InferenceEvent) {
+        self.ahead = Some(event);
+    }
+}
+
+impl Work {
+    fn submit(&mut self, request: engine::Request) -> Result<(), Unavailable> {
+        self.stage = match self.registry.submit(&self.asked, request)? {
+            Submission::Taken(taken) => {
+                self.model = taken.model;
+                self.context = taken.context;
+                Stage::Running(taken.generation)
+            }
+            Submission::Waiting(load, request) => Stage::Waiting(load, Some(request)),
+        };
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Option<InferenceEvent> {
+        loop {
+            let (phase, request) = match &mut self.stage {
+                Stage::Ended => return None,
+                Stage::Running(generation) => {
+                    let event = generation.next().await?;
+                    return Some(self.translate(event));
+                }
+                Stage::Waiting(load, request) => (load.next().await, request),
+            };
+            let outcome = match (phase, request.take()) {
+                (Phase::Loading(share), waiting) => {
+                    *request = waiting;
+                    return Some(InferenceEvent::Loading { permille: (share * 1000.0) as u16 });
+                }
+                (Phase::Ready, Some(request)) => self.submit(*request),
+                (Phase::Ready, None) => Err(Unavailable::Stopping),
+                (Phase::Failed(reason), _) => Err(reason),
+            };
+            if let Err(reason) = outcome {
+                return Some(InferenceEvent::Error(Failure::from(&reason)));
+            }
+        }
+    }
+
+    fn translate(&mut self, event: Event) -> InferenceEvent {
+        match event {
+            Event::Progress { processed, total } => {
+                InferenceEvent::Progress { processed: count(processed), total: count(total) }
+            }
+            Event::Text { text, tokens_so_far } => {
+                InferenceEvent::Token { text: text.into(), total_tokens: count(tokens_so_far) }
+            }
+            Event::Done(completion) => InferenceEvent::Done(self.completion(&completion)),
+            Event::Failed(failure) => InferenceEvent::Error(wire_failure(&failure)),
+        }
+    }
+
+    fn completion(&mut self, completion: &engine::Completion) -> Completion {
+        let room = count(self.context.saturating_sub(completion.prompt_tokens));
+        if self.max_tokens > room {
+            self.warnings.push(format!(
+                "max_tokens: found {}, used {room} (the context of {} tokens also holds the prompt's {})",
+                self.max_tokens, self.context, completion.prompt_tokens
+            ));
+        }
+        Completion {
+            model: self.model.clone(),
+            finish: match completion.finish {
+                engine::Finish::Stop | engine::Finish::StopString(_) => Finish::Stop,
+                engine::Finish::Length => Finish::Length,
+            },
+            usage: Usage {
+                prompt_tokens: count(completion.prompt_tokens),
+                cached_tokens: count(completion.cached_tokens),
+                completion_tokens: count(completion.completion_tokens),
+            },
+            prefill_us: (completion.queued + completion.prefill).as_micros() as u64,
+            decode_us: completion.decode.as_micros() as u64,
+            warnings: std::mem::take(&mut self.warnings),
+        }
+    }
+}
+
+fn count(tokens: usize) -> u32 {
+    u32::try_from(tokens).unwrap_or(u32::MAX)
+}
+
+fn wire_failure(failure: &engine::Failure) -> Failure {
+    let code = match failure {
+        engine::Failure::ContextOverflow { .. } => FailureCode::ContextOverflow,
+        engine::Failure::EmptyPrompt => FailureCode::BadRequest,
+        engine::Failure::Model(_) => FailureCode::Internal,
+        engine::Failure::Stopped => FailureCode::Stopping,
+    };
+    let retry_after_ms = (code == FailureCode::Stopping).then_some(1_000);
+    Failure { code, message: failure.to_string(), retry_after_ms }
+}
+
+fn engine_request(inference: InferenceRequest) -> engine::Request {
+    engine::Request {
+        // Plain: control tokens in somebody's prompt are text.
+        prompt: Prompt::plain(inference.prompt.into_inner()),
+        max_tokens: inference.max_tokens,
+        seed: inference.sampling.seed,
+        sampling: engine_sampling(&inference.sampling),
+        stop: inference.stop.into_iter().map(cerebrum_common::wire::Text::into_inner).collect(),
+    }
+}
+
+fn engine_sampling(wire: &Sampling) -> engine::Sampling {
+    engine::Sampling {
+        temperature: wire.temperature,
+        top_k: wire.top_k,
+        top_p: wire.top_p,
+        min_p: wire.min_p,
+        typical_p: wire.typical_p,
+        repetition_penalty: wire.repetition_penalty,
+        frequency_penalty: wire.frequency_penalty,
+        presence_penalty: wire.presence_penalty,
+        mirostat: (wire.mirostat != 0).then_some(Mirostat {
+            version: wire.mirostat,
+            tau: wire.mirostat_tau,
+            eta: wire.mirostat_eta,
+        }),
+        // Tokens beyond any vocabulary: the engine refuses or ignores what it does not have.
+        logit_bias: wire
+            .logit_bias
+            .iter()
+            .map(|&(token, bias)| (Token(i32::try_from(token).unwrap_or(i32::MAX)), bias))
+            .collect(),
+        ..engine::Sampling::default()
+    }
+}

@@ -1,0 +1,108 @@
+//! Who may call what, and what they get. The way of an inference (see `inference`): authenticate, admit, read, submit,
+//! then stream or collect; the record is open from the first line and closes when the answer's body does.
+//!
+//! - `routes`: paths; every one needs a key unless it is said to be public.
+//! - `inference`: the two calls that generate.  `request` reads their bodies, `job` is one generation in progress, `stream`
+//!   and `whole` write answers, `record` keeps the account.
+//! - `info`, `manage`: reports, unloading.
+
+mod inference;
+mod info;
+mod job;
+mod manage;
+mod record;
+mod request;
+mod routes;
+mod stream;
+mod whole;
+
+pub use routes::{Access, ROUTES, Route};
+
+use std::time::{Duration, Instant};
+
+use cerebrum_common::keys::Keys;
+use cerebrum_common::lifecycle::Tasks;
+use cerebrum_common::request_id::{self, RequestId};
+use cerebrum_common::serve::{self, Answer, Peer, Refusal, Service, discard};
+use cerebrum_common::wire::native::Limits as TokenLimits;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::sync::watch;
+
+use crate::guards::{self, Vitals};
+use crate::registry::Registry;
+
+/// Everything the calls work with.
+#[derive(Debug)]
+pub struct Api {
+    /// Who may call.
+    pub keys: Keys,
+    /// Bounds of bodies.
+    pub limits: serve::Limits,
+    /// Bounds of `max_tokens`.
+    pub tokens: TokenLimits,
+    /// What the machine must have to spare.
+    pub guards: guards::Limits,
+    /// What it has.
+    pub vitals: watch::Receiver<Vitals>,
+    /// The models.
+    pub registry: Registry,
+    /// Silence after which a stream gets a heartbeat.
+    pub heartbeat: Duration,
+    /// For the end of the program.
+    pub tasks: Tasks,
+    /// When the program started.
+    pub started: Instant,
+}
+
+impl Service for Api {
+    async fn call(&self, request: Request<Incoming>, _: Peer) -> Response<Answer> {
+        let id = RequestId::from_headers(request.headers());
+        let mut response = self.answer(request, id).await;
+        response.headers_mut().insert(request_id::HEADER, id.header_value());
+        response
+    }
+}
+
+impl Api {
+    async fn answer(&self, request: Request<Incoming>, id: RequestId) -> Response<Answer> {
+        let route = routes::find(request.method(), request.uri().path());
+        // A path that does not exist is told only to those who may know which do.
+        let public = route.as_ref().is_ok_and(|route| route.access() == Access::Public);
+        let client = match (public, self.keys.authenticate(request.headers())) {
+            (true, _) => None,
+            (false, Ok(client)) => Some(client),
+            (false, Err(denied)) => return self.refuse(request, &denied.into(), id),
+        };
+        match (route, client) {
+            (Ok(Route::Inference(delivery)), Some(client)) => {
+                inference::infer(self, request, id, client, delivery).await
+            }
+            (Ok(route), _) => self.report(route).await,
+            (Err(refusal), _) => self.refuse(request, &refusal, id),
+        }
+    }
+
+    async fn report(&self, route: Route) -> Response<Answer> {
+        match route {
+            Route::Health => info::health(self),
+            Route::Models => info::models(self),
+            Route::Stats => info::stats(self),
+            Route::Unload(model) => manage::unload(self, &model).await,
+            Route::Cleanup => manage::cleanup(self).await,
+            // Needs a client, whom only the arm above has.
+            Route::Inference(_) => Refusal::from(cerebrum_common::keys::Denied::Missing).response(),
+        }
+    }
+
+    fn refuse(&self, request: Request<Incoming>, refusal: &Refusal, id: RequestId) -> Response<Answer> {
+        tracing::info!(%id, method = %request.method(), reason = refusal.name(), "refused");
+        discard(request.into_body(), &self.tasks);
+        refusal.response()
+    }
+
+    /// Whether the machine has room for another inference.
+    fn shortage(&self) -> Option<guards::Shortage> {
+        self.guards.judge(&self.vitals.borrow()).err()
+    }
+}

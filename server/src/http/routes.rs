@@ -1,0 +1,113 @@
+//! The paths. Adding one here is the only way to have it answered, and without [`Access::Public`] it needs a key.
+
+use cerebrum_common::serve::Refusal;
+use http::Method;
+
+/// Who may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody who can connect.
+    Public,
+    /// Who has a key.
+    Key,
+}
+
+/// How an inference's answer is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// As one document.
+    Whole,
+    /// Event by event.
+    Stream,
+}
+
+/// A call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Whether the server can work.
+    Health,
+    /// A generation.
+    Inference(Delivery),
+    /// The models there are.
+    Models,
+    /// What the server is doing.
+    Stats,
+    /// Unload this model now.
+    Unload(String),
+    /// Unload all idle models.
+    Cleanup,
+}
+
+/// Every path with its method; `{model}` stands for a name.
+pub const ROUTES: [(Method, &str); 7] = [
+    (Method::GET, "/health"),
+    (Method::POST, "/v1/inference"),
+    (Method::POST, "/v1/inference/stream"),
+    (Method::GET, "/v1/models"),
+    (Method::GET, "/v1/stats"),
+    (Method::POST, "/v1/unload/{model}"),
+    (Method::POST, "/v1/cleanup"),
+];
+
+const UNLOAD: &str = "/v1/unload/";
+
+impl Route {
+    /// Who may call. Whatever is not named here needs a key.
+    pub fn access(&self) -> Access {
+        match self {
+            Self::Health => Access::Public,
+            _ => Access::Key,
+        }
+    }
+
+    fn at(path: &str) -> Option<(Method, Self)> {
+        Some(match path {
+            "/health" => (Method::GET, Self::Health),
+            "/v1/inference" => (Method::POST, Self::Inference(Delivery::Whole)),
+            "/v1/inference/stream" => (Method::POST, Self::Inference(Delivery::Stream)),
+            "/v1/models" => (Method::GET, Self::Models),
+            "/v1/stats" => (Method::GET, Self::Stats),
+            "/v1/cleanup" => (Method::POST, Self::Cleanup),
+            _ => (Method::POST, Self::Unload(path.strip_prefix(UNLOAD).filter(|name| !name.is_empty())?.to_owned())),
+        })
+    }
+}
+
+/// The call that a request is.
+///
+/// # Errors
+/// [`Refusal::NotFound`], [`Refusal::MethodNotAllowed`].
+pub(super) fn find(method: &Method, path: &str) -> Result<Route, Refusal> {
+    match Route::at(path) {
+        None => Err(Refusal::NotFound { path: path.to_owned() }),
+        Some((allowed, route)) if allowed == method => Ok(route),
+        Some((allowed, _)) => Err(Refusal::MethodNotAllowed { allowed }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_and_the_paths_agree_and_only_health_is_public() {
+        let mut public = Vec::new();
+        for (method, pattern) in ROUTES {
+            let path = pattern.replace("{model}", "a-1.5b");
+            let route = find(&method, &path).unwrap();
+            assert!(matches!(find(&Method::DELETE, &path), Err(Refusal::MethodNotAllowed { .. })), "{path}");
+            if route.access() == Access::Public {
+                public.push(pattern);
+            }
+        }
+        assert_eq!(public, ["/health"]);
+        assert_eq!(find(&Method::POST, "/v1/unload/m").unwrap(), Route::Unload("m".into()));
+    }
+
+    #[test]
+    fn other_paths_do_not_exist() {
+        for path in ["/", "", "/v1", "/health/", "/v1/unload/", "/v1/unload", "/V1/models", "/v1/inference/"] {
+            assert!(matches!(find(&Method::GET, path), Err(Refusal::NotFound { .. })), "{path}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Models on their way out: asked for, idle for too long, in the way of another, or at the program's end.
+//!
+//! What is unloaded is first taken out of the registry under its lock, then shut down: no request can find it in between.
+
+use std::time::Duration;
+
+use cerebrum_common::lifecycle::Tasks;
+use cerebrum_engine::{Engine, Snapshot};
+use tokio::time::Instant;
+
+use super::{Entry, Registry, occupancy};
+
+/// The idle time is looked at this many times within its length, and within these bounds.
+const LOOKS: u32 = 8;
+const SHORTEST: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Unloads models that no inference has used for `limit`, until the program stops.
+pub async fn keep_idle_unloaded(registry: Registry, limit: Duration, tasks: Tasks) {
+    let pause = (limit / LOOKS).clamp(SHORTEST, LONGEST);
+    while tasks.until_stopping(tokio::time::sleep(pause)).await.is_some() {
+        let now = Instant::now().into_std();
+        registry.unload_where("unused", |model| occupancy::is_stale(model, now, limit)).await;
+    }
+}
+
+impl Registry {
+    /// Unloads the model called `asked` now, generations in progress and loads included: who asks needs the memory.
+    /// `None` when it is not loaded, else its own name.
+    pub async fn unload(&self, asked: &str) -> Option<String> {
+        let name = self.catalog().resolve(asked).ok()?;
+        let entry = self.lock().models.remove(&name)?;
+        match entry {
+            Entry::Loading { cancel, .. } => cancel.cancel(),
+            Entry::Loaded(engine) => retire(vec![engine], "asked for").await,
+        }
+        Some(name)
+    }
+
+    /// Unloads all models that are idle at this moment, however recently they were used; the number of them.
+    pub async fn unload_idle(&self) -> usize {
+        self.unload_where("cleanup", occupancy::is_idle).await
+    }
+
+    /// Unloads everything and takes no further request.
+    pub async fn shut_down(&self) {
+        let models = {
+            let mut state = self.lock();
+            state.stopped = true;
+            std::mem::take(&mut state.models)
+        };
+        let mut engines = Vec::new();
+        for entry in models.into_values() {
+            match entry {
+                Entry::Loading { cancel, .. } => cancel.cancel(),
+                Entry::Loaded(engine) => engines.push(engine),
+            }
+        }
+        retire(engines, "the program ends").await;
+    }
+
+    pub(super) fn take_least_recent(&self) -> Option<Engine> {
+        let mut state = self.lock();
+        let snapshots: Vec<_> = state.engines().map(Engine::snapshot).collect();
+        let name = &occupancy::least_recent(&snapshots)?.name;
+        match state.models.remove(name) {
+            Some(Entry::Loaded(engine)) => Some(engine),
+            _ => None,
+        }
+    }
+
+    async fn unload_where(&self, reason: &str, chosen: impl Fn(&Snapshot) -> bool) -> usize {
+        let engines = self.take_where(chosen);
+        let count = engines.len();
+        retire(engines, reason).await;
+        count
+    }
+
+    fn take_where(&self, chosen: impl Fn(&Snapshot) -> bool) -> Vec<Engine> {
+        let mut state = self.lock();
+        let names: Vec<_> =
+            state.engines().map(Engine::snapshot).filter(|model| chosen(model)).map(|model| model.name).collect();
+        let taken = names.iter().filter_map(|name| match state.models.remove(name) {
+            Some(Entry::Loaded(engine)) => Some(engine),
+            _ => None,
+        });
+        taken.collect()
+    }
+}
+
+async fn retire(engines: Vec<Engine>, reason: &str) {
+    for engine in engines {
+        engine.shut_down().await;
+        tracing::info!(model = engine.name(), reason, "unloaded");
+    }
+}

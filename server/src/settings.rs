@@ -1,0 +1,224 @@
+//! The server's settings: one strict TOML file and `CEREBRUM_API_KEY`, converted once into values that cannot be wrong.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cerebrum_common::keys::{KeyFile, Keys, KnownKey, Secret};
+use cerebrum_common::serve;
+use cerebrum_common::settings::{Section, SettingsError, environment, read_file};
+use cerebrum_common::tls::{IdentityFiles, ServerFiles};
+use cerebrum_common::wire::native::Limits as TokenLimits;
+
+use crate::guards;
+
+/// Everything the server can be told.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where callers connect.
+    pub listen: SocketAddr,
+    /// Who may call.
+    pub keys: Keys,
+    /// Log filter.
+    pub log: String,
+    /// Connections and bodies.
+    pub serve: serve::Limits,
+    /// With it, callers speak TLS.
+    pub tls: Option<ServerFiles>,
+    /// How long generations in progress may take after a stop.
+    pub drain: Duration,
+    /// Silence after which a stream gets a heartbeat.
+    pub heartbeat: Duration,
+    /// Bounds of `max_tokens`.
+    pub tokens: TokenLimits,
+    /// What the machine must have to spare.
+    pub guards: guards::Limits,
+    /// The models.
+    pub models: Models,
+}
+
+/// Where models are and how they run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Models {
+    /// Folder of GGUF files.
+    pub folder: PathBuf,
+    /// Answers requests that name none.
+    pub default: Option<String>,
+    /// Further names of models.
+    pub aliases: BTreeMap<String, String>,
+    /// Threads that compute; all processors when absent.
+    pub threads: Option<usize>,
+    /// Tokens of prompt and answer together; chosen by the engine when absent.
+    pub context: Option<u32>,
+    /// Slots, queue and chunk of each model.
+    pub engine: cerebrum_engine::Limits,
+    /// A model unused for so long is unloaded; never when absent.
+    pub idle_unload: Option<Duration>,
+}
+
+impl Settings {
+    /// Reads `path`. The variable `CEREBRUM_API_KEY` adds a key.
+    ///
+    /// # Errors
+    /// Everything wrong, together.
+    pub fn read(path: &Path) -> Result<Self, SettingsError> {
+        read_file(path, |root| convert(root, &environment))
+    }
+}
+
+type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9000);
+const DEFAULT_MODELS: &str = "/var/lib/cerebrum/models";
+const IDLE_UNLOAD: Duration = Duration::from_secs(60 * 60);
+const HEARTBEAT: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(30);
+
+fn convert(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Settings> {
+    let listen = root.or("listen", DEFAULT_LISTEN);
+    let log = root.or("log", "info".to_owned());
+    let (serve, drain) = root.section("limits", limits);
+    let tls = tls(root, listen);
+    let keys = keys(root, environment);
+    let heartbeat = root.or("heartbeat_ms", HEARTBEAT);
+    let tokens = root.section("generation", tokens);
+    let guards = root.section("guards", guard_limits);
+    let models = models(root);
+    Some(Settings { listen, keys: keys?, log, serve, tls, drain, heartbeat, tokens, guards, models })
+}
+
+fn limits(section: &mut Section<'_>) -> (serve::Limits, Duration) {
+    let base = serve::Limits::default();
+    let serve = serve::Limits {
+        connections: section.within("connections", base.connections as u64, 1, 100_000) as usize,
+        header: section.or("header_ms", base.header),
+        body: section.or("body_ms", base.body),
+        body_bytes: section.within("body_bytes", base.body_bytes as u64, 1024, 64 << 20) as usize,
+    };
+    (serve, section.or("drain_ms", DRAIN))
+}
+
+/// Keys and prompts would cross the network in the clear: that has to be asked for.
+fn tls(root: &mut Section<'_>, listen: SocketAddr) -> Option<ServerFiles> {
+    let insecure = root.or("insecure", false);
+    let mut present = false;
+    let files = root.optional("tls", |section| {
+        present = true;
+        let (certificate, key) = (section.required("certificate"), section.required("key"));
+        let client_ca = section.take("client_ca");
+        Some(ServerFiles { identity: IdentityFiles { certificate: certificate?, key: key? }, client_ca })
+    });
+    if !present && !insecure && !listen.ip().is_loopback() {
+        root.problem(
+            "tls",
+            format!(
+                "found nothing while listening on {listen}, expected [tls] with certificate and key \
+                 (cerebrum-server pki makes them), a loopback address, or insecure = true"
+            ),
+        );
+    }
+    files.flatten()
+}
+
+fn keys(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Keys> {
+    const EXPECTED: &str = "expected at least one key (cerebrum-server key add NAME, or CEREBRUM_API_KEY)";
+    let path: Option<PathBuf> = root.take("keys_file");
+    let mut known = match &path {
+        None => Vec::new(),
+        Some(path) => match KeyFile::read(path).map_err(|error| error.to_string()).and_then(|file| file.known()) {
+            Ok(known) => known,
+            Err(error) => {
+                root.problem("keys_file", error);
+                return None;
+            }
+        },
+    };
+    known.extend(environment("CEREBRUM_API_KEY").map(|key| KnownKey::new("CEREBRUM_API_KEY", &Secret::new(key))));
+    if known.is_empty() {
+        let found = path.map_or_else(|| "nothing".to_owned(), |path| format!("no key in {}", path.display()));
+        root.problem("keys_file", format!("found {found}, {EXPECTED}"));
+        return None;
+    }
+    Some(Keys::Known(known))
+}
+
+fn tokens(section: &mut Section<'_>) -> TokenLimits {
+    let base = TokenLimits::default();
+    TokenLimits {
+        max_tokens_default: section.within("max_tokens_default", base.max_tokens_default.into(), 1, 131_072) as u32,
+        max_tokens_cap: section.within("max_tokens_cap", base.max_tokens_cap.into(), 1, 131_072) as u32,
+    }
+}
+
+fn guard_limits(section: &mut Section<'_>) -> guards::Limits {
+    let base = guards::Limits::default();
+    guards::Limits {
+        max_cpu_percent: section.within("max_cpu_percent", u64::from(base.max_cpu_percent), 1, 100) as u8,
+        min_free_ram: section.within("min_free_ram_mib", base.min_free_ram >> 20, 0, 1 << 24) << 20,
+    }
+}
+
+fn models(root: &mut Section<'_>) -> Models {
+    let idle_unload = root.or("idle_unload_ms", IDLE_UNLOAD);
+    Models {
+        folder: root.or("models_dir", PathBuf::from(DEFAULT_MODELS)),
+        default: root.take("default_model"),
+        aliases: root.map("aliases"),
+        threads: optional(root, "threads", 1, 512).map(|threads| threads as usize),
+        context: optional(root, "context", 64, 1 << 20).map(|context| context as u32),
+        engine: engine(root),
+        idle_unload: (!idle_unload.is_zero()).then_some(idle_unload),
+    }
+}
+
+fn engine(root: &mut Section<'_>) -> cerebrum_engine::Limits {
+    let base = cerebrum_engine::Limits::default();
+    cerebrum_engine::Limits {
+        slots: root.within("slots", base.slots as u64, 1, 256) as usize,
+        queue: root.within("queue", base.queue as u64, 0, 1024) as usize,
+        chunk_tokens: root.within("chunk_tokens", base.chunk_tokens as u64, 1, 4096) as usize,
+    }
+}
+
+fn optional(root: &mut Section<'_>, key: &'static str, low: u64, high: u64) -> Option<u64> {
+    let value: u64 = root.take(key)?;
+    if (low..=high).contains(&value) {
+        return Some(value);
+    }
+    root.problem(key, format!("found {value}, expected a whole number from {low} to {high}"));
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cerebrum_common::settings::read_text;
+
+    fn with(text: &str, key: Option<&str>) -> Result<Settings, SettingsError> {
+        let environment = |name: &str| (name == "CEREBRUM_API_KEY").then_some(key?.to_owned());
+        read_text(text, "test", Path::new("/etc/cerebrum"), |root| convert(root, &environment))
+    }
+
+    #[test]
+    fn silence_means_the_defaults() {
+        let settings = with("insecure = true", Some("k")).unwrap();
+        assert_eq!(settings.listen.to_string(), "0.0.0.0:9000");
+        assert_eq!(settings.models.folder, Path::new(DEFAULT_MODELS));
+        assert_eq!(settings.models.idle_unload, Some(IDLE_UNLOAD));
+        assert_eq!(settings.guards, guards::Limits::default());
+        assert!(matches!(settings.keys, Keys::Known(known) if known.len() == 1));
+    }
+
+    #[test]
+    fn nobody_may_call_without_a_key_and_nothing_listens_in_the_clear_unasked() {
+        let problems: Vec<_> = with("", None).unwrap_err().problems.into_iter().map(|problem| problem.key).collect();
+        assert_eq!(problems, ["tls", "keys_file"]);
+        assert!(with("listen = \"127.0.0.1:1\"", Some("k")).unwrap().tls.is_none());
+    }
+
+    #[test]
+    fn zero_switches_idle_unloading_off() {
+        assert_eq!(with("insecure = true\nidle_unload_ms = 0", Some("k")).unwrap().models.idle_unload, None);
+    }
+}
