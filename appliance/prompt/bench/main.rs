@@ -1,1 +1,330 @@
-fn main() {}
+//! `make bench-prep`: how much of what is needed survives preparation, at which size, beside other ways of shortening.
+//!
+//! Reads source trees, makes cases with a seed, prepares them, and prints one table and a `RESULT` line. Gold comes from
+//! tree-sitter, never from the selector. Nothing here is part of the product.
+#![expect(clippy::print_stdout, reason = "a program for people at a terminal")]
+
+mod baseline;
+mod case;
+mod gold;
+mod hostile;
+mod session;
+mod tree;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use case::{Case, Random};
+use cerebrum_prompt::tokens::Estimate;
+use cerebrum_prompt::{Mode, Prepared, Profile, Request, Settings, TokenCount, prepare_request};
+use gold::Grammar;
+use peak_alloc::PeakAlloc;
+use tree::Group;
+
+#[global_allocator]
+static PEAK: PeakAlloc = PeakAlloc;
+
+/// The estimate taken as exact, so that every method is held to the same count.
+struct AsExact;
+
+impl TokenCount for AsExact {
+    fn count(&self, text: &str) -> usize {
+        Estimate.count(text)
+    }
+
+    fn is_exact(&self) -> bool {
+        true
+    }
+}
+
+struct Options {
+    trees: Vec<PathBuf>,
+    cases: usize,
+    seed: u64,
+    json: Option<PathBuf>,
+    show: Option<char>,
+    baselines: bool,
+}
+
+/// Sums for one row of the table.
+#[derive(Default)]
+struct Row {
+    cases: usize,
+    intact: usize,
+    needed: usize,
+    found: usize,
+    wrong: usize,
+    kept_tokens: usize,
+    all_tokens: usize,
+}
+
+type Table = BTreeMap<(String, char, String), Row>;
+
+fn main() -> std::process::ExitCode {
+    let options = options();
+    let groups = tree::load(&options.trees);
+    if groups.is_empty() {
+        println!("no source files found; give trees with --repo DIR");
+        return std::process::ExitCode::FAILURE;
+    }
+    for group in &groups {
+        println!("tree {} ({} files)", group.name, group.files.len());
+    }
+    let mut random = Random(options.seed);
+    let cases = cases(&groups, &options, &mut random);
+    let mut table = Table::new();
+    for case in &cases {
+        measure(case, &options, &mut table);
+    }
+    print(&table);
+    by_group(&cases);
+    let speeds = speeds(&groups, &mut random);
+    let sticky = session::run(&groups, &mut random);
+    let result = result(&table, &speeds, sticky);
+    if let Some(path) = options.json {
+        let rows: Vec<String> = table.iter().map(json).collect();
+        let text = format!("{{\"rows\":[{}],\"result\":\"{result}\"}}\n", rows.join(",\n"));
+        if let Err(error) = std::fs::write(&path, text) {
+            println!("cannot write {}: {error}", path.display());
+        }
+    }
+    println!("{result}");
+    std::process::ExitCode::SUCCESS
+}
+
+fn options() -> Options {
+    let mut options = Options { trees: Vec::new(), cases: 60, seed: 7, json: None, show: None, baselines: true };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut value = || words.next().unwrap_or_default();
+        match word.as_str() {
+            "--repo" => options.trees.push(value().into()),
+            "--cases" => options.cases = value().parse().unwrap_or(options.cases),
+            "--seed" => options.seed = value().parse().unwrap_or(options.seed),
+            "--json" => options.json = Some(value().into()),
+            "--show" => options.show = value().chars().next(),
+            "--ours" => options.baselines = false,
+            _ => println!("unknown option {word}"),
+        }
+    }
+    if options.trees.is_empty() {
+        options.trees = default_trees();
+    }
+    options
+}
+
+/// Crates that cargo has fetched and the Python standard library: what is on every machine that builds this.
+fn default_trees() -> Vec<PathBuf> {
+    const CRATES: [&str; 8] =
+        ["hyper-1", "regex-automata-0", "rustls-0.23", "h2-0", "clap-4", "serde_json-1", "ring-0", "llama-cpp-sys-2"];
+    let mut trees = Vec::new();
+    let home = std::env::home_dir().unwrap_or_default();
+    for registry in std::fs::read_dir(home.join(".cargo/registry/src")).into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir(registry.path()).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if CRATES.iter().any(|known| name.starts_with(known)) {
+                trees.push(entry.path());
+            }
+        }
+    }
+    trees.sort();
+    let python = (9..16).map(|minor| PathBuf::from(format!("/usr/lib/python3.{minor}")));
+    trees.extend(python.filter(|path| path.join("os.py").exists()));
+    trees
+}
+
+fn cases(groups: &[Group], options: &Options, random: &mut Random) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for family in ['A', 'B', 'C', 'E', 'F', 'G'] {
+        let mut made = 0;
+        for attempt in 0..options.cases * 30 {
+            let size = [8, 32, 120][attempt % 3] << 10;
+            let group = &groups[random.below(groups.len())];
+            if let Some(case) = case::make(family, group, size, random) {
+                cases.push(case);
+                made += 1;
+            }
+            if made >= options.cases {
+                break;
+            }
+        }
+    }
+    cases.extend(hostile::cases(groups, random, options.cases / 2));
+    cases
+}
+
+const BUDGETS: [(&str, usize); 7] =
+    [("10%", 10), ("20%", 20), ("35%", 35), ("50%", 50), ("1k", 1000), ("2k", 2000), ("3k", 3000)];
+
+fn measure(case: &Case, options: &Options, table: &mut Table) {
+    let all = Estimate.count(&case.prompt);
+    let gold: usize =
+        case.gold.iter().map(|line| Estimate.count(line) + 2).sum::<usize>() + Estimate.count(&case.instruction);
+    for (label, size) in BUDGETS {
+        let budget = if size <= 50 { all * size / 100 } else { size };
+        // A budget that the target alone would fill decides nothing about choosing.
+        if gold * 5 > budget * 4 || budget >= all {
+            continue;
+        }
+        let sent = ours(case, Some(budget)).prompt;
+        let intact = record(case, "smart", label, &sent, table);
+        if !intact && options.show == Some(case.family) && label == "20%" {
+            println!("LOST in {}: {}\n  {:?}", case.group, case.instruction, lost(case, &sent));
+        }
+        if options.baselines && label == "20%" && !case.completion && case.family != 'H' {
+            let grammar = Grammar::ALL.into_iter().find(|grammar| case.group.ends_with(grammar.tag()));
+            for name in baseline::NAMES {
+                let sent = baseline::run(name, case, budget, grammar.unwrap_or(Grammar::Python));
+                record(case, name, label, &sent, table);
+            }
+        }
+    }
+    let sent = ours(case, None);
+    let intact = record(case, "smart", "auto", &sent.prompt, table);
+    if !intact && options.show == Some(case.family) {
+        println!(
+            "WRONG in {} ({:?}): {}\n  {:?}",
+            case.group,
+            sent.report.outcome,
+            case.instruction,
+            lost(case, &sent.prompt)
+        );
+    }
+}
+
+fn ours(case: &Case, room: Option<usize>) -> Prepared {
+    let settings = Settings { profile: Profile::Smart, ..Settings::default() };
+    let mode = if case.completion { Mode::Completion } else { Mode::Instruct };
+    let request = Request { mode, room, tokens: &AsExact, ..Request::new(&case.prompt) };
+    prepare_request(&request, &settings)
+}
+
+/// Counts one outcome; says whether all gold is there.
+fn record(case: &Case, method: &str, budget: &str, sent: &str, table: &mut Table) -> bool {
+    let present: HashSet<&str> = sent.lines().map(str::trim).collect();
+    let row = table.entry((method.to_owned(), case.family, budget.to_owned())).or_default();
+    let promised = sent.len() <= case.prompt.len() && (method != "smart" || sent.contains(case.instruction.trim()));
+    let intact = promised && case.gold.iter().all(|line| present.contains(line.as_str()));
+    row.cases += 1;
+    row.intact += usize::from(intact);
+    row.wrong += usize::from(!intact);
+    row.needed += case.signatures.len();
+    row.found += case.signatures.iter().filter(|line| present.contains(line.as_str())).count();
+    row.all_tokens += Estimate.count(&case.prompt);
+    row.kept_tokens += Estimate.count(sent);
+    intact
+}
+
+fn lost<'c>(case: &'c Case, sent: &str) -> Vec<&'c str> {
+    let present: HashSet<&str> = sent.lines().map(str::trim).collect();
+    case.gold.iter().map(String::as_str).filter(|line| !present.contains(line)).take(3).collect()
+}
+
+fn share(part: usize, all: usize) -> f64 {
+    if all == 0 { f64::NAN } else { part as f64 / all as f64 }
+}
+
+fn print(table: &Table) {
+    println!(
+        "{:<15} {:>6} {:>6} {:>5} {:>7} {:>7} {:>6}",
+        "method", "family", "budget", "n", "intact", "signat.", "kept"
+    );
+    for ((method, family, budget), row) in table {
+        println!(
+            "{method:<15} {family:>6} {budget:>6} {:>5} {:>7.3} {:>7.3} {:>6.2}",
+            row.cases,
+            share(row.intact, row.cases),
+            share(row.found, row.needed),
+            share(row.kept_tokens, row.all_tokens)
+        );
+    }
+}
+
+/// Intact rate of families A to C at a fifth, tree by tree: one bad tree must not hide in the mean.
+fn by_group(cases: &[Case]) {
+    let mut groups: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for case in cases.iter().filter(|case| "ABC".contains(case.family)) {
+        let mut scratch = Table::new();
+        let budget = Estimate.count(&case.prompt) / 5;
+        let gold: usize = case.gold.iter().map(|line| Estimate.count(line) + 2).sum();
+        if gold * 5 <= budget * 4 {
+            let intact = record(case, "smart", "20%", &ours(case, Some(budget)).prompt, &mut scratch);
+            let entry = groups.entry(&case.group).or_default();
+            *entry = (entry.0 + usize::from(intact), entry.1 + 1);
+        }
+    }
+    for (group, (intact, all)) in groups {
+        println!("at 20% {group}: {intact} of {all} intact");
+    }
+}
+
+/// Milliseconds (median, p99) and peak MiB by size.
+struct Speed {
+    label: &'static str,
+    median_ms: f64,
+}
+
+fn speeds(groups: &[Group], random: &mut Random) -> Vec<Speed> {
+    let all: String =
+        groups.iter().flat_map(|group| &group.files).map(|file| format!("// {}\n{}\n", file.path, file.text)).collect();
+    let sizes =
+        [("1k", 1 << 10, 400), ("8k", 8 << 10, 400), ("100k", 100 << 10, 60), ("1m", 1 << 20, 15), ("4m", 4 << 20, 3)];
+    sizes.map(|(label, bytes, runs)| speed(&all, label, bytes, runs, random)).into_iter().collect()
+}
+
+fn speed(all: &str, label: &'static str, bytes: usize, runs: usize, random: &mut Random) -> Speed {
+    let mut times = Vec::new();
+    let mut peak = 0f32;
+    for _ in 0..runs {
+        let mut code = String::new();
+        while code.len() < bytes {
+            let start = all.floor_char_boundary(random.below(all.len().saturating_sub(bytes)));
+            code.push_str(&all[start..all.floor_char_boundary((start + bytes - code.len()).min(all.len()))]);
+            code.push('\n');
+        }
+        let prompt = format!("Refactor the function that reads the header.\n\n{code}");
+        let request = Request { room: Some(Estimate.count(&prompt) / 5), tokens: &AsExact, ..Request::new(&prompt) };
+        PEAK.reset_peak_usage();
+        let before = PEAK.current_usage_as_mb();
+        let started = Instant::now();
+        let prepared = prepare_request(&request, &Settings { profile: Profile::Smart, ..Settings::default() });
+        times.push(started.elapsed().as_secs_f64() * 1000.0);
+        peak = peak.max(PEAK.peak_usage_as_mb() - before);
+        drop(prepared);
+    }
+    times.sort_by(f64::total_cmp);
+    let (median_ms, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+    println!("speed {label}: p50 {median_ms:.3} ms, p99 {p99:.3} ms, peak {peak:.1} MiB");
+    Speed { label, median_ms }
+}
+
+fn result(table: &Table, speeds: &[Speed], sticky: f64) -> String {
+    let row = |family: char, budget: &str| table.get(&("smart".to_owned(), family, budget.to_owned()));
+    let intact = |family| row(family, "20%").map_or(f64::NAN, |row| share(row.intact, row.cases));
+    let signatures: Vec<&Row> = ['A', 'B', 'C'].iter().filter_map(|family| row(*family, "20%")).collect();
+    let sum = |part: fn(&Row) -> usize| signatures.iter().map(|row| part(row)).sum::<usize>();
+    let wrong = |family| row(family, "auto").map_or(0, |row| row.wrong) + row(family, "50%").map_or(0, |row| row.wrong);
+    let ms = |label: &str| speeds.iter().find(|speed| speed.label == label).map_or(f64::NAN, |speed| speed.median_ms);
+    format!(
+        "RESULT a_intact20={:.3} b_intact20={:.3} c_intact20={:.3} d_intact20={:.3} signatures20={:.3} g_wrong={} h_wrong={} ms_8k={:.3} ms_1m={:.2} sticky_prefill_ratio={:.3}",
+        intact('A'),
+        intact('B'),
+        intact('C'),
+        intact('D'),
+        share(sum(|row| row.found), sum(|row| row.needed)),
+        wrong('G'),
+        wrong('H'),
+        ms("8k"),
+        ms("1m"),
+        sticky
+    )
+}
+
+fn json(((method, family, budget), row): (&(String, char, String), &Row)) -> String {
+    let Row { cases, intact, needed, found, kept_tokens, all_tokens, .. } = row;
+    format!(
+        "{{\"method\":\"{method}\",\"family\":\"{family}\",\"budget\":\"{budget}\",\"cases\":{cases},\"intact\":{intact},\
+         \"signatures_needed\":{needed},\"signatures_found\":{found},\"tokens_kept\":{kept_tokens},\"tokens\":{all_tokens}}}"
+    )
+}
