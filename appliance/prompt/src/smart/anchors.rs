@@ -80,10 +80,8 @@ fn parent_name<'a>(units: &[Unit<'a>], unit: usize) -> &'a str {
 }
 
 fn is_code(identifier: &str) -> bool {
-    let inner = &identifier[1..];
-    inner.contains('_')
-        || identifier.starts_with('_')
-        || inner.contains(|c: char| c.is_ascii_uppercase() || c.is_ascii_digit())
+    let inner = |c: char| c == '_' || c.is_ascii_uppercase() || c.is_ascii_digit();
+    identifier.starts_with('_') || identifier.chars().skip(1).any(inner)
 }
 
 /// In backticks or quotes, before "(", after "." or "::".

@@ -16,6 +16,8 @@ mod terms;
 mod units;
 mod zones;
 
+use std::panic::AssertUnwindSafe;
+
 use crate::language::Language;
 use crate::report::{Outcome, Prepared, Report, Rule};
 use crate::request::{Mode, Profile, Request};
@@ -50,7 +52,19 @@ pub(crate) fn prepare(request: &Request<'_>) -> Prepared {
     if request.prompt.len() > LIMIT_BYTES {
         return Prepared { prompt: request.prompt.to_owned(), report };
     }
-    let outcome = Preparation::read(request, report.language.language).run(request, &mut report);
+    // The last line of defence: a mistake in here costs a saving, not an answer.
+    let work = || {
+        let mut report = report.clone();
+        let outcome = Preparation::read(request, report.language.language).run(request, &mut report);
+        (outcome, report)
+    };
+    let outcome = match std::panic::catch_unwind(AssertUnwindSafe(work)) {
+        Ok((outcome, filled)) => {
+            report = filled;
+            outcome
+        }
+        Err(_) => Err(Outcome::Doubtful),
+    };
     let prompt = match outcome {
         Ok((outcome, prompt)) => {
             report.outcome = outcome;
