@@ -5,7 +5,7 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::generation::Outlet;
-use crate::{Prompt, Request, Token};
+use crate::{Event, Failure, Prompt, Request, Token};
 
 /// One generation on its way through the engine. Dropping it gives its place back and ends the caller's stream.
 pub(crate) struct Job {
@@ -14,6 +14,14 @@ pub(crate) struct Job {
     pub(crate) submitted: Instant,
     // Held until the slot is free again: the number of permits is what bounds the queue.
     pub(crate) permit: OwnedSemaphorePermit,
+}
+
+impl Job {
+    /// Ends a request that cannot be taken into a slot.
+    pub(crate) fn refuse(self, failure: Failure) {
+        drop(self.permit);
+        self.outlet.end(Event::Failed(failure));
+    }
 }
 
 /// A question that the model answers between two steps.

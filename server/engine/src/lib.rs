@@ -1,7 +1,7 @@
 //! The inference engine: continuous batching over a model trait, with llama.cpp behind it.
 //!
 //! One operating-system thread per loaded model owns everything that belongs to the model: the weights, the KV cache, the
-//! samplers and the [`scheduler`](crate::scheduler). The asynchronous side holds an [`Engine`], which is a bounded mailbox to that
+//! samplers and the scheduler. The asynchronous side holds an [`Engine`], which is a bounded mailbox to that
 //! thread, and one [`Generation`] per request, which is a bounded stream of [`Event`]s coming back.
 //!
 //! ```text
@@ -29,8 +29,8 @@ mod handle;
 pub mod llama;
 mod model;
 mod request;
-pub mod scheduler;
-// cfg
+mod scheduler;
+#[cfg(any(test, feature = "scripted"))]
 pub mod scripted;
 mod starting;
 pub mod text;

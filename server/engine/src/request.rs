@@ -156,8 +156,8 @@ impl Sampling {
         within("presence_penalty", self.presence_penalty, -2.0, 2.0)?;
         within("penalty_window", self.penalty_window as f32, 0.0, MAX_PENALTY_WINDOW as f32)?;
         within("logit_bias entries", self.logit_bias.len() as f32, 0.0, MAX_LOGIT_BIAS as f32)?;
-        for (_, bias) in &self.logit_bias {
-            within("logit_bias", bias.max(-100.0), -100.0, 100.0)?;
+        for &(_, bias) in self.logit_bias.iter().filter(|(_, bias)| *bias != f32::NEG_INFINITY) {
+            within("logit_bias", bias, -100.0, 100.0)?;
         }
         let Some(mirostat) = self.mirostat else { return Ok(()) };
         within("mirostat version", f32::from(mirostat.version), 1.0, 2.0)?;

@@ -1,8 +1,32 @@
 //! llama.cpp behind [`Model`]: the only module that knows C.
+//!
+//! `llama-cpp-2` gives the backend, the weights and the vocabulary. What it lacks or ties to lifetimes is done here over
+//! `llama-cpp-sys-2`: [`context`](self) with its abort callback and capped output rows, and sampler chains that cannot abort the process.
+//! No pointer leaves this module, and every value in it lives on its engine's thread.
+//!
+//! ## Context size
+//!
+//! Each slot has its own stream of the KV cache (`kv_unified = false`) with `context` places, so the cache holds `context` times
+//! `slots` places, all allocated at load. A request may fill its slot whatever the others do, and a sequence's places are always in order
+//! of position, without which the last bits of attention sums would depend on the neighbours.
 
+mod context;
+mod load;
+mod log;
+mod sampler;
+
+use std::ffi::CStr;
 use std::path::PathBuf;
 
-use crate::{LoadControl, LoadError};
+use llama_cpp_2::model::LlamaModel as Weights;
+use llama_cpp_2::token::LlamaToken;
+
+use context::Context;
+use sampler::Chain;
+
+use crate::{
+    Batch, DecodeError, LoadControl, LoadError, Model, ModelError, ModelInfo, Prompt, Sampling, Sequence, Token,
+};
 
 /// How to load a GGUF file. The numbers left `None` are chosen from the model and the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +48,91 @@ impl Options {
 
     /// A loader for [`Engine::start`](crate::Engine::start).
     pub fn loader(self) -> impl FnOnce(&LoadControl) -> Result<LlamaModel, LoadError> + Send + 'static {
-        move |_control| Err(LoadError::NotFound { path: self.path })
+        move |control| load::load(&self, control)
     }
 }
 
-/// placeholder until the FFI is in
-pub type LlamaModel = crate::scripted::ScriptedModel;
+/// A GGUF model with its context. Made by [`Options::loader`].
+#[derive(Debug)]
+pub struct LlamaModel {
+    info: ModelInfo,
+    // Before the weights: fields are dropped in this order, and the context refers to the weights.
+    context: Context,
+    weights: Weights,
+}
+
+impl LlamaModel {
+    fn checked(&self, token: Token) -> Result<LlamaToken, ModelError> {
+        // The C side indexes its tables with the token; beyond them it throws, which would end the process.
+        match usize::try_from(token.0) {
+            Ok(index) if index < self.info.vocabulary => Ok(LlamaToken(token.0)),
+            _ => Err(ModelError::new(format!("the vocabulary has no token {}", token.0))),
+        }
+    }
+}
+
+impl Model for LlamaModel {
+    type Sampler = Chain;
+
+    fn info(&self) -> ModelInfo {
+        self.info.clone()
+    }
+
+    fn tokenize(&self, prompt: &Prompt) -> Vec<Token> {
+        let vocab = self.weights.vocab();
+        let mut tokens = Vec::new();
+        for segment in prompt.segments() {
+            let piece = vocab.tokenize(segment.text.as_bytes(), false, segment.parse_special);
+            tokens.extend(piece.into_iter().map(|token| Token(token.0)));
+        }
+        let begin = Token(vocab.bos().0);
+        // A template may write the token itself; twice would be one too many.
+        if vocab.should_add_bos() && tokens.first() != Some(&begin) {
+            tokens.insert(0, begin);
+        }
+        tokens
+    }
+
+    fn piece(&self, token: Token, special: bool, out: &mut Vec<u8>) {
+        if let Ok(token) = self.checked(token) {
+            out.extend(self.weights.vocab().token_to_piece(token, special, None));
+        }
+    }
+
+    fn ends_generation(&self, token: Token) -> bool {
+        self.checked(token).is_ok_and(|token| self.weights.vocab().is_eog(token))
+    }
+
+    fn sampler(&mut self, sampling: &Sampling, seed: u32, history: &[Token]) -> Result<Chain, ModelError> {
+        for &(token, _) in &sampling.logit_bias {
+            self.checked(token)?;
+        }
+        let mut chain = Chain::new(sampling, seed, self.info.vocabulary)?;
+        let window = sampling.penalty_window as usize;
+        history[history.len().saturating_sub(window)..].iter().for_each(|&token| chain.accept(token));
+        Ok(chain)
+    }
+
+    fn decode(&mut self, batch: &Batch) -> Result<(), DecodeError> {
+        self.context.decode(batch)
+    }
+
+    fn sample(&mut self, sampler: &mut Chain, row: usize) -> Result<Token, ModelError> {
+        let logits = self.context.logits(row).ok_or_else(|| ModelError::new("the model gave no logits"))?;
+        let token = sampler.choose(logits)?;
+        sampler.accept(token);
+        Ok(token)
+    }
+
+    fn rewind(&mut self, sequence: Sequence, length: usize) -> bool {
+        self.context.rewind(sequence, length)
+    }
+}
+
+/// The processor features that llama.cpp was built for and found, as one line.
+#[expect(unsafe_code, reason = "the safe crate does not expose it")]
+pub fn system_info() -> String {
+    // SAFETY: the function takes nothing and returns a pointer to a static, NUL-terminated string.
+    let text = unsafe { CStr::from_ptr(llama_cpp_sys_2::llama_print_system_info()) };
+    text.to_string_lossy().trim().to_owned()
+}

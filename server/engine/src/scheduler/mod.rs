@@ -1,58 +1,289 @@
-//! placeholder
-use crate::command::Job;
-use crate::{Limits, Model};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+//! The scheduler: which tokens of which request are computed next.
+//!
+//! Pure but for the model it drives: no thread, no waiting, no I/O, and the clock is handed in. A request is *queued* until a slot is
+//! free, then in *prefill* until its prompt is computed, then in *decode* until it is *done*; [`Scheduler::step`] moves all of them by
+//! one step of the model.
+//!
+//! What holds after every step:
+//! - `kept` of every slot is what the model's sequence holds, also after an interrupted or failed step.
+//! - A step computes one token for each decoding slot and at most one chunk for all prompts together, so that a prompt of any length
+//!   delays the others' next token by one chunk at most.
+//! - A slot whose caller lags takes no part; a slot whose caller has gone is free before the next step.
+//!
+//! Places prepared for what is to come: prefixes shared between sequences go to `prefix`, drafts are further entries of a decoding slot in
+//! `plan_step`, a grammar is part of the model's sampler, adapters become a condition in `plan_step` (only equals in one batch).
 
-/// Running totals, written by the model's thread and read by snapshots.
-#[derive(Debug)]
-pub(crate) struct Counters {
-    active: AtomicUsize,
-    tokens: AtomicU64,
-    requests: AtomicU64,
-    started: Instant,
-    used_after_us: AtomicU64,
-}
-impl Counters {
-    pub(crate) fn new(started: Instant) -> Self {
-        Self {
-            active: AtomicUsize::new(0),
-            tokens: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
-            started,
-            used_after_us: AtomicU64::new(0),
-        }
-    }
-    pub(crate) fn active(&self) -> usize {
-        self.active.load(Ordering::Relaxed)
-    }
-    pub(crate) fn tokens(&self) -> u64 {
-        self.tokens.load(Ordering::Relaxed)
-    }
-    pub(crate) fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
-    }
-    pub(crate) fn last_used(&self) -> Instant {
-        self.started + Duration::from_micros(self.used_after_us.load(Ordering::Relaxed))
-    }
-}
+mod counters;
+mod plan;
+mod prefix;
+mod slot;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub(crate) use counters::Counters;
+use slot::{Outcome, Phase, Slot, Work};
+
+use crate::command::Job;
+use crate::{Batch, DecodeError, Failure, Finish, Limits, Model, ModelError, ModelInfo, Sequence, Token};
+
+/// The state of all requests of one model.
 pub(crate) struct Scheduler<M: Model> {
     model: M,
+    info: ModelInfo,
+    chunk: usize,
+    queue: VecDeque<Job>,
+    slots: Vec<Slot<M::Sampler>>,
+    admissions: u64,
+    counters: Arc<Counters>,
+    clock: fn() -> Instant,
+    // Kept between steps for its memory only.
+    batch: Batch,
+    piece: Vec<u8>,
 }
-#[derive(PartialEq)]
+
+/// What a call of [`Scheduler::step`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
+    /// The model was asked to compute.
+    Computed,
+    /// Nothing can be done until something comes from outside: a request, a read event, a cancellation.
     Idle,
 }
+
+/// A slot's part of the batch.
+struct Part {
+    slot: usize,
+    rows: Range<usize>,
+}
+
 impl<M: Model> Scheduler<M> {
-    pub(crate) fn new(model: M, _l: Limits, _c: Arc<Counters>, _n: fn() -> Instant) -> Self {
-        Self { model }
+    pub(crate) fn new(model: M, limits: Limits, counters: Arc<Counters>, clock: fn() -> Instant) -> Self {
+        let info = model.info();
+        let slots: Vec<_> = (0..limits.slots.min(info.sequences)).map(|n| Slot::new(Sequence(n))).collect();
+        // A batch holds the chunk and a token for each slot.
+        let chunk = limits.chunk_tokens.min(info.batch_entries.saturating_sub(slots.len())).max(1);
+        let queue = VecDeque::with_capacity(limits.queue);
+        Self {
+            model,
+            info,
+            chunk,
+            queue,
+            slots,
+            admissions: 0,
+            counters,
+            clock,
+            batch: Batch::default(),
+            piece: Vec::new(),
+        }
     }
+
     pub(crate) fn model(&self) -> &M {
         &self.model
     }
-    pub(crate) fn submit(&mut self, _job: Job) {}
-    pub(crate) fn step(&mut self) -> Step {
-        Step::Idle
+
+    /// Puts a request at the end of the queue. Its length is bounded by the permits that requests hold.
+    pub(crate) fn submit(&mut self, job: Job) {
+        self.queue.push_back(job);
     }
+
+    /// One step: frees the slots of callers who have gone, fills free slots from the queue, computes one batch, hands out its tokens.
+    pub(crate) fn step(&mut self) -> Step {
+        self.reap();
+        self.admit();
+        let parts = self.plan_step();
+        if parts.is_empty() {
+            return Step::Idle;
+        }
+        match self.model.decode(&self.batch) {
+            Ok(()) => self.hand_out(&parts),
+            Err(DecodeError::Interrupted) => self.restore(&parts),
+            Err(DecodeError::CacheFull) => self.make_room(&parts),
+            Err(DecodeError::Failed(error)) => self.fail(&parts, &error),
+        }
+        Step::Computed
+    }
+
+    fn reap(&mut self) {
+        self.queue.retain(|job| !job.outlet.is_closed());
+        for index in 0..self.slots.len() {
+            if self.slots[index].work.as_ref().is_some_and(|work| work.outlet.is_closed()) {
+                drop(self.release(index));
+            }
+        }
+    }
+
+    fn admit(&mut self) {
+        while self.slots.iter().any(|slot| slot.work.is_none()) {
+            let Some(job) = self.queue.pop_front() else { return };
+            self.occupy(job);
+        }
+    }
+
+    // Queued -> Prefill, or refused for what only its tokens show.
+    fn occupy(&mut self, job: Job) {
+        let tokens = self.model.tokenize(&job.request.prompt);
+        if let Err(failure) = self.fits(&tokens) {
+            return job.refuse(failure);
+        }
+        let seed = job.request.seed.unwrap_or_else(random_seed);
+        let sampler = match self.model.sampler(&job.request.sampling, seed, &tokens) {
+            Ok(sampler) => sampler,
+            Err(error) => return job.refuse(error.into()),
+        };
+        let free = self.slots.iter().enumerate().filter(|(_, slot)| slot.work.is_none());
+        let free = free.map(|(index, slot)| (index, slot.kept.as_slice(), slot.used));
+        let Some(index) = prefix::choose(&tokens, free) else { return };
+        let cached = self.reuse(index, &tokens);
+        let slot = &mut self.slots[index];
+        self.admissions += 1;
+        slot.used = self.admissions;
+        let now = (self.clock)();
+        slot.work = Some(Work::new(job, sampler, tokens, cached, now));
+        self.counters.slot_taken();
+        self.counters.used(now);
+    }
+
+    fn fits(&self, tokens: &[Token]) -> Result<(), Failure> {
+        let (prompt_tokens, context) = (tokens.len(), self.info.context);
+        match prompt_tokens {
+            0 => Err(Failure::EmptyPrompt),
+            _ if prompt_tokens >= context => Err(Failure::ContextOverflow { prompt_tokens, context }),
+            _ => Ok(()),
+        }
+    }
+
+    // Keeps what the slot shares with the prompt. The last token is always computed: the first sample comes after it.
+    fn reuse(&mut self, index: usize, tokens: &[Token]) -> usize {
+        let slot = &mut self.slots[index];
+        let shared = prefix::common(&slot.kept, tokens).min(tokens.len() - 1);
+        match self.model.rewind(slot.sequence, shared) {
+            true => slot.kept.truncate(shared),
+            false => slot.kept.clear(),
+        }
+        slot.kept.len()
+    }
+
+    // Decoding slots first, a token each; then a chunk for the prompts, in order of admission.
+    fn plan_step(&mut self) -> Vec<Part> {
+        let decoding = self.in_phase(Phase::Decode);
+        let mut prefilling = self.in_phase(Phase::Prefill);
+        prefilling.sort_by_key(|&index| self.slots[index].used);
+        let left: Vec<_> = prefilling.iter().map(|&index| self.slots[index].left()).collect();
+        let shares = plan::divide(self.chunk, &left);
+        let decoding = decoding.into_iter().map(|index| (index, 1));
+        let parts = decoding.chain(prefilling.into_iter().zip(shares)).filter(|(_, count)| *count > 0);
+        self.batch.entries.clear();
+        let mut part = |(slot, count): (usize, usize)| {
+            let from = self.batch.entries.len();
+            self.batch.entries.extend(self.slots[slot].entries(count));
+            Part { slot, rows: from..self.batch.entries.len() }
+        };
+        parts.map(&mut part).collect()
+    }
+
+    fn in_phase(&self, phase: Phase) -> Vec<usize> {
+        (0..self.slots.len()).filter(|&index| self.slots[index].ready() == Some(phase)).collect()
+    }
+
+    fn hand_out(&mut self, parts: &[Part]) {
+        self.counters.used((self.clock)());
+        for part in parts {
+            self.slots[part.slot].computed(part.rows.len());
+            let last = part.rows.end - 1;
+            if self.batch.entries[last].output {
+                self.take_token(part.slot, last);
+            }
+        }
+    }
+
+    fn take_token(&mut self, index: usize, row: usize) {
+        let Some(work) = &mut self.slots[index].work else { return };
+        if work.wants_no_tokens() {
+            return self.complete(index, Finish::Length);
+        }
+        let token = match self.model.sample(&mut work.sampler, row) {
+            Ok(token) => token,
+            Err(error) => return self.abandon(index, error.into()),
+        };
+        let ends = self.model.ends_generation(token);
+        self.piece.clear();
+        self.model.piece(token, false, &mut self.piece);
+        if !ends {
+            self.counters.token_generated();
+        }
+        match work.accept(token, ends, &self.piece, self.info.context, (self.clock)()) {
+            Outcome::Continues => {}
+            Outcome::Ends(finish) => self.complete(index, finish),
+        }
+    }
+
+    // An interrupted step may have computed a part of the batch: back to what is known, then it can be repeated.
+    fn restore(&mut self, parts: &[Part]) {
+        for part in parts {
+            let slot = &mut self.slots[part.slot];
+            if !self.model.rewind(slot.sequence, slot.kept.len()) {
+                slot.forget();
+            }
+        }
+    }
+
+    // Free slots give up their prefixes; if there was nothing to give up, the largest request of the batch has to go.
+    fn make_room(&mut self, parts: &[Part]) {
+        let mut found = false;
+        for slot in self.slots.iter_mut().filter(|slot| slot.work.is_none() && !slot.kept.is_empty()) {
+            slot.kept.clear();
+            self.model.rewind(slot.sequence, 0);
+            found = true;
+        }
+        let largest = parts.iter().max_by_key(|part| self.slots[part.slot].kept.len());
+        if let (false, Some(part)) = (found, largest) {
+            self.clear(part.slot);
+            self.abandon(part.slot, ModelError::new("the KV cache is full").into());
+        }
+    }
+
+    fn fail(&mut self, parts: &[Part], error: &ModelError) {
+        tracing::error!(%error, requests = parts.len(), "a step of the model failed");
+        for part in parts {
+            self.clear(part.slot);
+            self.abandon(part.slot, error.clone().into());
+        }
+    }
+
+    fn clear(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        slot.kept.clear();
+        self.model.rewind(slot.sequence, 0);
+    }
+
+    fn complete(&mut self, index: usize, finish: Finish) {
+        let now = (self.clock)();
+        if let Some(work) = self.release(index) {
+            work.complete(finish, now);
+        }
+    }
+
+    fn abandon(&mut self, index: usize, failure: Failure) {
+        if let Some(work) = self.release(index) {
+            work.fail(failure);
+        }
+    }
+
+    // Done: the slot is free, what it holds stays for the next prompt.
+    fn release(&mut self, index: usize) -> Option<Work<M::Sampler>> {
+        let work = self.slots[index].work.take()?;
+        self.counters.slot_freed();
+        Some(work)
+    }
+}
+
+// Of the standard library, to need no crate for it: each `RandomState` is keyed from the system's randomness.
+fn random_seed() -> u32 {
+    (RandomState::new().hash_one(0_u8) >> 32) as u32
 }

@@ -1,0 +1,176 @@
+//! A `llama_context` with its batch: owns both, frees both, and is the only one to call `llama_decode`.
+//!
+//! Made and used on one thread. The weights are borrowed by pointer; whoever owns the context drops it before them.
+#![expect(unsafe_code, reason = "the FFI of this crate; each block says why it is sound")]
+
+use std::ffi::c_void;
+use std::ptr::NonNull;
+
+use llama_cpp_2::model::LlamaModel as Weights;
+use llama_cpp_sys_2 as sys;
+
+use super::log;
+use crate::{Batch, DecodeError, Interrupt, ModelError, Sequence};
+
+/// How large to make a context.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    /// Places per sequence.
+    pub(super) context: u32,
+    /// Sequences.
+    pub(super) sequences: u32,
+    /// The most entries of a batch.
+    pub(super) batch: u32,
+    /// Threads that compute.
+    pub(super) threads: i32,
+}
+
+/// An owned `llama_context`.
+#[derive(Debug)]
+pub(super) struct Context {
+    context: NonNull<sys::llama_context>,
+    batch: RawBatch,
+    vocabulary: usize,
+    sequences: usize,
+    // Boxed: the context holds its address.
+    _interrupt: Box<Interrupt>,
+}
+
+impl Context {
+    /// A context of this shape, or llama.cpp's reason.
+    ///
+    /// The weights must outlive it.
+    pub(super) fn new(weights: &Weights, shape: Shape, interrupt: Interrupt) -> Result<Self, String> {
+        let interrupt = Box::new(interrupt);
+        // SAFETY: takes nothing, returns a plain struct.
+        let mut params = unsafe { sys::llama_context_default_params() };
+        params.n_ctx = shape.context * shape.sequences;
+        params.n_seq_max = shape.sequences;
+        params.kv_unified = false;
+        // One physical batch per logical one: what a step costs is then what the scheduler planned.
+        params.n_batch = shape.batch;
+        params.n_ubatch = shape.batch;
+        // A row of logits per sequence and not per entry: with a vocabulary of 150,000 the difference is hundreds of megabytes.
+        params.n_outputs_max = shape.sequences;
+        params.n_threads = shape.threads;
+        params.n_threads_batch = shape.threads;
+        params.no_perf = true;
+        params.abort_callback = Some(is_raised);
+        params.abort_callback_data = (&raw const *interrupt).cast_mut().cast::<c_void>();
+        let model = weights_pointer(weights);
+        // SAFETY: the model pointer is live (borrowed above); the parameters are initialised; this thread alone makes contexts of it.
+        let (context, said) = log::capture(|| unsafe { sys::llama_init_from_model(model, params) });
+        let context = NonNull::new(context).ok_or(said)?;
+        let vocabulary = usize::try_from(weights.n_vocab()).unwrap_or(0);
+        let batch = RawBatch::new(shape.batch);
+        Ok(Self { context, batch, vocabulary, sequences: shape.sequences as usize, _interrupt: interrupt })
+    }
+
+    /// Places that one sequence really has.
+    pub(super) fn places_per_sequence(&self) -> usize {
+        // SAFETY: the context is live.
+        unsafe { sys::llama_n_ctx_seq(self.context.as_ptr()) as usize }
+    }
+
+    pub(super) fn decode(&mut self, batch: &Batch) -> Result<(), DecodeError> {
+        if batch.entries.iter().any(|entry| entry.sequence.0 >= self.sequences) {
+            return Err(ModelError::new("a batch names a sequence that the context does not have").into());
+        }
+        let raw = self.batch.fill(batch)?;
+        // SAFETY: the context is live; the batch's arrays hold `n_tokens` initialised entries and outlive the call.
+        let (code, said) = log::capture(|| unsafe { sys::llama_decode(self.context.as_ptr(), raw) });
+        match code {
+            0 => Ok(()),
+            1 => Err(DecodeError::CacheFull),
+            2 => Err(DecodeError::Interrupted),
+            _ => Err(ModelError::new(format!("llama.cpp could not compute a step ({said}, code {code})")).into()),
+        }
+    }
+
+    /// The logits after an entry of the last batch that asked for output.
+    pub(super) fn logits(&mut self, row: usize) -> Option<&[f32]> {
+        let row = i32::try_from(row).ok()?;
+        // SAFETY: the context is live; for a row without output the function returns null.
+        let logits = unsafe { sys::llama_get_logits_ith(self.context.as_ptr(), row) };
+        let logits = NonNull::new(logits)?;
+        // SAFETY: llama.cpp gives one float per vocabulary entry, valid until the next decode, which needs `&mut self`.
+        Some(unsafe { std::slice::from_raw_parts(logits.as_ptr(), self.vocabulary) })
+    }
+
+    /// Keeps the first `length` tokens of the sequence; when that is impossible, none, and returns false.
+    pub(super) fn rewind(&mut self, sequence: Sequence, length: usize) -> bool {
+        let (Ok(sequence), Ok(length)) = (i32::try_from(sequence.0), i32::try_from(length)) else { return false };
+        // SAFETY: the context is live; a negative end means "to the end". Removing a whole sequence cannot fail.
+        unsafe {
+            let memory = sys::llama_get_memory(self.context.as_ptr());
+            sys::llama_memory_seq_rm(memory, sequence, length, -1) || {
+                sys::llama_memory_seq_rm(memory, sequence, -1, -1);
+                false
+            }
+        }
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: owned and not freed before.
+        unsafe { sys::llama_free(self.context.as_ptr()) }
+    }
+}
+
+// Polled between the nodes of a running graph.
+unsafe extern "C" fn is_raised(interrupt: *mut c_void) -> bool {
+    // SAFETY: the pointer given at creation; the box it points into lives as long as the context. `Interrupt` is only read, atomically.
+    unsafe { &*interrupt.cast::<Interrupt>() }.is_raised()
+}
+
+fn weights_pointer(weights: &Weights) -> *mut sys::llama_model {
+    const { assert!(size_of::<Weights>() == size_of::<*mut sys::llama_model>()) };
+    // SAFETY: `LlamaModel` is `repr(transparent)` over a pointer wrapper that is `repr(transparent)` over `NonNull<llama_model>`.
+    unsafe { *(&raw const *weights).cast::<*mut sys::llama_model>() }
+}
+
+/// A `llama_batch` of fixed capacity with one sequence per entry.
+#[derive(Debug)]
+struct RawBatch {
+    raw: sys::llama_batch,
+    capacity: usize,
+}
+
+impl RawBatch {
+    fn new(capacity: u32) -> Self {
+        let capacity = i32::try_from(capacity).unwrap_or(i32::MAX);
+        // SAFETY: plain allocation; the arrays are freed in `drop`.
+        let raw = unsafe { sys::llama_batch_init(capacity, 0, 1) };
+        Self { raw, capacity: usize::try_from(capacity).unwrap_or(0) }
+    }
+
+    fn fill(&mut self, batch: &Batch) -> Result<sys::llama_batch, ModelError> {
+        let too_large =
+            || ModelError::new(format!("a batch of {} entries, room for {}", batch.entries.len(), self.capacity));
+        if batch.entries.len() > self.capacity {
+            return Err(too_large());
+        }
+        for (row, entry) in batch.entries.iter().enumerate() {
+            let position = i32::try_from(entry.position).map_err(|_| too_large())?;
+            let sequence = i32::try_from(entry.sequence.0).map_err(|_| too_large())?;
+            // SAFETY: `row` is below the capacity for which every array, and a list of one sequence per entry, was allocated.
+            unsafe {
+                *self.raw.token.add(row) = entry.token.0;
+                *self.raw.pos.add(row) = position;
+                *self.raw.n_seq_id.add(row) = 1;
+                **self.raw.seq_id.add(row) = sequence;
+                *self.raw.logits.add(row) = i8::from(entry.output);
+            }
+        }
+        self.raw.n_tokens = i32::try_from(batch.entries.len()).map_err(|_| too_large())?;
+        Ok(self.raw)
+    }
+}
+
+impl Drop for RawBatch {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `llama_batch_init` and not freed before; copies made by `fill` do not outlive a call.
+        unsafe { sys::llama_batch_free(self.raw) }
+    }
+}

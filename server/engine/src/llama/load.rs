@@ -1,0 +1,171 @@
+//! From a path to a model, or to a reason that a person can act on.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+use std::sync::OnceLock;
+use std::thread;
+
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::model::LlamaModel as Weights;
+use llama_cpp_2::model::params::LlamaModelParams;
+
+use super::context::{Context, Shape};
+use super::{LlamaModel, Options, log};
+use crate::{LoadControl, LoadError, ModelInfo};
+
+pub(super) fn load(options: &Options, control: &LoadControl) -> Result<LlamaModel, LoadError> {
+    log::install();
+    check_file(&options.path)?;
+    let weights = weights(&options.path, control)?;
+    let context_size = context_size(options, &weights);
+    let limits = control.limits();
+    let shape = Shape {
+        context: context_size,
+        sequences: clamped(limits.slots),
+        batch: clamped(limits.chunk_tokens + limits.slots),
+        threads: threads(options),
+    };
+    let failed = |reason| LoadError::Context { context: context_size, slots: limits.slots, reason };
+    let context = Context::new(&weights, shape, control.interrupt()).map_err(failed)?;
+    let info = info(&weights, &context, shape);
+    tracing::info!(model = %info.description, context = info.context, slots = info.sequences, threads = shape.threads,
+        cpu = %super::system_info(), "model loaded");
+    Ok(LlamaModel { info, context, weights })
+}
+
+// llama.cpp's own words for a file that is not there or something else are of little help, and its debug builds abort on them.
+fn check_file(path: &Path) -> Result<(), LoadError> {
+    let unreadable = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => LoadError::NotFound { path: path.to_owned() },
+        _ => LoadError::Unreadable { path: path.to_owned(), reason: error.to_string() },
+    };
+    if path.to_str().is_none() {
+        return Err(LoadError::Unreadable { path: path.to_owned(), reason: "its name is not UTF-8".to_owned() });
+    }
+    let mut magic = Vec::new();
+    File::open(path).and_then(|file| file.take(4).read_to_end(&mut magic)).map_err(unreadable)?;
+    match magic == b"GGUF" {
+        true => Ok(()),
+        false => Err(LoadError::NotGguf { path: path.to_owned(), found: magic.escape_ascii().to_string() }),
+    }
+}
+
+fn weights(path: &Path, control: &LoadControl) -> Result<Weights, LoadError> {
+    let reporter = control.clone();
+    let params = LlamaModelParams::default().with_progress_callback(move |progress| {
+        reporter.report(progress);
+        !reporter.is_cancelled()
+    });
+    let backend = backend()?;
+    let (weights, said) = log::capture(|| Weights::load_from_file(backend, path, &params));
+    match weights {
+        Ok(weights) => Ok(weights),
+        Err(_) if control.is_cancelled() => Err(LoadError::Cancelled),
+        Err(_) => Err(classify(path, said)),
+    }
+}
+
+fn backend() -> Result<&'static LlamaBackend, LoadError> {
+    // Never freed: models of other threads may still be in use when this one's goes.
+    static BACKEND: OnceLock<Option<LlamaBackend>> = OnceLock::new();
+    let failed = || LoadError::Thread { reason: "llama.cpp's backend was initialised by somebody else".to_owned() };
+    BACKEND.get_or_init(|| LlamaBackend::init().ok()).as_ref().ok_or_else(failed)
+}
+
+// By llama.cpp's words, of which only a few are stable; what is not recognised is passed on as it is.
+fn classify(path: &Path, reason: String) -> LoadError {
+    let path = path.to_owned();
+    let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    if says(&[
+        "unknown model architecture",
+        "unsupported model architecture",
+        "unknown pre-tokenizer",
+        "unknown tokenizer",
+    ]) {
+        LoadError::Unsupported { path, reason }
+    } else if says(&[
+        "corrupt",
+        "incomplete",
+        "gguf_init",
+        "failed to read",
+        "file bounds",
+        "invalid magic",
+        "missing tensor",
+    ]) {
+        LoadError::Damaged { path, reason }
+    } else {
+        LoadError::Rejected { path, reason }
+    }
+}
+
+fn context_size(options: &Options, weights: &Weights) -> u32 {
+    let trained = weights.n_ctx_train().max(1);
+    options.context.unwrap_or(DEFAULT_CONTEXT).clamp(1, trained)
+}
+
+fn threads(options: &Options) -> i32 {
+    let machine = || thread::available_parallelism().map_or(1, usize::from);
+    i32::try_from(options.threads.unwrap_or_else(machine)).unwrap_or(i32::MAX).clamp(1, MAX_THREADS)
+}
+
+fn clamped(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn info(weights: &Weights, context: &Context, shape: Shape) -> ModelInfo {
+    let mut metadata = metadata(weights);
+    let chat_template = metadata.remove("tokenizer.chat_template");
+    let architecture = metadata.get("general.architecture").cloned().unwrap_or_default();
+    ModelInfo {
+        description: description(&architecture, weights),
+        architecture,
+        size_bytes: weights.size(),
+        parameters: weights.n_params(),
+        // llama.cpp rounds up to a multiple of 256; what was asked for is what is promised.
+        context: context.places_per_sequence().min(shape.context as usize),
+        context_train: weights.n_ctx_train() as usize,
+        vocabulary: usize::try_from(weights.n_vocab()).unwrap_or(0),
+        sequences: shape.sequences as usize,
+        batch_entries: shape.batch as usize,
+        chat_template,
+        metadata,
+    }
+}
+
+fn description(architecture: &str, weights: &Weights) -> String {
+    let millions = weights.n_params() as f64 / 1e6;
+    let bits = 8.0 * weights.size() as f64 / weights.n_params().max(1) as f64;
+    format!("{architecture} {millions:.1}M parameters, {bits:.1} bits each")
+}
+
+fn metadata(weights: &Weights) -> BTreeMap<String, String> {
+    let pair = |index| Some((weights.meta_key_by_index(index).ok()?, weights.meta_val_str_by_index(index).ok()?));
+    let pairs = (0..weights.meta_count()).filter_map(pair);
+    pairs.filter(|(key, value)| value.len() <= METADATA_BYTES || key == "tokenizer.chat_template").collect()
+}
+
+/// What a request for code seldom exceeds, and what two slots of a 1.5B model hold in 250 MB.
+const DEFAULT_CONTEXT: u32 = 4096;
+/// More threads than any machine this runs on has cores; a slip in a setting must not start a million.
+const MAX_THREADS: i32 = 512;
+/// Longer values are tables that nobody reads.
+const METADATA_BYTES: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_sorted_by_what_a_person_can_do() {
+        let path = Path::new("m.gguf");
+        let kind = |reason: &str| classify(path, reason.to_owned()).to_string();
+        assert!(kind("error loading model: unknown model architecture: 'x'").contains("unsupported model"));
+        assert!(
+            kind("tensor 'a' data is not within the file bounds, model is corrupted or incomplete")
+                .contains("fetch it again")
+        );
+        assert!(kind("something else").contains("cannot be loaded (something else)"));
+    }
+}

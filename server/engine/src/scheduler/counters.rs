@@ -1,0 +1,59 @@
+//! Running totals, written by the model's thread and read by snapshots. Each number stands for itself, so no ordering is needed.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+#[derive(Debug)]
+pub(crate) struct Counters {
+    active: AtomicUsize,
+    tokens: AtomicU64,
+    requests: AtomicU64,
+    started: Instant,
+    used_after_us: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn new(started: Instant) -> Self {
+        Self {
+            active: AtomicUsize::new(0),
+            tokens: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            started,
+            used_after_us: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn active(&self) -> usize {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn tokens(&self) -> u64 {
+        self.tokens.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn last_used(&self) -> Instant {
+        self.started + Duration::from_micros(self.used_after_us.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn slot_taken(&self) {
+        self.active.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn slot_freed(&self) {
+        self.active.fetch_sub(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn token_generated(&self) {
+        self.tokens.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn used(&self, now: Instant) {
+        let after = now.saturating_duration_since(self.started).as_micros();
+        self.used_after_us.store(u64::try_from(after).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,201 @@
+//! One slot: a sequence of the model, what the model still remembers of it, and the generation that occupies it.
+//!
+//! Owns the states of a generation in a slot ([`Phase`]) and its account. Never touches the model; the scheduler does, and tells the
+//! slot what came of it.
+
+use std::time::Instant;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::command::Job;
+use crate::generation::Outlet;
+use crate::text::Transcript;
+use crate::{Completion, Entry, Event, Failure, Finish, Sequence, Token};
+
+/// A sequence of the model and who uses it.
+pub(super) struct Slot<S> {
+    pub(super) sequence: Sequence,
+    /// The tokens whose state the model holds for this sequence: always what was computed last, and what the next prompt may reuse.
+    pub(super) kept: Vec<Token>,
+    /// Counts up over all slots, so that the least recently used can be told.
+    pub(super) used: u64,
+    pub(super) work: Option<Work<S>>,
+}
+
+/// Where a generation in a slot stands. Before it is queued, after it there is no work in the slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Tokens are known and not yet computed.
+    Prefill,
+    /// Only the last token is not yet computed.
+    Decode,
+}
+
+/// A generation that occupies a slot.
+pub(super) struct Work<S> {
+    pub(super) sampler: S,
+    /// Prompt and answer so far.
+    tokens: Vec<Token>,
+    prompt_tokens: usize,
+    cached_tokens: usize,
+    max_tokens: usize,
+    phase: Phase,
+    transcript: Transcript,
+    times: Times,
+    pub(super) outlet: Outlet,
+    permit: OwnedSemaphorePermit,
+}
+
+struct Times {
+    submitted: Instant,
+    admitted: Instant,
+    first_token: Option<Instant>,
+}
+
+/// What a sampled token means for its generation.
+pub(super) enum Outcome {
+    Continues,
+    Ends(Finish),
+}
+
+impl<S> Slot<S> {
+    pub(super) fn new(sequence: Sequence) -> Self {
+        Self { sequence, kept: Vec::new(), used: 0, work: None }
+    }
+
+    /// The phase of the generation in it, if it can take part in a step now.
+    pub(super) fn ready(&self) -> Option<Phase> {
+        let work = self.work.as_ref()?;
+        work.outlet.is_ready().then_some(work.phase)
+    }
+
+    /// Tokens known and not yet computed.
+    pub(super) fn left(&self) -> usize {
+        self.work.as_ref().map_or(0, |work| work.tokens.len() - self.kept.len())
+    }
+
+    /// The next `count` tokens to compute; the last asks for a sample if it is the last known.
+    pub(super) fn entries(&self, count: usize) -> impl Iterator<Item = Entry> {
+        let tokens = self.work.as_ref().map_or(&[][..], |work| &work.tokens);
+        let last = tokens.len().saturating_sub(1);
+        let from = self.kept.len();
+        let entry = move |(position, &token): (usize, &Token)| Entry {
+            token,
+            sequence: self.sequence,
+            position,
+            output: position == last,
+        };
+        tokens.iter().enumerate().skip(from).take(count).map(entry)
+    }
+
+    /// The next `count` tokens have been computed.
+    pub(super) fn computed(&mut self, count: usize) {
+        let Some(work) = &self.work else { return };
+        let from = self.kept.len();
+        self.kept.extend_from_slice(&work.tokens[from..from + count]);
+        if work.phase == Phase::Prefill {
+            work.outlet.progress(self.kept.len().min(work.prompt_tokens), work.prompt_tokens);
+        }
+    }
+
+    /// The model has lost this sequence: everything known is to be computed again.
+    pub(super) fn forget(&mut self) {
+        self.kept.clear();
+        if let Some(work) = &mut self.work {
+            work.enter(Phase::Prefill);
+        }
+    }
+}
+
+impl<S> Work<S> {
+    /// Occupies a slot that holds the first `cached_tokens` of these tokens.
+    pub(super) fn new(job: Job, sampler: S, tokens: Vec<Token>, cached_tokens: usize, now: Instant) -> Self {
+        let prompt_tokens = tokens.len();
+        let mut work = Self {
+            sampler,
+            tokens,
+            prompt_tokens,
+            cached_tokens,
+            max_tokens: job.request.max_tokens as usize,
+            phase: Phase::Prefill,
+            transcript: Transcript::new(job.request.stop),
+            times: Times { submitted: job.submitted, admitted: now, first_token: None },
+            outlet: job.outlet,
+            permit: job.permit,
+        };
+        work.enter(Phase::Prefill);
+        work.outlet.progress(cached_tokens, prompt_tokens);
+        work
+    }
+
+    /// True for a request that only wants its prompt in the cache.
+    pub(super) fn wants_no_tokens(&self) -> bool {
+        self.max_tokens == 0
+    }
+
+    /// Takes a sampled token: sends its text and says whether the generation goes on.
+    pub(super) fn accept(&mut self, token: Token, ends: bool, piece: &[u8], context: usize, now: Instant) -> Outcome {
+        self.times.first_token.get_or_insert(now);
+        self.enter(Phase::Decode);
+        if ends {
+            return Outcome::Ends(Finish::Stop);
+        }
+        self.tokens.push(token);
+        match self.transcript.push(piece) {
+            Ok(text) => self.send(text),
+            Err(stopped) => {
+                self.send(stopped.text);
+                return Outcome::Ends(Finish::StopString(stopped.index));
+            }
+        }
+        match self.generated() >= self.max_tokens || self.tokens.len() >= context {
+            true => Outcome::Ends(Finish::Length),
+            false => Outcome::Continues,
+        }
+    }
+
+    /// Sends what was held back and the account. The slot is free.
+    pub(super) fn complete(self, finish: Finish, now: Instant) {
+        // The place is free before its caller learns of the end, so that the caller's next request is not refused.
+        drop(self.permit);
+        let generated = self.tokens.len() - self.prompt_tokens;
+        let completion = Completion {
+            finish,
+            prompt_tokens: self.prompt_tokens,
+            cached_tokens: self.cached_tokens,
+            completion_tokens: generated,
+            queued: self.times.admitted.saturating_duration_since(self.times.submitted),
+            prefill: self.times.first_token.unwrap_or(now).saturating_duration_since(self.times.admitted),
+            decode: self.times.first_token.map_or_else(Default::default, |first| now.saturating_duration_since(first)),
+        };
+        // A stop string ended the text; otherwise what was held back turned out not to be one.
+        if !matches!(finish, Finish::StopString(_)) {
+            let rest = self.transcript.finish();
+            if !rest.is_empty() {
+                self.outlet.text(rest, generated);
+            }
+        }
+        self.outlet.end(Event::Done(completion));
+    }
+
+    /// Ends the generation with an error. The slot is free.
+    pub(super) fn fail(self, failure: Failure) {
+        drop(self.permit);
+        self.outlet.end(Event::Failed(failure));
+    }
+
+    fn generated(&self) -> usize {
+        self.tokens.len() - self.prompt_tokens
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.outlet.set_prefilling(phase == Phase::Prefill);
+    }
+
+    fn send(&self, text: String) {
+        if !text.is_empty() {
+            self.outlet.text(text, self.generated());
+        }
+    }
+}
