@@ -1,0 +1,149 @@
+//! The ways to the hardware, and the choice between them.
+//!
+//! Owns which backend is used and how its parts are opened, again and again when need be. Only the modules below name a device
+//! file or a driver crate.
+
+mod cdev;
+#[cfg(feature = "pi")]
+mod pi;
+pub mod sim;
+mod ssd1306_model;
+
+use std::path::Path;
+
+use embedded_hal::digital::OutputPin;
+use linux_embedded_hal::I2cdev;
+
+use crate::{
+    lights::Lights,
+    link::Link,
+    oled::Oled,
+    ports::{ButtonPort, LampPort, PortError, Screen},
+    wiring::{Backend, Wiring},
+};
+use sim::SimBoard;
+
+/// The registers that a Raspberry Pi kernel gives to programs; a mainline kernel does not have it.
+const GPIOMEM: &str = "/dev/gpiomem";
+
+/// The parts of a board, each opened when first used.
+pub(crate) struct Parts {
+    pub(crate) screen: Link<dyn Screen>,
+    pub(crate) lamps: Link<dyn LampPort>,
+    pub(crate) buttons: Link<dyn ButtonPort>,
+}
+
+/// Which backend a wiring means on this machine, and why.
+#[must_use]
+pub fn choose(wiring: &Wiring) -> (Backend, String) {
+    let chip = &wiring.gpio_chip;
+    match wiring.backend {
+        Backend::Auto if cfg!(feature = "pi") && Path::new(GPIOMEM).exists() => {
+            (Backend::Pi, format!("{GPIOMEM} is there"))
+        }
+        Backend::Auto if chip.exists() || wiring.i2c_bus.exists() => {
+            (Backend::Cdev, format!("{GPIOMEM} is not there, the kernel's own devices are"))
+        }
+        Backend::Auto => {
+            (Backend::Sim, format!("there is neither {} nor {}", chip.display(), wiring.i2c_bus.display()))
+        }
+        chosen => (chosen, "the settings say so".to_owned()),
+    }
+}
+
+/// The parts of the backend, which is one that `choose` returned. `sim` is the board that the simulated backend shows on.
+pub(crate) fn parts(backend: Backend, wiring: &Wiring, sim: &SimBoard) -> Parts {
+    match backend {
+        Backend::Sim => simulated(sim),
+        #[cfg(feature = "pi")]
+        Backend::Pi => raspberry(wiring),
+        _ => character_device(wiring),
+    }
+}
+
+fn simulated(board: &SimBoard) -> Parts {
+    let (screen, lamps, buttons) = (board.clone(), board.clone(), board.clone());
+    Parts {
+        screen: Link::new(move || {
+            let panel = Oled::new(screen.bus(), sim::ADDRESS, false, "the simulated bus".to_owned());
+            Ok(Box::new(panel) as Box<dyn Screen>)
+        }),
+        lamps: Link::new(move || lit(lamps.pins(), "the simulated pins".to_owned())),
+        buttons: Link::new(move || Ok(Box::new(buttons.buttons()) as Box<dyn ButtonPort>)),
+    }
+}
+
+#[cfg(feature = "pi")]
+fn raspberry(wiring: &Wiring) -> Parts {
+    let (lamps, buttons) = (wiring.clone(), wiring.clone());
+    Parts {
+        screen: panel(wiring),
+        lamps: Link::new(move || lit(pi::lamps(&lamps)?, pi::place(&lamps.lamps))),
+        buttons: Link::new(move || Ok(Box::new(pi::Buttons::open(&buttons)?) as Box<dyn ButtonPort>)),
+    }
+}
+
+fn character_device(wiring: &Wiring) -> Parts {
+    let (lamps, buttons) = (wiring.clone(), wiring.clone());
+    Parts {
+        screen: panel(wiring),
+        lamps: Link::new(move || lit(cdev::lamps(&lamps)?, cdev::place(&lamps, &lamps.lamps))),
+        buttons: Link::new(move || Ok(Box::new(cdev::Buttons::open(&buttons)?) as Box<dyn ButtonPort>)),
+    }
+}
+
+fn lit<P: OutputPin + Send + 'static>(pins: [P; 4], place: String) -> Result<Box<dyn LampPort>, PortError> {
+    Ok(Box::new(Lights::start(pins, place)?))
+}
+
+/// The panel is on a kernel I2C bus with either kind of pins.
+fn panel(wiring: &Wiring) -> Link<dyn Screen> {
+    let (bus, address, upside_down) = (wiring.i2c_bus.clone(), wiring.address, wiring.upside_down);
+    let place = format!("{} address {address:#04x}", bus.display());
+    Link::new(move || {
+        let failed = |reason: String| PortError { part: "OLED", place: place.clone(), reason };
+        let device = I2cdev::new(&bus).map_err(|error| failed(error.to_string()))?;
+        Ok(Box::new(Oled::new(device, address, upside_down, place.clone())) as Box<dyn Screen>)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::PathBuf, time::Duration};
+
+    use super::*;
+    use crate::{Frame, Lamps, desk::Light};
+
+    fn nowhere() -> Wiring {
+        Wiring {
+            i2c_bus: PathBuf::from("/nonexistent/i2c"),
+            gpio_chip: PathBuf::from("/nonexistent/gpio"),
+            ..Wiring::default()
+        }
+    }
+
+    #[test]
+    fn a_machine_without_a_board_gets_the_simulated_one_and_is_told_why() {
+        if !Path::new(GPIOMEM).exists() {
+            let (backend, why) = choose(&nowhere());
+            assert_eq!(
+                (backend, why.as_str()),
+                (Backend::Sim, "there is neither /nonexistent/gpio nor /nonexistent/i2c")
+            );
+        }
+        let asked = Wiring { backend: Backend::Cdev, ..nowhere() };
+        assert_eq!(choose(&asked), (Backend::Cdev, "the settings say so".to_owned()));
+    }
+
+    #[test]
+    fn missing_devices_are_errors_and_not_panics() {
+        for backend in [Backend::Cdev, Backend::Pi] {
+            let mut parts = parts(backend, &nowhere(), &SimBoard::new());
+            assert_eq!(parts.screen.with(Duration::ZERO, |screen| screen.show(&Frame::dark(), Light::Dim)), None);
+            if backend == Backend::Cdev {
+                assert_eq!(parts.lamps.with(Duration::ZERO, |lamps| lamps.light(Lamps::ALL)), None);
+                assert_eq!(parts.buttons.with(Duration::ZERO, |buttons| buttons.pressed()), None);
+            }
+        }
+    }
+}
