@@ -187,6 +187,7 @@ fn rest() -> Vec<Case> {
         ("reset-10", idle(), Page::Reset { seconds_left: 10 }),
         ("reset-1", idle(), Page::Reset { seconds_left: 1 }),
         ("shutdown-draining", stage(Stage::Draining, 2), Page::Shutdown),
+        ("shutdown-draining-last", stage(Stage::Draining, 1), Page::Shutdown),
         ("shutdown-almost", stage(Stage::Draining, 0), Page::Shutdown),
         ("shutdown-stopped", stage(Stage::Stopped, 0), Page::Shutdown),
         ("shutdown-longest", Snapshot { stage: Stage::Stopped, ..longest() }, Page::Shutdown),

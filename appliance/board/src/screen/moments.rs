@@ -88,6 +88,7 @@ pub(super) fn shutdown(painter: &mut Painter, snapshot: &Snapshot) {
         painter.line(&[&HUGE], "Stopping", 34, Align::Center);
         let text = match snapshot.active {
             0 => "almost done".to_owned(),
+            1 => "finishing 1 request".to_owned(),
             active => format!("finishing {} requests", words::count(active.into())),
         };
         painter.line(&[&SMALL], &text, 60, Align::Center);
