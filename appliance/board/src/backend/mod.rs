@@ -26,6 +26,10 @@ use sim::SimBoard;
 /// The registers that a Raspberry Pi kernel gives to programs; a mainline kernel does not have it.
 const GPIOMEM: &str = "/dev/gpiomem";
 
+/// The name of the board, which only board computers have. A laptop has GPIO chips and I2C buses too, but behind them are its
+/// own memory modules and power switches: nothing there may be touched without being asked for.
+const BOARD_MODEL: &str = "/proc/device-tree/model";
+
 /// The parts of a board, each opened when first used.
 pub(crate) struct Parts {
     pub(crate) screen: Link<dyn Screen>,
@@ -36,18 +40,22 @@ pub(crate) struct Parts {
 /// Which backend a wiring means on this machine, and why.
 #[must_use]
 pub fn choose(wiring: &Wiring) -> (Backend, String) {
-    let chip = &wiring.gpio_chip;
     match wiring.backend {
-        Backend::Auto if cfg!(feature = "pi") && Path::new(GPIOMEM).exists() => {
-            (Backend::Pi, format!("{GPIOMEM} is there"))
-        }
-        Backend::Auto if chip.exists() || wiring.i2c_bus.exists() => {
-            (Backend::Cdev, format!("{GPIOMEM} is not there, the kernel's own devices are"))
-        }
-        Backend::Auto => {
-            (Backend::Sim, format!("there is neither {} nor {}", chip.display(), wiring.i2c_bus.display()))
-        }
+        Backend::Auto => automatic(wiring, |path| path.exists()),
         chosen => (chosen, "the settings say so".to_owned()),
+    }
+}
+
+fn automatic(wiring: &Wiring, exists: impl Fn(&Path) -> bool) -> (Backend, String) {
+    let (chip, bus) = (&wiring.gpio_chip, &wiring.i2c_bus);
+    if !exists(Path::new(BOARD_MODEL)) {
+        (Backend::Sim, format!("{BOARD_MODEL} is not there, so this is no board computer"))
+    } else if cfg!(feature = "pi") && exists(Path::new(GPIOMEM)) {
+        (Backend::Pi, format!("{GPIOMEM} is there"))
+    } else if exists(chip) || exists(bus) {
+        (Backend::Cdev, format!("{GPIOMEM} is not there, the kernel's own devices are"))
+    } else {
+        (Backend::Sim, format!("there is neither {} nor {}", chip.display(), bus.display()))
     }
 }
 
@@ -123,14 +131,19 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_a_board_gets_the_simulated_one_and_is_told_why() {
-        if !Path::new(GPIOMEM).exists() {
-            let (backend, why) = choose(&nowhere());
-            assert_eq!(
-                (backend, why.as_str()),
-                (Backend::Sim, "there is neither /nonexistent/gpio nor /nonexistent/i2c")
-            );
-        }
+    fn auto_takes_what_is_there_and_leaves_a_laptop_alone() {
+        let wiring = Wiring::default();
+        let with = |there: &[&str]| automatic(&wiring, |path| there.iter().any(|&name| path == Path::new(name))).0;
+        let first_choice = if cfg!(feature = "pi") { Backend::Pi } else { Backend::Cdev };
+        assert_eq!(with(&[BOARD_MODEL, GPIOMEM, "/dev/gpiochip0", "/dev/i2c-1"]), first_choice);
+        assert_eq!(with(&[BOARD_MODEL, "/dev/gpiochip0"]), Backend::Cdev);
+        assert_eq!(with(&[BOARD_MODEL, "/dev/i2c-1"]), Backend::Cdev);
+        assert_eq!(with(&[BOARD_MODEL]), Backend::Sim);
+        assert_eq!(with(&["/dev/gpiochip0", "/dev/i2c-1"]), Backend::Sim);
+    }
+
+    #[test]
+    fn settings_win_over_what_is_there() {
         let asked = Wiring { backend: Backend::Cdev, ..nowhere() };
         assert_eq!(choose(&asked), (Backend::Cdev, "the settings say so".to_owned()));
     }
