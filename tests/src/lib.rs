@@ -1,4 +1,5 @@
 //! Both real programs together: what end-to-end tests, benchmarks and the demonstration start and talk to.
 
 pub mod client;
+pub mod scripted;
 pub mod stack;

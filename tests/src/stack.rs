@@ -15,6 +15,9 @@ use cerebrum_common::pki::{Authority, IDENTITY_DAYS, Role};
 /// How long a program may take until it serves; generous, since machines are shared.
 const READY: Duration = Duration::from_secs(60);
 
+/// Pause between two looks at a log.
+const POLL: Duration = Duration::from_millis(10);
+
 /// A running program and what it has logged.
 #[derive(Debug)]
 pub struct Program {
@@ -51,6 +54,20 @@ impl Log {
                 bail!("no such line within {limit:?} in:\n{}", lines.join("\n"));
             }
             lines = self.grown.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// As [`Self::wait_for`], while the test's own tasks go on (closing a socket is one of them).
+    ///
+    /// # Errors
+    /// As [`Self::wait_for`].
+    pub async fn heard(&self, limit: Duration, wanted: impl Fn(&str) -> bool) -> anyhow::Result<String> {
+        let until = Instant::now() + limit;
+        loop {
+            match self.wait_for(Duration::ZERO, &wanted) {
+                Err(_) if Instant::now() < until => tokio::time::sleep(POLL).await,
+                found => return found,
+            }
         }
     }
 
@@ -235,7 +252,7 @@ impl Site {
     /// Settings of the server with the bundled model under the names the appliance asks for, and `more` lines.
     pub fn server_settings(&self, more: &str) -> String {
         format!(
-            "listen = \"{}\"\nkeys_file = \"server-keys.toml\"\nmodels_dir = {:?}\ndefault_model = \"{MODEL}\"\n{more}\n\
+            "listen = \"{}\"\nkeys_file = \"server-keys.toml\"\nmodels_dir = {:?}\ndefault_model = \"{MODEL}\"\nthreads = 1\n{more}\n\
              [tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\nclient_ca = \"ca.pem\"\n\
              [aliases]\nqwen_7b = \"{MODEL}\"\ncodellama_7b = \"{MODEL}\"\n\
              [guards]\nmax_cpu_percent = 100\nmin_free_ram_mib = 0\n",

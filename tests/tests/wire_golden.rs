@@ -3,6 +3,8 @@
 //! If a test in this file fails, do not change the test: appliances and servers in the field speak these bytes. A change
 //! of meaning or layout is a new version (`wire::frame::VERSION`) with a golden file of its own.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use bytes::Bytes;
 use cerebrum_common::wire::{
     Completion, Failure, FailureCode, Finish, InferenceEvent, InferenceRequest, Sampling, Usage, frame,
