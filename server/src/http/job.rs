@@ -47,18 +47,19 @@ impl Job {
         warnings: Vec<String>,
         record: Record,
     ) -> Result<Self, Failure> {
+        let asked = inference.model.clone();
         let work = Work {
             registry: api.registry.clone(),
-            asked: inference.model.clone(),
+            model: api.registry.catalog().resolve(&asked).unwrap_or_default(),
+            asked,
             max_tokens: inference.max_tokens,
             warnings,
-            model: String::new(),
             context: 0,
             stage: Stage::Ended,
         };
         let mut job = Self { work, ahead: None, ending: Box::pin(api.tasks.ending()), record };
-        let submitted = job.work.submit(engine_request(inference));
         job.record.model(&job.work.model);
+        let submitted = job.work.submit(engine_request(inference));
         submitted.map_err(|reason| {
             job.record.refused(&reason.to_string());
             Failure::from(&reason)
@@ -82,7 +83,6 @@ impl Job {
         if event.is_last() {
             self.work.stage = Stage::Ended;
         }
-        self.record.model(&self.work.model);
         self.record.note(&event);
         Some(event)
     }
@@ -211,7 +211,7 @@ fn engine_sampling(wire: &Sampling) -> engine::Sampling {
             tau: wire.mirostat_tau,
             eta: wire.mirostat_eta,
         }),
-        // Tokens beyond any vocabulary: the engine refuses or ignores what it does not have.
+        // A token that no vocabulary has is never a candidate, so its bias means nothing.
         logit_bias: wire
             .logit_bias
             .iter()

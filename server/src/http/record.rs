@@ -56,11 +56,9 @@ impl Record {
         }
     }
 
-    /// Which model has it.
+    /// Which model it is for.
     pub(super) fn model(&mut self, name: &str) {
-        if self.model.is_empty() {
-            self.model.push_str(name);
-        }
+        name.clone_into(&mut self.model);
     }
 
     /// The request was refused.

@@ -10,6 +10,8 @@ mod catalog;
 mod error;
 mod load;
 mod occupancy;
+#[cfg(test)]
+mod tests;
 mod unload;
 
 pub use catalog::{Catalog, Found};
