@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cerebrum_server::settings::Settings;
 
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
 fn files(folder: &str) -> Vec<PathBuf> {
     let files: Vec<_> = std::fs::read_dir(Path::new("tests/settings").join(folder))
         .unwrap()

@@ -1,6 +1,6 @@
 //! Whether the machine has room for another inference: memory, and processors not taken by *other* programs.
 //!
-//! [`Limits::judge`] is pure. Measurements come from [`watch`], a background task; a request only looks at the newest. The
+//! [`Limits::judge`] is pure. Measurements come from [`watch()`], a background task; a request only looks at the newest. The
 //! server's own load is governed by slots and queue, never by this. Unloading and reporting are not asked about here: they
 //! are what helps when memory is short.
 

@@ -1,5 +1,7 @@
 //! A server in this process on a loopback port, with scripted models, and a small client that hides nothing.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
