@@ -190,3 +190,6 @@ impl Drop for Inner {
         self.stop();
     }
 }
+
+#[cfg(test)]
+mod tests;
