@@ -3,10 +3,12 @@
 //! - [`gateway`]: takes requests, prepares prompts, forwards them, streams answers.
 //! - [`upstream`]: the inference servers, their connections, health and breakers.
 //! - [`status`]: what is going on, as one value that only flows outward.
+//! - [`display`]: that value as the board shows it.
 //! - [`settings`]: the configuration file.
 //! - [`daemon`]: starts and stops it all.
 
 pub mod daemon;
+pub mod display;
 pub mod gateway;
 pub mod settings;
 pub mod status;

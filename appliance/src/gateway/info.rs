@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
-use cerebrum_common::serve::{Answer, Refusal, json};
+use bytes::Bytes;
+use cerebrum_common::serve::{Answer, Refusal, full, json};
 use cerebrum_common::wire::{Failure, FailureCode};
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Gateway;
+use crate::display;
 use crate::status::{Probe, Status};
 use crate::upstream::probe::ask;
 
@@ -62,6 +64,39 @@ fn vps_status(status: &Status) -> String {
         _ => None,
     });
     word.unwrap_or_else(|| "unreachable".to_owned())
+}
+
+/// Forms in which the display can be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Picture {
+    /// Four pixels for each of the panel's.
+    Png,
+    /// Characters, for a terminal.
+    Text,
+}
+
+/// Pixels of the PNG for one of the panel's.
+const PNG_SCALE: u32 = 4;
+
+/// What the OLED shows at this moment.
+pub(super) fn display(gateway: &Gateway, picture: Picture) -> Response<Answer> {
+    let frame = gateway.board.look(|status| display::frame(&display::snapshot(status, gateway.port, Instant::now())));
+    match picture {
+        Picture::Png => file("image/png", frame.to_png(PNG_SCALE)),
+        Picture::Text => file("text/plain; charset=utf-8", frame.to_terminal()),
+    }
+}
+
+/// The status page: one file, nothing to build.
+pub(super) fn page() -> Response<Answer> {
+    file("text/html; charset=utf-8", include_str!("page.html"))
+}
+
+fn file(kind: &'static str, content: impl Into<Bytes>) -> Response<Answer> {
+    let mut response = Response::new(full(content));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// `3d 4h 5m`, `5m 7s`.

@@ -37,6 +37,7 @@ pub struct Gateway {
     upstreams: Vec<Arc<Upstream>>,
     board: Board,
     tasks: Tasks,
+    port: u16,
 }
 
 impl Gateway {
@@ -52,6 +53,7 @@ impl Gateway {
             upstreams,
             board,
             tasks,
+            port: settings.listen.port(),
         }
     }
 }

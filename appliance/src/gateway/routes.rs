@@ -1,24 +1,30 @@
-//! Paths to calls. Every answer leaves with its request's id; every call but `/health` needs a key.
+//! Paths to calls. Every answer leaves with its request's id; every call but `/health`, the page and the display needs a key.
 
 use cerebrum_common::request_id::{self, RequestId};
 use cerebrum_common::serve::{Answer, Peer, Refusal, Service};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
+use super::info::{self, Picture};
 use super::pipeline::{self, Delivery};
-use super::{Gateway, authenticate, info};
+use super::{Gateway, authenticate};
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Call {
     Complete(Delivery),
+    Display(Picture),
     Health,
     Models,
+    Page,
     Stats,
     VpsHealth,
 }
 
 const ROUTES: &[(&str, &[Method], Call)] = &[
+    ("/", &[Method::GET], Call::Page),
+    ("/display.png", &[Method::GET], Call::Display(Picture::Png)),
+    ("/display.txt", &[Method::GET], Call::Display(Picture::Text)),
     ("/health", &[Method::GET], Call::Health),
     ("/v1/complete", &[Method::POST], Call::Complete(Delivery::Whole)),
     ("/v1/complete/stream", &[Method::POST], Call::Complete(Delivery::Stream)),
@@ -42,9 +48,9 @@ fn find(path: &str, method: &Method) -> Result<Call, Refusal> {
 }
 
 impl Call {
-    /// What everybody on the network may know: whether the box is well.
+    /// What is shown to everybody on the network: whether the box is well, and what its own display shows.
     fn is_public(self) -> bool {
-        matches!(self, Self::Health)
+        matches!(self, Self::Display(_) | Self::Health | Self::Page)
     }
 }
 
@@ -70,8 +76,10 @@ async fn report(gateway: &Gateway, request: &Request<Incoming>, call: Call) -> R
         authenticate::authenticate(&gateway.keys, request.headers())?;
     }
     Ok(match call {
+        Call::Display(picture) => info::display(gateway, picture),
         Call::Health => info::health(gateway),
         Call::Models => info::models(gateway).await,
+        Call::Page => info::page(),
         Call::Stats => info::stats(gateway).await,
         Call::VpsHealth => info::vps_health(gateway).await?,
         Call::Complete(_) => return Err(Refusal::NotFound { path: "completions are not reports".into() }),
@@ -93,8 +101,8 @@ mod tests {
     }
 
     #[test]
-    fn only_health_is_public() {
+    fn only_what_the_display_shows_is_public() {
         let public: Vec<_> = ROUTES.iter().filter(|(_, _, call)| call.is_public()).map(|(path, ..)| *path).collect();
-        assert_eq!(public, ["/health"]);
+        assert_eq!(public, ["/", "/display.png", "/display.txt", "/health"]);
     }
 }
