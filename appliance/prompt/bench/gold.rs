@@ -180,7 +180,8 @@ fn sentence(doc: &str) -> Option<String> {
     let end = words.iter().position(|word| word.ends_with('.')).map_or(words.len(), |at| at + 1).min(30);
     let plain =
         words[..end].iter().filter(|word| word.chars().all(|c| c.is_alphabetic() || ".,'-".contains(c))).count();
-    (end >= 4 && plain * 4 >= end * 3).then(|| words[..end].join(" "))
+    // Shorter ones describe half the file, and notes describe nothing.
+    (end >= 6 && plain * 4 >= end * 3 && !words[0].starts_with("TODO")).then(|| words[..end].join(" "))
 }
 
 pub(crate) fn line_start(text: &str, at: usize) -> usize {

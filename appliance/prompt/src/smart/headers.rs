@@ -218,12 +218,13 @@ fn body_follows<'a>(first: &'a str, follows: &mut dyn Iterator<Item = &'a str>) 
                     closed = depth == 0;
                 }
                 b'{' if depth == 0 => return closed,
-                b';' | b'}' => return false,
+                b';' | b'}' if depth == 0 => return false,
+                b';' => return false,
                 b'=' | b',' | b'"' if depth == 0 => return false,
                 _ => {}
             }
         }
-        if depth > 0 && line.ends_with('{') {
+        if depth > 0 && (line.ends_with("=> {") || line.starts_with("function")) {
             return false;
         }
     }
@@ -277,6 +278,7 @@ mod tests {
             (JavaScript, "const go = async (a) => {", Some((Leaf, "go"))),
             (JavaScript, "constructor(a, b) {", Some((Leaf, "constructor"))),
             (JavaScript, "#hidden (a) {", Some((Leaf, "hidden"))),
+            (JavaScript, "setKeys ({ keys, tokens }) {", Some((Leaf, "setKeys"))),
             (JavaScript, "describe('x', () => {", None),
             (JavaScript, "if (a) {", None),
             (Java, "public static void main(String[] args) throws IOException {", Some((Leaf, "main"))),

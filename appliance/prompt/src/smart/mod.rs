@@ -10,6 +10,7 @@ mod duplicates;
 mod headers;
 mod lines;
 mod prose;
+mod quoted;
 mod rank;
 mod select;
 mod terms;
@@ -237,6 +238,10 @@ impl<'a> Preparation<'a> {
         if request.slot.is_some() || report.rule == Rule::Field || request.tokens.count(instruction) > REPEATED_TOKENS {
             return text;
         }
+        let room = request.room.map_or(usize::MAX, |room| self.usable(request, room));
+        if count(&text, request) + request.tokens.count(instruction) + 2 > room {
+            return text;
+        }
         let after = self.units.iter().filter(|unit| unit.role != Role::Fixed);
         let ends = after.fold((false, false), |(before, behind), unit| {
             (before || unit.lines.end <= zone.lines.start, behind || unit.lines.start >= zone.lines.end)
@@ -267,7 +272,7 @@ impl<'a> Preparation<'a> {
         let anchored: usize = anchors.iter().map(|unit| self.lines.tokens(&self.units[*unit].lines)).sum();
         let floor = floor.max(fixed + anchored * 3 / 2);
         let room = request.room.map(|room| self.usable(request, room));
-        match room.map(|room| room.saturating_sub(REPEATED_TOKENS)) {
+        match room {
             Some(room) if unique > room => Some(room),
             _ => self.worth_it(request, unique, floor).then_some(floor),
         }

@@ -36,7 +36,11 @@ pub(super) fn is_prose(line: &str) -> bool {
     if !(first.is_alphabetic() || matches!(first, '`' | '-' | '*' | '>' | '"' | '(') || first.is_ascii_digit()) {
         return false;
     }
-    if line.ends_with([';', '{', '}', '[', '\\', '=']) || CODE_STARTS.iter().any(|start| is_statement(line, start)) {
+    let assigns = line.contains(" = ") || line.contains(" == ") || line.contains("//");
+    if assigns
+        || line.ends_with([';', '{', '}', '[', '\\', '='])
+        || CODE_STARTS.iter().any(|start| is_statement(line, start))
+    {
         return false;
     }
     let (words, marks) = shape(line);

@@ -2,17 +2,22 @@
 //! text; names count more than bodies.
 
 use super::lines::Lines;
+use super::quoted::Quoted;
 use super::terms::{self, Kind};
 use super::units::{Role, Unit};
 
 /// Occurrences in a definition's name count this often.
 const NAME_WEIGHT: f32 = 5.0;
 /// Occurrences in the signature and the comments before it.
-const SIGNATURE_WEIGHT: f32 = 2.0;
+const SIGNATURE_WEIGHT: f32 = 1.5;
 /// An identifier that is named as a whole says more than its parts.
 const WHOLE_WEIGHT: f32 = 2.5;
 const K1: f32 = 1.2;
-const B: f32 = 0.5;
+const B: f32 = 0.75;
+/// Occurrences in comments and documentation: sentences share words with any instruction.
+const COMMENT_WEIGHT: f32 = 0.35;
+/// What the share of a name that the query speaks of adds, over its occurrences.
+const NAMED_BONUS: f32 = 1.5;
 /// Query tokens that are used; an instruction with more is a document.
 const QUERY_TERMS: usize = 256;
 /// Tests and generated code, when the query does not speak of them.
@@ -63,7 +68,8 @@ pub(super) fn score(lines: &Lines<'_>, units: &[Unit<'_>], files: &[&str], query
     let idf = counts.idf(query);
     let mut scores: Vec<f32> = (0..units.len()).map(|unit| counts.score(unit, &idf, query)).collect();
     for (score, unit) in scores.iter_mut().zip(units) {
-        *score *= prior(unit, files, query);
+        let named = if *score > 0.0 { named(unit, &idf, query) } else { 0.0 };
+        *score = (*score + NAMED_BONUS * named) * prior(unit, files, query);
     }
     scores
 }
@@ -141,9 +147,33 @@ fn count(lines: &Lines<'_>, unit: &Unit<'_>, query: &Query, tally: &mut [f32]) {
         });
     };
     add(unit.name, NAME_WEIGHT);
-    let split = unit.signature.end.max(unit.lines.start);
-    add(lines.slice(&(unit.lines.start..split)), SIGNATURE_WEIGHT);
-    add(lines.slice(&(split..unit.lines.end)), 1.0);
+    let mut quoted = Quoted::new(unit.language);
+    for at in unit.lines.clone() {
+        let line = lines.trimmed(at);
+        let inside = quoted.is_open();
+        quoted.read(line);
+        let comment =
+            inside || line.starts_with(['#', '*', '"', '\'']) || line.starts_with("//") || line.starts_with("/*");
+        let weight = match (comment, unit.signature.contains(&at)) {
+            (true, _) => COMMENT_WEIGHT,
+            (_, true) => SIGNATURE_WEIGHT,
+            _ => 1.0,
+        };
+        add(line, weight);
+    }
+}
+
+/// How much of a unit's name the query speaks of: the inverse frequencies of the parts found, by their share.
+fn named(unit: &Unit<'_>, idf: &[f32], query: &Query) -> f32 {
+    let (mut all, mut found, mut sum) = (0u8, 0u8, 0.0);
+    terms::parts(unit.name, |part| {
+        all = all.saturating_add(1);
+        if let Some(term) = query.find(part) {
+            found = found.saturating_add(1);
+            sum += idf[term];
+        }
+    });
+    sum * f32::from(found) / f32::from(all.max(1))
 }
 
 fn prior(unit: &Unit<'_>, files: &[&str], query: &Query) -> f32 {

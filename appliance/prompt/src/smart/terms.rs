@@ -4,7 +4,7 @@
 /// What a token is of its identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The identifier as a whole, in its own case.
+    /// An identifier of several parts as a whole, in its own case.
     Whole,
     /// One part of it, in lower case and stemmed; the only part of a plain word, too.
     Part,
@@ -16,7 +16,9 @@ const PART_BYTES: usize = 24;
 /// Calls `each` for every token of `text`, with the identifier it is from.
 pub(super) fn tokens<'t>(text: &'t str, mut each: impl FnMut(Kind, u32, &'t str)) {
     identifiers(text, |identifier| {
-        each(Kind::Whole, whole(identifier), identifier);
+        if identifier.bytes().skip(1).any(|byte| byte == b'_' || byte.is_ascii_uppercase()) {
+            each(Kind::Whole, whole(identifier), identifier);
+        }
         parts(identifier, |part| each(Kind::Part, part, identifier));
     });
 }

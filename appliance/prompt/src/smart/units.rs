@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::headers::{self, Shape};
 use super::lines::Lines;
+use super::quoted::Quoted;
 use super::zones::{Kind, Zone};
 use crate::language::Language;
 
@@ -307,38 +308,17 @@ impl<'a> Scanner<'a, '_> {
 
 /// For each line of a zone, whether it begins inside a string or comment of several lines.
 fn strings(lines: &Lines<'_>, zone: &Zone) -> Vec<bool> {
-    let quotes: &[(&str, &str)] = match zone.language {
-        Some(Language::Python) => &[("\"\"\"", "\"\"\""), ("'''", "'''")],
-        Some(Language::Shell | Language::Yaml | Language::Toml | Language::Ruby) => &[],
-        _ => &[("/*", "*/")],
-    };
-    let mut open: Option<&str> = None;
+    let mut quoted = Quoted::new(zone.language);
     let mut inside = Vec::with_capacity(zone.lines.len());
     for at in zone.lines.clone() {
-        inside.push(open.is_some());
-        let line = lines.trimmed(at);
-        if open.is_some() || (!line.starts_with("//") && !line.starts_with("# ")) {
-            open = after(line, open, quotes);
-        }
+        inside.push(quoted.is_open());
+        quoted.read(lines.trimmed(at));
+    }
+    if quoted.is_open() {
+        // What never closes was misread: the last stretch counts as open to nobody's harm but ours.
+        inside.iter_mut().rev().take_while(|open| **open).for_each(|open| *open = false);
     }
     inside
-}
-
-/// What is open after a line.
-fn after<'q>(line: &str, mut open: Option<&'q str>, quotes: &[(&'q str, &'q str)]) -> Option<&'q str> {
-    let mut rest = line;
-    loop {
-        let next = match open {
-            Some(close) => rest.find(close).map(|at| (at + close.len(), None)),
-            None => quotes
-                .iter()
-                .filter_map(|(start, close)| rest.find(start).map(|at| (at + start.len(), Some(*close))))
-                .min_by_key(|(at, _)| *at),
-        };
-        let Some((end, state)) = next else { return open };
-        open = state;
-        rest = &rest[end..];
-    }
 }
 
 #[cfg(test)]

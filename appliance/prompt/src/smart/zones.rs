@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::lines::Lines;
 use super::prose;
+use super::quoted::Quoted;
 use crate::language::{self, Language};
 
 /// What a zone holds.
@@ -100,10 +101,33 @@ fn kinds(lines: &Lines<'_>) -> Vec<Kind> {
     if fences == 0 {
         outside_fences(lines, outside..lines.len(), &mut kinds);
     }
+    if !kinds.contains(&Kind::Fence) {
+        demote_middle(lines, &mut kinds);
+    }
     if !kinds.contains(&Kind::Prose) {
         trailing_todo(lines, &mut kinds);
     }
     kinds
+}
+
+/// Where nothing fences the code, sentences in the middle of it are mostly text of the program. They count only when no
+/// marker and nothing at either end speaks for itself.
+fn demote_middle(lines: &Lines<'_>, kinds: &mut [Kind]) {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for at in (0..kinds.len()).filter(|at| kinds[*at] == Kind::Prose) {
+        match runs.last_mut() {
+            Some(run) if run.end == at && marker(lines.trimmed(at)).is_none() => run.end = at + 1,
+            _ => runs.push(at..at + 1),
+        }
+    }
+    let blank = |mut range: Range<usize>| range.all(|at| lines.is_blank(at));
+    let trusted = |run: &Range<usize>| {
+        marker(lines.trimmed(run.start)).is_some() || blank(0..run.start) || blank(run.end..kinds.len())
+    };
+    let (kept, doubtful): (Vec<_>, Vec<_>) = runs.into_iter().partition(trusted);
+    if !kept.is_empty() {
+        doubtful.into_iter().for_each(|run| kinds[run].fill(Kind::Code));
+    }
 }
 
 /// A `TODO:` in mid-code is a note to its author; one in the last lines, with nothing else to go by, is the instruction.
@@ -133,11 +157,12 @@ fn fence(line: &str) -> Option<bool> {
 
 /// Lines outside fences: paragraphs of prose at the margin, outside strings and comments, are the instruction.
 fn outside_fences(lines: &Lines<'_>, range: Range<usize>, kinds: &mut Vec<Kind>) {
-    let mut quoted = Quoted::default();
+    let mut quoted = Quoted::new(None);
     let mut at = range.start;
     while at < range.end {
         let paragraph = paragraph(lines, at..range.end);
-        let prose = !quoted.is_open() && is_prose_paragraph(lines, &paragraph);
+        let marked = marker(lines.trimmed(paragraph.start)).is_some();
+        let prose = marked || (!quoted.is_open() && is_prose_paragraph(lines, &paragraph));
         for line in paragraph.clone() {
             quoted.read(lines.trimmed(line));
             kinds.push(if prose { Kind::Prose } else { code_kind(lines.trimmed(line)) });
@@ -161,9 +186,6 @@ fn paragraph(lines: &Lines<'_>, range: Range<usize>) -> Range<usize> {
 fn is_prose_paragraph(lines: &Lines<'_>, paragraph: &Range<usize>) -> bool {
     let filled = paragraph.clone().filter(|at| !lines.is_blank(*at));
     let first = lines.trimmed(paragraph.start);
-    if marker(first).is_some() {
-        return true;
-    }
     let (mut sentences, mut traces, mut all) = (0, 0, 0);
     for at in filled {
         let line = lines.trimmed(at);
@@ -183,36 +205,4 @@ pub(super) fn marker(line: &str) -> Option<&'static str> {
     let bare = line.trim_start_matches(['#', '/', '*', '-', ';', '<', '!', '%', ' ', '"']);
     let starts = |marker: &&str| bare.get(..marker.len()).is_some_and(|start| start.eq_ignore_ascii_case(marker));
     MARKERS.into_iter().find(starts)
-}
-
-/// Whether a string or comment of several lines is open.
-#[derive(Default)]
-struct Quoted {
-    closer: Option<&'static str>,
-}
-
-impl Quoted {
-    fn is_open(&self) -> bool {
-        self.closer.is_some()
-    }
-
-    fn read(&mut self, line: &str) {
-        let mut rest = line;
-        loop {
-            let next = match self.closer {
-                Some(closer) => rest.find(closer).map(|at| (at + closer.len(), None)),
-                None => opener(rest),
-            };
-            let Some((end, closer)) = next else { return };
-            self.closer = closer;
-            rest = &rest[end..];
-        }
-    }
-}
-
-fn opener(line: &str) -> Option<(usize, Option<&'static str>)> {
-    [("\"\"\"", "\"\"\""), ("'''", "'''"), ("/*", "*/")]
-        .into_iter()
-        .filter_map(|(open, close)| line.find(open).map(|at| (at + open.len(), Some(close))))
-        .min_by_key(|(at, _)| *at)
 }
