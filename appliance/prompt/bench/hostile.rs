@@ -20,17 +20,23 @@ fn twist(mut case: Case, kind: usize) -> Case {
     case.signatures.clear();
     match kind {
         0 => case.prompt = case.prompt.replace('\n', "\r\n"),
-        1 => case.prompt = case.prompt.replace("    ", "\t"),
+        1 => {
+            case.prompt = case.prompt.replace("    ", "\t");
+            case.gold.iter_mut().for_each(|line| *line = line.replace("    ", "\t"));
+        }
         2 => {
             case.prompt = format!("{}\n\n{}", "Überprüfe 漢字 🦀 für alle Fälle.", case.prompt);
         }
-        3 => {
+        3 if !case.prompt.contains("```") => {
             let middle = case.prompt.len() / 2;
             let at = case.prompt[middle..].find("\n\n").map_or(case.prompt.len(), |at| middle + at);
             let twin = case.prompt.split_off(at);
             case.prompt = case.prompt.replace(&case.instruction, "");
             case.prompt.push_str(&format!("\n\n{}\n", case.instruction));
-            case.prompt.push_str(&twin.replace(&case.instruction, ""));
+            // The marker goes along with its instruction.
+            let marked =
+                [format!("// INSTRUCTION: {}", case.instruction), format!("# INSTRUCTION: {}", case.instruction)];
+            case.prompt.push_str(&twin.replace(&marked[0], "").replace(&marked[1], ""));
         }
         _ => case.prompt = case.prompt.replace("```\n", "```\n\n```text\n```js\nlet inner = 1;\n```\n```\n"),
     }

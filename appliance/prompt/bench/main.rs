@@ -167,19 +167,10 @@ fn measure(case: &Case, options: &Options, table: &mut Table) {
         if gold * 5 > budget * 4 || budget >= all {
             continue;
         }
-        let sentp = ours(case, Some(budget));
-        let sent = sentp.prompt.clone();
+        let sent = ours(case, Some(budget)).prompt;
         let intact = record(case, "smart", label, &sent, table);
-        if !intact && options.show == Some(case.family) && label == "50%" {
+        if !intact && options.show == Some(case.family) && label == "20%" {
             println!("LOST in {}: {}\n  {:?}", case.group, case.instruction, lost(case, &sent));
-            let _ = std::fs::write(format!("/tmp/lost/{}-{}.in", case.family, case.prompt.len()), &case.prompt);
-            let _ = std::fs::write(format!("/tmp/lost/{}-{}.out", case.family, case.prompt.len()), &sent);
-            println!("  {} {:?}", case.prompt.len(), ours(case, Some(budget)).report.anchors);
-            println!(
-                "  RULE {:?} {:?}",
-                sentp.report.rule,
-                sentp.report.instruction.clone().map(|r| case.prompt[r].chars().take(150).collect::<String>())
-            );
         }
         if options.baselines && label == "20%" && !case.completion && case.family != 'H' {
             let grammar = Grammar::ALL.into_iter().find(|grammar| case.group.ends_with(grammar.tag()));

@@ -10,6 +10,8 @@ use super::units::{Role, Unit};
 use super::zones::Zone;
 
 /// Definitions of one name that still count as named; a name with more of them (`__init__`) says little.
+const NAMESAKES: usize = 6;
+/// Definitions of one name whose signatures are worth sending.
 const DEFINERS: usize = 3;
 /// Most anchors.
 const ANCHORS: usize = 24;
@@ -31,7 +33,15 @@ impl Names {
 
     /// The units that define a name, unless there are too many.
     pub(super) fn definers(&self, identifier: &str) -> &[usize] {
-        self.0.get(&terms::whole(identifier)).map_or(&[], |units| if units.len() <= DEFINERS { units } else { &[] })
+        self.up_to(DEFINERS, identifier)
+    }
+
+    fn namesakes(&self, identifier: &str) -> &[usize] {
+        self.up_to(NAMESAKES, identifier)
+    }
+
+    fn up_to(&self, most: usize, identifier: &str) -> &[usize] {
+        self.0.get(&terms::whole(identifier)).map_or(&[], |units| if units.len() <= most { units } else { &[] })
     }
 }
 
@@ -65,7 +75,7 @@ pub(super) fn find(
 /// Identifiers that name a definition. A plain English word does only in backticks or before parentheses.
 fn named(text: &str, units: &[Unit<'_>], names: &Names, anchors: &mut Vec<usize>) {
     terms::identifiers(text, |identifier| {
-        let found = names.definers(identifier);
+        let found = names.namesakes(identifier);
         if !found.is_empty() && (is_code(identifier) || is_marked(text, identifier)) {
             let owner = owner(text, identifier);
             let matching = |unit: &&usize| owner.is_none_or(|owner| parent_name(units, **unit) == owner);
@@ -118,7 +128,7 @@ fn spoken(text: &str, units: &[Unit<'_>], names: &Names, anchors: &mut Vec<usize
         parts.clear();
         terms::parts(unit.name, |part| parts.push(part));
         if parts.len() >= 2 && words.windows(parts.len()).any(|window| window == parts) {
-            anchors.extend_from_slice(names.definers(unit.name));
+            anchors.extend_from_slice(names.namesakes(unit.name));
         }
     }
 }

@@ -206,39 +206,36 @@ impl<'a> Scanner<'a, '_> {
     fn block_end(&self, at: usize, body: usize, end: usize) -> usize {
         let indent = self.lines.indent(at);
         let first = body.min(end).max(at + 1);
-        let (mut last, mut deeper) = (first, false);
+        let (mut last, mut opened) = (first, self.lines.trimmed(first - 1).ends_with('{'));
         for next in first..end {
             if self.lines.is_blank(next) {
                 continue;
             }
             let line = self.lines.trimmed(next);
             if self.quoted(next) || self.lines.indent(next) > indent {
-                deeper = true;
-            } else if line.starts_with(['}', ')', ']']) {
+                last = next + 1;
+                continue;
+            }
+            if line.starts_with(['}', ')', ']']) {
                 // "} else {" and "} catch (e) {" go on.
                 if !line.ends_with(['{', '(', '[']) {
                     return next + 1;
                 }
-            } else if !(line.starts_with('{') && !deeper || self.goes_on(line) && self.in_braces(at, body)) {
+            } else if !(if opened { self.goes_on(line) } else { line.starts_with('{') || line.starts_with("where") }) {
                 return last;
             }
+            opened |= line.ends_with('{');
             last = next + 1;
         }
         last
     }
 
-    /// Lines at the margin that end no block: preprocessor lines and labels.
+    /// Lines at the margin that end no block whose brace is open: preprocessor lines, labels, comments.
     fn goes_on(&self, line: &str) -> bool {
         let braces = !matches!(self.zone.language, Some(Language::Python | Language::Shell | Language::Yaml));
         let label = line.ends_with(':') && !line.contains(['(', ' ']);
         let directive = line.starts_with("#if") || line.starts_with("#e") || line.starts_with("# ");
-        braces && (label || directive || line.starts_with("where") || line == "public:" || line == "private:")
-    }
-
-    /// Whether a header opens a brace on its last line or the next.
-    fn in_braces(&self, at: usize, body: usize) -> bool {
-        let last = self.lines.trimmed(body.max(at + 1) - 1);
-        last.ends_with('{') || (body < self.lines.len() && self.lines.trimmed(body).starts_with('{'))
+        braces && (label || directive || line.starts_with("//"))
     }
 
     /// Where a definition begins with the comments, decorators and attributes before it.
