@@ -1,5 +1,5 @@
 //! One generation in progress: waits for its model, then gives the engine's events as the wire knows them, and one last event
-//! whatever happens. It owns the engine's [`Generation`](cerebrum_engine::Generation) and the record, so dropping it frees the slot and closes the account.
+//! whatever happens. It owns the engine's [`Generation`] and the record, so dropping it frees the slot and closes the account.
 
 use std::pin::Pin;
 
