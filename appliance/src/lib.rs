@@ -4,8 +4,10 @@
 //! - [`upstream`]: the inference servers, their connections, health and breakers.
 //! - [`status`]: what is going on, as one value that only flows outward.
 //! - [`settings`]: the configuration file.
+//! - [`client`]: the command-line client.
 //! - [`daemon`]: starts and stops it all.
 
+pub mod client;
 pub mod daemon;
 pub mod gateway;
 pub mod settings;
