@@ -65,16 +65,12 @@ impl Console {
 
     /// Ends an answer: a terminal needs a line's end before the next thing.
     pub(super) fn end_answer(&mut self) -> Result<(), Failure> {
-        self.clear_status();
-        let needed = self.out_is_terminal && self.mid_line;
-        self.mid_line = false;
-        if needed { write(&mut self.out, "\n").and_then(|()| self.out.flush()).map_err(output) } else { Ok(()) }
+        if self.out_is_terminal { self.end_line() } else { Ok(()) }
     }
 
     /// As [`Self::end_answer`], also into a file: there the next answer begins a line of its own.
-    pub(super) fn end_block(&mut self) -> Result<(), Failure> {
-        self.clear_status();
-        if std::mem::take(&mut self.mid_line) { self.answer("\n") } else { Ok(()) }
+    pub(super) fn end_line(&mut self) -> Result<(), Failure> {
+        if self.mid_line { self.answer("\n") } else { Ok(()) }
     }
 
     /// Something beside the answer. Nobody can be told when this fails.

@@ -11,18 +11,18 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// How long any wait of a test may take; reaching it is a failure.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the stub was asked.
 #[derive(Debug)]
-pub struct Asked {
-    pub line: String,
-    pub headers: Vec<String>,
-    pub body: Value,
+pub(crate) struct Asked {
+    pub(crate) line: String,
+    pub(crate) headers: Vec<String>,
+    pub(crate) body: Value,
 }
 
 impl Asked {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find_map(|header| {
             let (found, value) = header.split_once(": ")?;
             found.eq_ignore_ascii_case(name).then_some(value)
@@ -40,57 +40,57 @@ enum Step {
 }
 
 /// An answer, step by step; the connection is closed after the last.
-pub struct Answer(Vec<Step>);
+pub(crate) struct Answer(Vec<Step>);
 
 impl Answer {
     /// Status, further headers and body.
-    pub fn whole(status: &str, headers: &str, body: &str) -> Self {
+    pub(crate) fn whole(status: &str, headers: &str, body: &str) -> Self {
         let length = body.len();
         Self(vec![Step::Send(
             format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{headers}\r\n{body}").into_bytes(),
         )])
     }
 
-    pub fn json(status: &str, body: &str) -> Self {
+    pub(crate) fn json(status: &str, body: &str) -> Self {
         Self::whole(status, "content-type: application/json\r\n", body)
     }
 
     /// The beginning of an event stream that ends with the connection.
-    pub fn stream() -> Self {
+    pub(crate) fn stream() -> Self {
         Self(Vec::new()).send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
     }
 
-    pub fn send(self, text: &str) -> Self {
+    pub(crate) fn send(self, text: &str) -> Self {
         self.bytes(text.as_bytes())
     }
 
     /// One write, and so one portion for the reader, unless the system joins it with the next.
-    pub fn bytes(mut self, bytes: &[u8]) -> Self {
+    pub(crate) fn bytes(mut self, bytes: &[u8]) -> Self {
         self.0.push(Step::Send(bytes.into()));
         self
     }
 
-    pub fn event(self, json: &str) -> Self {
+    pub(crate) fn event(self, json: &str) -> Self {
         self.send(&format!("data: {json}\n\n"))
     }
 
-    pub fn token(self, text: &str) -> Self {
+    pub(crate) fn token(self, text: &str) -> Self {
         self.event(&serde_json::json!({"token": text, "total_tokens": 1}).to_string())
     }
 
-    pub fn done(self) -> Self {
+    pub(crate) fn done(self) -> Self {
         self.event(
             r#"{"done":true,"language":"python","model":"stub_1b","total_tokens":2,"inference_time":0.5,"prepared":{"original_chars":8344,"final_chars":1120}}"#,
         )
     }
 
-    pub fn gate(mut self) -> (Self, SyncSender<()>) {
+    pub(crate) fn gate(mut self) -> (Self, SyncSender<()>) {
         let (go, gate) = sync_channel(1);
         self.0.push(Step::Gate(gate));
         (self, go)
     }
 
-    pub fn until_closed(mut self) -> (Self, Receiver<()>) {
+    pub(crate) fn until_closed(mut self) -> (Self, Receiver<()>) {
         let (tell, closed) = sync_channel(1);
         self.0.push(Step::UntilClosed(tell));
         (self, closed)
@@ -102,19 +102,19 @@ trait Wire: Read + Write + Send {}
 impl<T: Read + Write + Send> Wire for T {}
 
 /// The stub. It serves until the test's process ends.
-pub struct Stub {
-    pub address: SocketAddr,
+pub(crate) struct Stub {
+    pub(crate) address: SocketAddr,
     asked: Receiver<Asked>,
 }
 
 impl Stub {
     /// Gives `answers` in turn, one a connection.
-    pub fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
+    pub(crate) fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
         Self::listen(answers, None)
     }
 
     /// As [`Self::start`], over TLS.
-    pub fn start_tls(answers: impl IntoIterator<Item = Answer>, config: Arc<rustls::ServerConfig>) -> Self {
+    pub(crate) fn start_tls(answers: impl IntoIterator<Item = Answer>, config: Arc<rustls::ServerConfig>) -> Self {
         Self::listen(answers, Some(config))
     }
 
@@ -144,12 +144,12 @@ impl Stub {
         Self { address, asked }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// The next request.
-    pub fn asked(&self) -> Asked {
+    pub(crate) fn asked(&self) -> Asked {
         self.asked.recv_timeout(PATIENCE).expect("a request")
     }
 }

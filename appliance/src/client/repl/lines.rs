@@ -1,7 +1,7 @@
 //! Where the REPL's lines come from: a terminal with editing and history, or a script. Owns the history file.
 
 use std::fs::OpenOptions;
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,9 @@ use crate::client::failure::Failure;
 
 /// Entries kept: months of use, and a file of some hundred kilobytes.
 const ENTRIES: usize = 1000;
+
+/// The first line of rustyline's own history format; without it, entries of several lines are read as they are escaped.
+const HEADER: &str = "#V2\n";
 
 /// What reading gave.
 #[derive(Debug)]
@@ -106,7 +109,9 @@ impl Lines {
             Self::Terminal { editor, file } => {
                 editor.clear_history().map_err(terminal)?;
                 if let Some(file) = file {
-                    editor.save_history(file).map_err(terminal)?;
+                    // The editor leaves the file as it is when there is nothing to save.
+                    std::fs::write(&*file, HEADER)
+                        .map_err(|source| Failure::Input { what: file.display().to_string(), source })?;
                 }
             }
         }
@@ -119,7 +124,8 @@ fn prepare(file: &Path) -> std::io::Result<()> {
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    OpenOptions::new().create(true).append(true).mode(0o600).open(file).map(drop)
+    let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(file)?;
+    if file.metadata()?.len() == 0 { file.write_all(HEADER.as_bytes()) } else { Ok(()) }
 }
 
 fn edited(line: rustyline::Result<String>) -> Result<Read, Failure> {

@@ -171,17 +171,18 @@ impl Session<'_> {
 
     /// Only a broken output ends the program; everything else is told, and the prompt comes back.
     fn ask(&mut self, prompt: String) -> Result<(), Failure> {
-        match self.generate(prompt) {
-            Err(failure @ (Failure::OutputClosed | Failure::Output(_))) => return Err(failure),
+        let result = self.generate(prompt);
+        if let Err(failure @ (Failure::OutputClosed | Failure::Output(_))) = result {
+            return Err(failure);
+        }
+        // In a script's output, too, each answer begins a line of its own.
+        self.console.end_line()?;
+        match result {
+            Ok(()) => {}
             Err(Failure::Interrupted) => {
-                self.console.end_answer()?;
                 self.console.remark("Stopped; the connection is closed, so the generation ends too.");
             }
-            Err(failure) => {
-                self.console.end_answer()?;
-                self.complain(&failure.to_string());
-            }
-            Ok(()) => {}
+            Err(failure) => self.complain(&failure.to_string()),
         }
         Ok(())
     }
@@ -193,14 +194,11 @@ impl Session<'_> {
             let summary = view.stream(self.server, &request).await?;
             view.conclude(&summary)
         };
-        if self.lines.is_interactive() {
-            self.runtime.block_on(unless_interrupted(work))?;
-            return Ok(());
-        }
         // A script's Ctrl-C is for the whole script: it keeps its usual meaning.
-        self.runtime.block_on(work)?;
-        // Several answers in one output stay apart.
-        self.console.end_block()
+        match self.lines.is_interactive() {
+            true => self.runtime.block_on(unless_interrupted(work)),
+            false => self.runtime.block_on(work),
+        }
     }
 
     fn complain(&mut self, sentence: &str) {
