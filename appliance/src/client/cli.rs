@@ -35,7 +35,7 @@ pub struct Cli {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Connection")]
 pub struct Connection {
-    /// The appliance's address, such as http://cerebrum.local:7000
+    /// The appliance's address, such as `http://cerebrum.local:7000`
     #[arg(long, global = true, value_name = "URL")]
     pub url: Option<String>,
     /// A file that holds the API key and nothing else
@@ -68,9 +68,6 @@ pub enum Command {
 }
 
 /// `cerebrum complete`.
-///
-/// With a file (or piped input) and an instruction, the file's content comes first, then a blank line and the
-/// instruction: that is where the appliance looks for it.
 #[derive(Args, Debug)]
 #[command(after_help = COMPLETE_HELP)]
 pub struct Complete {
@@ -79,9 +76,6 @@ pub struct Complete {
     /// A file with the code or prompt; `-` is standard input
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// How to generate.
-    #[command(flatten)]
-    pub parameters: Parameters,
     /// Wait for the whole answer instead of showing tokens as they come
     #[arg(long)]
     pub no_stream: bool,
@@ -94,11 +88,17 @@ pub struct Complete {
     /// Report on standard error how much of the prompt has been read, also when that is no terminal
     #[arg(long)]
     pub progress: bool,
+    /// How to generate.
+    #[command(flatten)]
+    pub parameters: Parameters,
 }
 
 const COMPLETE_HELP: &str = "\
-Standard output gets the answer and nothing else. Progress and the final summary go to standard error, and only when
-that is a terminal. Ctrl-C closes the connection, which stops the generation. A stream that ends without its last
+With --file (or piped input) and an instruction, the file's content goes first, then a blank line and the instruction: \
+that is where the appliance looks for it.
+
+Standard output gets the answer and nothing else. Progress and the final summary go to standard error, and only when \
+that is a terminal. Ctrl-C closes the connection, which stops the generation. A stream that ends without its last \
 event is an error (exit code 1): what was printed is incomplete.";
 
 /// `cerebrum repl`.
@@ -111,9 +111,11 @@ pub struct Repl {
 }
 
 const REPL_HELP: &str = "\
-Every line is a prompt; lines that begin with `:` are commands, `:help` lists them. The history is kept in
-~/.local/state/cerebrum/history, readable by you only. When standard input is not a terminal, its lines are taken as if
-typed, without prompts or history file; the exit code is then 1 if any of them failed.";
+Every line is a prompt; lines that begin with `:` are commands, `:help` lists them. Ctrl-C stops a generation, Ctrl-D \
+leaves. The history is kept in ~/.local/state/cerebrum/history, readable by you only.
+
+When standard input is not a terminal, its lines are taken as if typed, without prompts or history file; the exit code \
+is then 1 if any of them failed.";
 
 /// A report's form.
 #[derive(Args, Clone, Copy, Debug)]
