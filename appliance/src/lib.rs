@@ -5,8 +5,10 @@
 //! - [`status`]: what is going on, as one value that only flows outward.
 //! - [`display`]: that value as the board shows it.
 //! - [`settings`]: the configuration file.
+//! - [`client`]: the command-line client.
 //! - [`daemon`]: starts and stops it all.
 
+pub mod client;
 pub mod daemon;
 pub mod display;
 pub mod gateway;

@@ -1,0 +1,246 @@
+//! What can be typed after `cerebrum`: names, help and the checks of single values. Never reads a file or a socket.
+
+use std::path::PathBuf;
+
+use cerebrum_common::wire::Text;
+use cerebrum_common::wire::native::{Generate, Limits};
+use clap::{Args, Parser, Subcommand};
+
+const AFTER_HELP: &str = "\
+Which appliance: --url, else CEREBRUM_URL, else `url` in the settings file, else http://127.0.0.1:7000.
+Which key: --key-file, else CEREBRUM_API_KEY, else `key_file` or `key` in the settings file.
+The settings file is ~/.config/cerebrum/client.toml and may hold: url, key_file or key, ca.
+
+Exit codes: 0 fine, 1 failure (one sentence on standard error), 64 wrong usage, 130 stopped by Ctrl-C.
+
+Examples:
+  cerebrum complete \"Write a function that parses ISO dates\"
+  cerebrum complete -f app.py \"Refactor this to use async/await\" > new.py
+  git diff | cerebrum complete \"Write a commit message\"
+  cerebrum repl --language rust";
+
+/// Gets code from a Cerebrum appliance on the local network
+#[derive(Debug, Parser)]
+#[command(name = "cerebrum", version, propagate_version = true, after_help = AFTER_HELP, max_term_width = 110)]
+pub struct Cli {
+    /// Which appliance, and how to reach it.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which appliance, and how to reach it.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Connection")]
+pub struct Connection {
+    /// The appliance's address, such as `http://cerebrum.local:7000`
+    #[arg(long, global = true, value_name = "URL")]
+    pub url: Option<String>,
+    /// A file that holds the API key and nothing else
+    #[arg(long, global = true, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// The CA of the appliance's certificate, in PEM (needed for https://)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Another settings file than ~/.config/cerebrum/client.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Complete one prompt: from an argument, a file or standard input
+    Complete(Complete),
+    /// Ask one prompt after the other, with line editing and history
+    Repl(Repl),
+    /// Tell whether the appliance and its inference server are well (exit code 1 when no server is available)
+    Health(Report),
+    /// List the models
+    Models(Report),
+    /// Show what was served so far
+    Stats(Report),
+    /// Make, list and revoke API keys in the appliance's key file
+    #[command(subcommand)]
+    Key(Key),
+}
+
+/// `cerebrum complete`.
+#[derive(Args, Debug)]
+#[command(after_help = COMPLETE_HELP)]
+pub struct Complete {
+    /// The prompt, or the instruction for what --file or standard input holds; `-` reads standard input
+    pub prompt: Option<String>,
+    /// A file with the code or prompt; `-` is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Wait for the whole answer instead of showing tokens as they come
+    #[arg(long)]
+    pub no_stream: bool,
+    /// Print the whole answer as one JSON document (does not stream)
+    #[arg(long)]
+    pub json: bool,
+    /// Stream, and print every event (token, progress, done, error) as one line of JSON
+    #[arg(long, conflicts_with_all = ["json", "no_stream"])]
+    pub json_lines: bool,
+    /// Report on standard error how much of the prompt has been read, also when that is no terminal
+    #[arg(long)]
+    pub progress: bool,
+    /// How to generate.
+    #[command(flatten)]
+    pub parameters: Parameters,
+}
+
+const COMPLETE_HELP: &str = "\
+With --file (or piped input) and an instruction, the file's content goes first, then a blank line and the instruction: \
+that is where the appliance looks for it.
+
+Standard output gets the answer and nothing else. Progress and the final summary go to standard error, and only when \
+that is a terminal. Ctrl-C closes the connection, which stops the generation. A stream that ends without its last \
+event is an error (exit code 1): what was printed is incomplete.";
+
+/// `cerebrum repl`.
+#[derive(Args, Debug)]
+#[command(after_help = REPL_HELP)]
+pub struct Repl {
+    /// The settings to start with; `:help` tells how to change them.
+    #[command(flatten)]
+    pub parameters: Parameters,
+}
+
+const REPL_HELP: &str = "\
+Every line is a prompt; lines that begin with `:` are commands, `:help` lists them. Ctrl-C stops a generation, Ctrl-D \
+leaves. The history is kept in ~/.local/state/cerebrum/history, readable by you only.
+
+When standard input is not a terminal, its lines are taken as if typed, without prompts or history file; the exit code \
+is then 1 if any of them failed.";
+
+/// A report's form.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Report {
+    /// Print the appliance's answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cerebrum key`: works on the file, on the machine where it lies.
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Make a key and print it: this once, since only its hash is kept
+    Add(NamedKey),
+    /// List the keys' names
+    List(KeyFileArgument),
+    /// Take a key away
+    Revoke(NamedKey),
+}
+
+/// One key of a file.
+#[derive(Args, Debug)]
+pub struct NamedKey {
+    /// Whose key: a person, a machine, an editor
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub name: String,
+    /// The file.
+    #[command(flatten)]
+    pub file: KeyFileArgument,
+}
+
+/// A file of API keys.
+#[derive(Args, Debug)]
+pub struct KeyFileArgument {
+    /// The appliance's file of key hashes
+    #[arg(long, value_name = "FILE", default_value = "/etc/cerebrum/keys.toml")]
+    pub file: PathBuf,
+}
+
+/// How to generate; what is absent is left to the appliance.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+#[command(next_help_heading = "Generation")]
+pub struct Parameters {
+    /// Language of the code [default: found by the appliance]
+    #[arg(short, long, value_parser = name)]
+    pub language: Option<String>,
+    /// Model by name [default: chosen by the language]
+    #[arg(short, long, value_parser = name)]
+    pub model: Option<String>,
+    /// Most tokens to generate [default: 512]
+    #[arg(short = 'n', long, value_name = "N", value_parser = tokens)]
+    pub max_tokens: Option<u64>,
+    /// 0 always takes the likeliest token, up to 2 [default: 0.2]
+    #[arg(short, long, value_name = "N", value_parser = temperature)]
+    pub temperature: Option<f32>,
+    /// The same seed gives the same answer
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u32>,
+    /// End the answer before this text (may be repeated)
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+}
+
+impl Parameters {
+    /// The request for `prompt`.
+    pub fn request(&self, prompt: String, progress: bool) -> Generate {
+        Generate {
+            prompt: Some(prompt.into()),
+            language: self.language.clone(),
+            model: self.model.clone(),
+            max_tokens: self.max_tokens,
+            temperature: self.temperature,
+            seed: self.seed.map(i64::from),
+            stop: self.stop.iter().map(|text| Text::from(text.as_str())).collect(),
+            progress,
+            ..Generate::default()
+        }
+    }
+}
+
+/// A name of a model or language.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(format!("found {text:?}, expected one word"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A number of tokens.
+pub(super) fn tokens(text: &str) -> Result<u64, String> {
+    let most = u64::from(Limits::default().max_tokens_cap);
+    match text.parse() {
+        Ok(number) if (1..=most).contains(&number) => Ok(number),
+        _ => Err(format!("found {text:?}, expected a whole number from 1 to {most}")),
+    }
+}
+
+/// A temperature.
+pub(super) fn temperature(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(number) if (0.0..=2.0).contains(&number) => Ok(number),
+        _ => Err(format!("found {text:?}, expected a number from 0 to 2")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn values_are_judged_with_a_sentence() {
+        assert_eq!(tokens("64"), Ok(64));
+        for text in ["0", "32769", "-1", "many", ""] {
+            assert_eq!(tokens(text), Err(format!("found {text:?}, expected a whole number from 1 to 32768")));
+        }
+        assert_eq!(temperature("0.7"), Ok(0.7));
+        for text in ["2.1", "-0.1", "NaN", "hot"] {
+            assert_eq!(temperature(text), Err(format!("found {text:?}, expected a number from 0 to 2")));
+        }
+        assert!(name("qwen_7b").is_ok() && name("two words").is_err() && name("").is_err());
+    }
+}

@@ -1,0 +1,197 @@
+//! Every way in which the client fails: one sentence for a person, one exit code for a script.
+
+use std::io;
+
+use cerebrum_common::keys::KeyFileError;
+use cerebrum_common::settings::SettingsError;
+use cerebrum_common::tls::TlsError;
+use http::StatusCode;
+
+/// Exit code for wrong arguments or settings (EX_USAGE).
+pub const USAGE: u8 = 64;
+
+/// Exit code after Ctrl-C, as shells give it.
+pub const INTERRUPTED: u8 = 130;
+
+/// Why there is no (complete) answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Arguments that make no sense, alone or together.
+    #[error("{0}")]
+    Usage(String),
+    /// The client's own settings file.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The CA file.
+    #[error(transparent)]
+    Ca(#[from] TlsError),
+    /// The file of API keys.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// What a command should work on is not there.
+    #[error("{0}")]
+    Missing(String),
+    /// A file or standard input.
+    #[error("{what}: {source}")]
+    Input {
+        /// The file, or `standard input`.
+        what: String,
+        /// The system's complaint.
+        source: io::Error,
+    },
+    /// Standard output was closed by whoever read it: no fault of anybody.
+    #[error("standard output is closed")]
+    OutputClosed,
+    /// Standard output cannot be written.
+    #[error("standard output: {0}")]
+    Output(#[source] io::Error),
+    /// The line editor.
+    #[error("the terminal: {0}")]
+    Terminal(String),
+    /// The program's own machinery did not start.
+    #[error("cannot start: {0}")]
+    Runtime(#[source] io::Error),
+    /// No address for the host's name.
+    #[error("cannot find the host {host:?} ({source}): check the name in --url")]
+    Lookup {
+        /// The name.
+        host: String,
+        /// The resolver's complaint.
+        source: io::Error,
+    },
+    /// Nobody listens there.
+    #[error("nothing listens at {authority} (connection refused): check --url, and that the appliance is running")]
+    Refused {
+        /// Host and port.
+        authority: String,
+    },
+    /// No connection for another reason.
+    #[error("cannot connect to {authority}: {source}")]
+    Connect {
+        /// Host and port.
+        authority: String,
+        /// The system's complaint.
+        source: io::Error,
+    },
+    /// TLS was spoken to a plain port.
+    #[error("{authority} does not speak TLS on this port: use http:// in --url")]
+    PlainPort {
+        /// Host and port.
+        authority: String,
+    },
+    /// The certificate is not trusted.
+    #[error("the certificate of {authority} is not to be trusted ({reason}): check --ca and the name in --url")]
+    Certificate {
+        /// Host and port.
+        authority: String,
+        /// rustls' words.
+        reason: String,
+    },
+    /// The TLS handshake failed otherwise.
+    #[error("no TLS connection to {authority}: {source}; if the port is a plain one, use http:// in --url")]
+    Tls {
+        /// Host and port.
+        authority: String,
+        /// The complaint.
+        source: io::Error,
+    },
+    /// Something answers that is not HTTP, as a TLS port does when HTTP is spoken to it.
+    #[error("{authority} does not answer with HTTP: if the port speaks TLS, use https:// in --url and give --ca")]
+    NotHttp {
+        /// Host and port.
+        authority: String,
+    },
+    /// The connection broke before the answer began.
+    #[error("the connection to {authority} broke before an answer came: {reason}")]
+    Broken {
+        /// Host and port.
+        authority: String,
+        /// The transport's words.
+        reason: String,
+    },
+    /// HTTP, but nothing a Cerebrum appliance would say.
+    #[error("{authority} answers, but not as a Cerebrum appliance does ({found}): check --url")]
+    NotCerebrum {
+        /// Host and port.
+        authority: String,
+        /// What came instead.
+        found: String,
+    },
+    /// The appliance says no.
+    #[error("{}", refusal(*status, message, *retry_after))]
+    Refusal {
+        /// Its status.
+        status: StatusCode,
+        /// Its sentence.
+        message: String,
+        /// When to come back, in seconds.
+        retry_after: Option<u64>,
+    },
+    /// The generation failed in mid-stream.
+    #[error("the generation failed: {message} ({error})")]
+    Generation {
+        /// Short name.
+        error: String,
+        /// The appliance's sentence.
+        message: String,
+    },
+    /// The stream ended without its last event.
+    #[error("the answer is incomplete: the stream ended after {tokens} tokens without its last event ({reason})")]
+    Incomplete {
+        /// Tokens received.
+        tokens: u32,
+        /// The transport's words.
+        reason: String,
+    },
+    /// Ctrl-C.
+    #[error("stopped")]
+    Interrupted,
+}
+
+impl Failure {
+    /// 64 for wrong usage, 130 for Ctrl-C, 0 for a reader that had enough, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Settings(_) | Self::Ca(_) => USAGE,
+            Self::Interrupted => INTERRUPTED,
+            Self::OutputClosed => 0,
+            _ => 1,
+        }
+    }
+
+    /// Whether a sentence is due: who pressed Ctrl-C or closed the output knows already.
+    pub fn is_worth_telling(&self) -> bool {
+        !matches!(self, Self::OutputClosed | Self::Interrupted)
+    }
+}
+
+fn refusal(status: StatusCode, message: &str, retry_after: Option<u64>) -> String {
+    let hint = match status {
+        StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => {
+            "; give a key with --key-file, CEREBRUM_API_KEY or the settings file"
+        }
+        _ => "",
+    };
+    let retry = retry_after.map(|seconds| format!("; retry in {seconds} s")).unwrap_or_default();
+    format!("the appliance refused ({}): {message}{hint}{retry}", status.as_u16())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_tell_message_key_and_retry() {
+        let sentence = refusal(StatusCode::SERVICE_UNAVAILABLE, "Too many requests", Some(3));
+        assert_eq!(sentence, "the appliance refused (503): Too many requests; retry in 3 s");
+        assert!(refusal(StatusCode::FORBIDDEN, "no key", None).contains("CEREBRUM_API_KEY"));
+    }
+
+    #[test]
+    fn exit_codes_are_the_documented_ones() {
+        assert_eq!(Failure::Usage(String::new()).exit_code(), 64);
+        assert_eq!(Failure::Interrupted.exit_code(), 130);
+        assert_eq!(Failure::OutputClosed.exit_code(), 0);
+        assert_eq!(Failure::Incomplete { tokens: 0, reason: String::new() }.exit_code(), 1);
+    }
+}

@@ -1,0 +1,77 @@
+//! The command-line client: asks an appliance for code and shows the answer as it comes.
+//!
+//! - [`cli`]: what can be typed; [`config`]: which appliance is meant, and with what key.
+//! - [`server`]: one connection per question; dropping it stops the generation. [`answer`]: what comes back.
+//! - `complete`, `reports`, `key`, `repl`: the commands. `console`: the only writer to standard output and error.
+//! - [`failure`]: every way to fail, its sentence and its exit code.
+//!
+//! It never retries by itself (a generation costs minutes) and never keeps a prompt, except in the REPL's own history.
+//! Data comes from arguments, files, standard input and the appliance; it goes to standard output.
+
+pub mod answer;
+pub mod cli;
+mod complete;
+pub mod config;
+mod console;
+pub mod failure;
+mod figures;
+mod input;
+mod interrupt;
+mod key;
+mod repl;
+mod reports;
+pub mod server;
+mod view;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use console::Console;
+use failure::{Failure, USAGE};
+
+/// The whole program.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
+    };
+    let mut console = Console::standard();
+    match run(cli, &mut console) {
+        Ok(code) => code,
+        Err(failure) => {
+            console.finish(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// Help and version are answers; anything else is wrong usage. An output that is closed already needs neither.
+fn explain(error: &clap::Error) -> ExitCode {
+    match error.print() {
+        Ok(()) if error.use_stderr() => ExitCode::from(USAGE),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn run(cli: Cli, console: &mut Console) -> Result<ExitCode, Failure> {
+    if let Command::Key(command) = &cli.command {
+        key::run(command, console)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let server = config::server(&cli.connection)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+    let result = match &cli.command {
+        Command::Complete(arguments) => complete::run(arguments, &server, console, &runtime),
+        Command::Repl(arguments) => repl::run(arguments, &server, console, &runtime),
+        Command::Health(report) => runtime.block_on(reports::health(*report, &server, console)),
+        Command::Models(report) => runtime.block_on(reports::models(*report, &server, console)),
+        Command::Stats(report) => runtime.block_on(reports::stats(*report, &server, console)),
+        Command::Key(_) => Ok(ExitCode::SUCCESS),
+    };
+    // A name lookup that hangs must not hold up the end of the program.
+    runtime.shutdown_background();
+    result
+}
