@@ -235,7 +235,10 @@ impl<'a> Preparation<'a> {
         let prose: Vec<_> = self.zones.zones.iter().filter(|zone| zone.kind == Kind::Prose).collect();
         let [zone] = prose.as_slice() else { return text };
         let instruction = self.lines.slice(&zone.lines).trim_end();
-        if request.slot.is_some() || report.rule == Rule::Field || request.tokens.count(instruction) > REPEATED_TOKENS {
+        if request.slot.is_some()
+            || matches!(report.rule, Rule::Field | Rule::Completion)
+            || request.tokens.count(instruction) > REPEATED_TOKENS
+        {
             return text;
         }
         let room = request.room.map_or(usize::MAX, |room| self.usable(request, room));
