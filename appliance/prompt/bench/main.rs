@@ -114,10 +114,11 @@ fn options() -> Options {
     options
 }
 
-/// Crates that cargo has fetched and the Python standard library: what is on every machine that builds this.
+/// Crates that cargo has fetched and a part of the Python standard library: what is on every machine that builds this,
+/// less the trees that the constants were tuned on (regex-automata, clap, tokio, jiff, asyncio, email, importlib, unittest).
 fn default_trees() -> Vec<PathBuf> {
-    const CRATES: [&str; 8] =
-        ["hyper-1", "regex-automata-0", "rustls-0.23", "h2-0", "clap-4", "serde_json-1", "ring-0", "llama-cpp-sys-2"];
+    const CRATES: [&str; 7] =
+        ["hyper-1", "winnow-1", "rustls-0.23", "h2-0", "serde_json-1", "ring-0", "llama-cpp-sys-2"];
     let mut trees = Vec::new();
     let home = std::env::home_dir().unwrap_or_default();
     for registry in std::fs::read_dir(home.join(".cargo/registry/src")).into_iter().flatten().flatten() {
@@ -130,7 +131,8 @@ fn default_trees() -> Vec<PathBuf> {
     }
     trees.sort();
     let python = (9..16).map(|minor| PathBuf::from(format!("/usr/lib/python3.{minor}")));
-    trees.extend(python.filter(|path| path.join("os.py").exists()));
+    let folders = ["distutils", "lib2to3", "multiprocessing", "xml"];
+    trees.extend(python.flat_map(|path| folders.map(|folder| path.join(folder))).filter(|path| path.exists()));
     trees
 }
 
