@@ -104,7 +104,7 @@ async fn cancelling_interrupts_a_long_prompt_and_leaves_the_neighbour_its_text()
 async fn shutting_down_interrupts_a_step_and_ends_every_stream() {
     let engine = started(Script::saying("x").step_delay(Duration::from_secs(60))).await;
     let streams: Vec<_> = (0..3).map(|_| engine.submit(request("a")).unwrap()).collect();
-    until(&engine, |snapshot| snapshot.active == 2).await;
+    until(&engine, |snapshot| snapshot.active > 0).await;
     timeout(PATIENCE, engine.shut_down()).await.expect("an end in time");
     for stream in streams {
         assert_eq!(finish(stream).await.1, Err(Failure::Stopped));

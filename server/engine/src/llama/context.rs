@@ -47,6 +47,8 @@ impl Context {
         params.n_ctx = shape.context * shape.sequences;
         params.n_seq_max = shape.sequences;
         params.kv_unified = false;
+        // Without it the numbers do not depend on the batch (see the module's documentation).
+        params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_DISABLED;
         // One physical batch per logical one: what a step costs is then what the scheduler planned.
         params.n_batch = shape.batch;
         params.n_ubatch = shape.batch;

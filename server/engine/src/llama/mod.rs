@@ -9,6 +9,15 @@
 //! Each slot has its own stream of the KV cache (`kv_unified = false`) with `context` places, so the cache holds `context` times
 //! `slots` places, all allocated at load. A request may fill its slot whatever the others do, and a sequence's places are always in order
 //! of position, without which the last bits of attention sums would depend on the neighbours.
+//!
+//! ## The same text, whatever the batch
+//!
+//! Flash attention is off: llama.cpp computes it in one way for 64 rows and more, in another for fewer and in a third for a single row
+//! beyond 512 places, so that the numbers of a prompt would depend on how it was cut into chunks and what of it was cached. Without it,
+//! and with `Q8_0` weights, the logits of a request are the same to the last bit whether it runs alone or beside
+//! others, in chunks of any size, from the cache or not; the tests of this module hold it to that. It cannot be promised for every
+//! file and processor: where llama.cpp has one kernel for a single row and another for many (repacked `Q4_0`, `Q4_K` and `IQ4_NL`), last
+//! bits may differ, and with them, at a near tie, a token. Another number of threads or another processor is another machine.
 
 mod context;
 mod load;
@@ -36,7 +45,8 @@ pub struct Options {
     /// Tokens that prompt and answer of one request may have together. Each slot gets as many, so the KV cache holds this times the
     /// number of slots. Default: what the model was trained for, at most 4096. Never more than the model was trained for.
     pub context: Option<u32>,
-    /// Threads that compute. Default: what the machine offers.
+    /// Threads that compute. Default: what the machine offers. They wait for each other by spinning, so more threads than idle cores
+    /// cost a hundred times the time: a machine shared with other work needs fewer.
     pub threads: Option<usize>,
 }
 
@@ -136,3 +146,6 @@ pub fn system_info() -> String {
     let text = unsafe { CStr::from_ptr(llama_cpp_sys_2::llama_print_system_info()) };
     text.to_string_lossy().trim().to_owned()
 }
+
+#[cfg(test)]
+mod tests;

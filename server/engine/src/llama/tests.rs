@@ -1,0 +1,104 @@
+//! Whether the numbers a request sees depend on what else is in its batch.
+
+use std::path::Path;
+
+use tokio::sync::watch;
+
+use super::*;
+use crate::{Entry, Interrupt, Limits};
+
+const CODE: &str =
+    "import os\n\ndef read_lines(path):\n    with open(path) as file:\n        return file.readlines()\n";
+
+fn model_of_four() -> LlamaModel {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/cerebrum-tiny.gguf");
+    let limits = Limits { slots: 4, queue: 0, chunk_tokens: 256 };
+    let control = LoadControl::new(limits, Interrupt::default(), watch::channel(0.0).0);
+    let options = Options { threads: Some(1), ..Options::new(path) };
+    options.loader()(&control).unwrap()
+}
+
+fn entries(tokens: &[Token], sequence: usize, from: usize) -> impl Iterator<Item = Entry> {
+    let last = tokens.len() - 1;
+    let entry =
+        move |(position, &token)| Entry { token, sequence: Sequence(sequence), position, output: position == last };
+    tokens.iter().enumerate().skip(from).map(entry)
+}
+
+// The logits after the last token of sequence 0, computed in pieces of so many tokens, with neighbours in every batch or without.
+fn logits(model: &mut LlamaModel, tokens: &[Token], pieces: &[usize], neighbours: usize) -> Vec<f32> {
+    (0..4).for_each(|sequence| assert!(model.rewind(Sequence(sequence), 0)));
+    let mut pieces = pieces.iter().copied().cycle();
+    let (mut from, mut row) = (0, 0);
+    for step in 0.. {
+        let until = (from + pieces.next().unwrap()).min(tokens.len());
+        let mut batch = Batch::default();
+        for neighbour in 1..=neighbours {
+            batch.entries.push(Entry {
+                token: tokens[(step * 7) % tokens.len()],
+                sequence: Sequence(neighbour),
+                position: step,
+                output: true,
+            });
+        }
+        row = batch.entries.len() + until - from - 1;
+        batch.entries.extend(entries(tokens, 0, from).take(until - from));
+        model.decode(&batch).unwrap();
+        from = until;
+        if from == tokens.len() {
+            break;
+        }
+    }
+    model.context.logits(row).unwrap().to_vec()
+}
+
+#[test]
+fn the_same_tokens_give_the_same_logits_in_any_batch() {
+    let mut model = model_of_four();
+    let tokens = model.tokenize(&Prompt::plain(CODE.repeat(3)));
+    assert!(tokens.len() > 64, "long enough for every kernel: {}", tokens.len());
+    let whole = logits(&mut model, &tokens, &[1000], 0);
+    let cases: [(&[usize], usize); 8] =
+        [(&[1000], 1), (&[1000], 3), (&[64], 0), (&[16], 0), (&[16], 2), (&[7, 30, 1], 3), (&[1], 0), (&[1], 3)];
+    for (pieces, neighbours) in cases {
+        let same = whole == logits(&mut model, &tokens, pieces, neighbours);
+        assert!(same, "in pieces of {pieces:?} with {neighbours} neighbours");
+    }
+}
+
+#[test]
+fn a_neighbour_with_a_long_context_changes_nothing() {
+    let mut model = model_of_four();
+    let tokens = model.tokenize(&Prompt::plain(CODE.repeat(3)));
+    let alone = logits(&mut model, &tokens, &[1000], 0);
+    let long = model.tokenize(&Prompt::plain(CODE.repeat(24)));
+    assert!(long.len() > 512, "{}", long.len());
+    (0..4).for_each(|sequence| assert!(model.rewind(Sequence(sequence), 0)));
+    for from in (0..long.len()).step_by(200) {
+        let batch = Batch { entries: entries(&long, 2, from).take(200).collect() };
+        model.decode(&batch).unwrap();
+    }
+    let mut batch = Batch { entries: entries(&tokens, 0, 0).collect() };
+    let row = batch.entries.len() - 1;
+    batch.entries.push(Entry { token: long[0], sequence: Sequence(2), position: long.len(), output: true });
+    model.decode(&batch).unwrap();
+    assert!(alone == model.context.logits(row).unwrap());
+}
+
+#[test]
+fn an_interrupted_step_can_be_rewound_and_repeated() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/cerebrum-tiny.gguf");
+    let interrupt = Interrupt::default();
+    let control =
+        LoadControl::new(Limits { slots: 1, queue: 0, chunk_tokens: 256 }, interrupt.clone(), watch::channel(0.0).0);
+    let mut model = Options { threads: Some(1), ..Options::new(path) }.loader()(&control).unwrap();
+    let tokens = model.tokenize(&Prompt::plain(CODE));
+    let batch = Batch { entries: entries(&tokens, 0, 0).collect() };
+    interrupt.raise_step();
+    assert_eq!(model.decode(&batch), Err(DecodeError::Interrupted));
+    interrupt.clear_step();
+    assert!(model.rewind(Sequence(0), 0));
+    assert_eq!(model.decode(&batch), Ok(()));
+    let repeated = model.context.logits(tokens.len() - 1).unwrap().to_vec();
+    assert!(repeated == logits(&mut model_of_four(), &tokens, &[1000], 0));
+}
