@@ -1,7 +1,7 @@
 //! The appliance's lamps, OLED and buttons.
 //!
 //! Sees a [`Snapshot`] of the appliance and sends [`Command`]s; it knows nothing else of the appliance and no request ever
-//! waits for it. What is shown is pure: [`render`] draws a page, [`lamps`] says how bright each lamp is, [`buttons::buttons`]
+//! waits for it. What is shown is pure: [`render`] draws a page, [`lamps()`] says how bright each lamp is, [`buttons::buttons`]
 //! turns edges into presses. [`Board`] runs all of it on a thread of its own.
 
 pub mod backend;
