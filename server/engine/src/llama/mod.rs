@@ -1,7 +1,7 @@
 //! llama.cpp behind [`Model`]: the only module that knows C.
 //!
 //! `llama-cpp-2` gives the backend, the weights and the vocabulary. What it lacks or ties to lifetimes is done here over
-//! `llama-cpp-sys-2`: [`context`](self) with its abort callback and capped output rows, and sampler chains that cannot abort the process.
+//! `llama-cpp-sys-2`: a context with its abort callback and capped output rows, and sampler chains that cannot abort the process.
 //! No pointer leaves this module, and every value in it lives on its engine's thread.
 //!
 //! ## Context size
@@ -14,10 +14,10 @@
 //!
 //! Flash attention is off: llama.cpp computes it in one way for 64 rows and more, in another for fewer and in a third for a single row
 //! beyond 512 places, so that the numbers of a prompt would depend on how it was cut into chunks and what of it was cached. Without it,
-//! and with `Q8_0` weights, the logits of a request are the same to the last bit whether it runs alone or beside
-//! others, in chunks of any size, from the cache or not; the tests of this module hold it to that. It cannot be promised for every
-//! file and processor: where llama.cpp has one kernel for a single row and another for many (repacked `Q4_0`, `Q4_K` and `IQ4_NL`), last
-//! bits may differ, and with them, at a near tie, a token. Another number of threads or another processor is another machine.
+//! and with `Q8_0` weights on x86, the logits of a request are the same to the last bit whether it runs alone or beside others, in chunks
+//! of any size, from the cache or not; the tests of this module hold it to that. It cannot be promised for every file and processor: where
+//! llama.cpp has one kernel for a single row and another for many (repacked `Q4_0`, `Q4_K` and `IQ4_NL`), last bits may differ, and with
+//! them, at a near tie, a token.
 
 mod context;
 mod load;
