@@ -172,7 +172,9 @@ fn refusal(status: StatusCode, message: &str, retry_after: Option<u64>) -> Strin
         }
         _ => "",
     };
-    let retry = retry_after.map(|seconds| format!("; retry in {seconds} s")).unwrap_or_default();
+    let worth_retrying = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+    let retry = retry_after.filter(|_| worth_retrying);
+    let retry = retry.map(|seconds| format!("; retry in {seconds} s")).unwrap_or_default();
     format!("the appliance refused ({}): {message}{hint}{retry}", status.as_u16())
 }
 
@@ -184,6 +186,7 @@ mod tests {
     fn refusals_tell_message_key_and_retry() {
         let sentence = refusal(StatusCode::SERVICE_UNAVAILABLE, "Too many requests", Some(3));
         assert_eq!(sentence, "the appliance refused (503): Too many requests; retry in 3 s");
+        assert_eq!(refusal(StatusCode::BAD_REQUEST, "wrong", Some(3)), "the appliance refused (400): wrong");
         assert!(refusal(StatusCode::FORBIDDEN, "no key", None).contains("CEREBRUM_API_KEY"));
     }
 

@@ -101,16 +101,28 @@ pub(super) async fn stats(form: Report, server: &Server, console: &mut Console) 
 fn outline(report: &Value, depth: usize, lines: &mut Vec<String>) {
     let Some(fields) = report.as_object() else { return };
     let indent = INDENT.repeat(depth);
-    let leaf = |value: &Value| !value.is_object();
-    let width = fields.iter().filter(|(_, value)| leaf(value)).map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let leaves = fields.iter().filter(|(_, value)| sections(value).is_none());
+    let width = leaves.map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     for (name, value) in fields {
         let title = name.replace('_', " ");
-        if leaf(value) {
-            lines.push(format!("{indent}{title:width$}  {}", shown(value)));
-        } else {
-            lines.push(format!("{indent}{title}"));
-            outline(value, depth + 1, lines);
+        match sections(value) {
+            None => lines.push(format!("{indent}{title:width$}  {}", shown(value))),
+            Some(sections) => {
+                for section in sections {
+                    lines.push(format!("{indent}{title}"));
+                    outline(section, depth + 1, lines);
+                }
+            }
         }
+    }
+}
+
+/// The sections that a value stands for: itself, or each of a list of them.
+fn sections(value: &Value) -> Option<Vec<&Value>> {
+    match value {
+        Value::Object(_) => Some(vec![value]),
+        Value::Array(list) if list.iter().any(Value::is_object) => Some(list.iter().collect()),
+        _ => None,
     }
 }
 
@@ -118,6 +130,7 @@ fn shown(value: &Value) -> String {
     match value {
         Value::Null => "not known".to_owned(),
         Value::String(text) => text.clone(),
+        Value::Array(list) if list.is_empty() => "none".to_owned(),
         Value::Array(list) => list.iter().map(shown).collect::<Vec<_>>().join(", "),
         Value::Number(number) => match number.as_u64() {
             Some(whole) => grouped(whole),
@@ -147,6 +160,13 @@ mod tests {
         let mut lines = Vec::new();
         outline(&json!({"cm4": {"uptime_seconds": 8344, "rate": 0.714, "n": {"a": null}}}), 0, &mut lines);
         assert_eq!(lines, ["cm4", "  n", "    a  not known", "  rate            0.71", "  uptime seconds  8,344"]);
+    }
+
+    #[test]
+    fn lists_are_sections_or_one_line() {
+        let mut lines = Vec::new();
+        outline(&json!({"models": [{"name": "a"}, {"name": "b"}], "loading": [], "tags": ["x", 2]}), 0, &mut lines);
+        assert_eq!(lines, ["loading  none", "models", "  name  a", "models", "  name  b", "tags     x, 2"]);
     }
 
     #[test]
