@@ -217,6 +217,18 @@ fn a_caller_who_does_not_read_pauses_only_its_own_slot() {
 }
 
 #[test]
+fn a_caller_who_reads_late_gets_the_last_event_wherever_the_channel_fills() {
+    for max_tokens in 1..80 {
+        let mut rig = Rig::new(Script::saying("x".repeat(100)), LIMITS);
+        let generation = rig.submit(Request { max_tokens, ..request("a") });
+        while rig.scheduler.step() == Step::Computed {}
+        let mut all = [(generation, Heard::default())];
+        rig.finish(&mut all);
+        assert_eq!(all[0].1.completion().completion_tokens, max_tokens as usize);
+    }
+}
+
+#[test]
 fn the_common_beginning_of_prompts_is_computed_once() {
     let mut rig = Rig::new(Script::saying("ok"), LIMITS);
     let system = "s".repeat(50);
