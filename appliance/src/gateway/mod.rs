@@ -1,7 +1,7 @@
 //! The gateway: what clients on the LAN talk to.
 //!
-//! [`pipeline`] shows the way of a request; every verb in it is a file of that name. [`routes`] maps paths to calls,
-//! [`info`] answers the calls that only report.
+//! `pipeline` shows the way of a request; every verb in it is a file of that name. `routes` maps paths to calls,
+//! `info` answers the calls that only report.
 
 pub mod admit;
 pub mod authenticate;

@@ -84,7 +84,7 @@ enum ConnectError {
 }
 
 impl Link {
-    /// A link that is not connected yet; [`keep`] connects it.
+    /// A link that is not connected yet; `keep` connects it.
     ///
     /// # Errors
     /// TLS files that cannot be used.
