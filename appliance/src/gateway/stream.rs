@@ -126,6 +126,8 @@ impl Relay {
 
     fn write(&mut self, event: &InferenceEvent) {
         match event {
+            // The server's own heartbeat between two tokens.
+            InferenceEvent::Token { text, .. } if text.is_empty() => sse::write_comment("heartbeat", &mut self.out),
             InferenceEvent::Token { text, total_tokens } => {
                 sse::write_json(&TokenEvent { token: text, total_tokens: *total_tokens }, &mut self.out);
             }
