@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what `make demo` and `make test` lack on a fresh Debian 12/13 or Ubuntu machine with rustup and git.
 # Says what it is about to do; does nothing, and needs no network, when everything is there.
-#   setup.sh build [test]
+#   setup.sh build [test] [nginx]
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -59,6 +59,13 @@ install_nextest() {
     cargo install --locked --version "$NEXTEST_VERSION" cargo-nextest
 }
 
+# For comparison in `make bench-gateway` only; RUNLEVEL keeps Debian from starting it as a service.
+install_nginx() {
+    say "Installing the Debian package nginx-light, for comparison"
+    as_root apt-get update -q
+    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends nginx-light
+}
+
 for part in "$@"; do
     case $part in
         build)
@@ -70,8 +77,11 @@ for part in "$@"; do
             check_rust fmt clippy
             install_nextest
             ;;
+        nginx)
+            install_nginx
+            ;;
         *)
-            echo "setup.sh: found \"$part\", expected build or test" >&2
+            echo "setup.sh: found \"$part\", expected build, test or nginx" >&2
             exit 64
             ;;
     esac

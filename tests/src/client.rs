@@ -191,7 +191,8 @@ impl Client {
 pub struct Connection(AbortHandle);
 
 impl Connection {
-    fn run<F>(connection: F) -> Self
+    /// Drives it in the background.
+    pub fn run<F>(connection: F) -> Self
     where
         F: Future<Output = Result<(), hyper::Error>> + Send + 'static,
     {

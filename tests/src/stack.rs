@@ -181,7 +181,10 @@ impl Drop for Program {
 }
 
 /// The path of a program of this build: beside the running one, or one folder up from a test.
-fn binary(name: &str) -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// When it is not built.
+pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     own.ancestors()
         .skip(1)

@@ -16,8 +16,7 @@ use cerebrum_common::wire::frame::{self, Decoder, FrameError};
 use cerebrum_common::wire::{Failure, FailureCode, InferenceEvent};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body::Body as _;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use tokio::time::{Instant, Sleep};
 
@@ -26,7 +25,7 @@ use super::prepare::Prepared;
 use super::record::Record;
 use super::route::Routed;
 use crate::upstream::Pass;
-use crate::upstream::link::LinkError;
+use crate::upstream::link::{self, LinkError};
 
 /// How long the first event may decide the status code, before a client gets its headers: refusals of the server come
 /// within milliseconds, the first token of a long prompt within minutes.
@@ -72,7 +71,7 @@ pub(super) struct UpstreamStream {
     pub(super) prepared: Prepared,
     pub(super) record: Record,
     pass: Pass,
-    body: Incoming,
+    body: link::Body,
     decoder: Decoder,
     early: Option<InferenceEvent>,
     ended: bool,
@@ -128,12 +127,12 @@ fn request(
     upstream: &crate::upstream::Upstream,
     body: Bytes,
     id: request_id::RequestId,
-) -> Result<Request<Full<Bytes>>, Refusal> {
+) -> Result<Request<Bytes>, Refusal> {
     upstream
         .request(Method::POST, "/v1/inference/stream")
         .header(header::CONTENT_TYPE, frame::MEDIA_TYPE)
         .header(request_id::HEADER, id.header_value())
-        .body(Full::new(body))
+        .body(body)
         .map_err(|error| internal(error.to_string()))
 }
 
@@ -150,7 +149,7 @@ fn link_failure(error: &LinkError) -> Refusal {
 }
 
 /// The body of an answer that is a stream of frames; anything else is the server's refusal.
-async fn accept(response: Response<Incoming>, pass: &mut Pass) -> Result<Incoming, Refusal> {
+async fn accept(response: Response<link::Body>, pass: &mut Pass) -> Result<link::Body, Refusal> {
     let (head, body) = response.into_parts();
     if !head.status.is_success() {
         let refused = Limited::new(body, REFUSAL_BYTES).collect().await.map(|body| body.to_bytes()).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! One record per request, closed exactly once: by its outcome, or by being dropped, which means that the client left.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cerebrum_common::keys::Client;
 use cerebrum_common::lifecycle::Tasks;
@@ -135,10 +136,15 @@ impl Record {
     }
 
     fn close(&mut self, outcome: Outcome, seconds: f64, reason: &str) {
-        if let Some(entry) = self.0.take() {
-            entry.log(outcome, reason);
-            entry.count(outcome, seconds);
+        let Some(entry) = self.0.take() else { return };
+        entry.count(outcome, seconds);
+        let took = entry.opened.elapsed();
+        if entry.tasks.is_stopping() {
+            return entry.log(outcome, took, reason);
         }
+        // The line is written when the answer's last bytes are on their way: it takes longer than all else here.
+        let reason = reason.to_owned();
+        entry.tasks.clone().spawn(async move { entry.log(outcome, took, &reason) });
     }
 }
 
@@ -150,7 +156,7 @@ impl Drop for Record {
 }
 
 impl Entry {
-    fn log(&self, outcome: Outcome, reason: &str) {
+    fn log(&self, outcome: Outcome, took: Duration, reason: &str) {
         tracing::info!(
             id = %self.id,
             outcome = ?outcome,
@@ -160,7 +166,7 @@ impl Entry {
             prompt_chars = self.prompt_chars,
             prepared_chars = self.prepared_chars,
             tokens = self.tokens,
-            ms = self.opened.elapsed().as_millis() as u64,
+            ms = took.as_millis() as u64,
             reason,
             "request"
         );

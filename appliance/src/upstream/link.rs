@@ -1,17 +1,21 @@
 //! The connection to one upstream: opened at start, kept warm by HTTP/2 pings, opened again when it breaks. All requests
 //! share it; a request that finds it down wakes the task that opens it.
+//!
+//! Spoken with `h2` itself rather than through hyper's client, which writes a request's head and its body apart: two
+//! packets and two wake-ups of the server where one does.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cerebrum_common::lifecycle::Tasks;
 use cerebrum_common::tls::{ClientFiles, Reloading, TlsError};
-use http::{Request, Response, Uri};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::client::conn::http2::{Builder, Connection, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use h2::client::{Builder, Connection, SendRequest};
+use h2::{Ping, PingPong, RecvStream};
+use http::{HeaderValue, Request, Response, Uri, header};
+use http_body::Frame;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -39,7 +43,7 @@ const PING_ANSWER: Duration = Duration::from_secs(10);
 const STREAM_WINDOW: u32 = 16 << 10;
 const CONNECTION_WINDOW_MAX: u32 = 16 << 20;
 
-type Sender = SendRequest<Full<Bytes>>;
+type Sender = SendRequest<Bytes>;
 
 /// The way to one upstream.
 #[derive(Debug)]
@@ -65,7 +69,7 @@ pub enum LinkError {
     },
     /// The connection broke before the answer's head.
     #[error("the connection broke: {0}")]
-    Broke(#[source] hyper::Error),
+    Broke(#[from] h2::Error),
 }
 
 /// Why a connection cannot be opened.
@@ -80,7 +84,30 @@ enum ConnectError {
     #[error("{0:?} is not a host name")]
     Name(String),
     #[error("HTTP/2: {0}")]
-    Http2(#[from] hyper::Error),
+    Http2(#[from] h2::Error),
+}
+
+/// An answer's body. Dropped before its end, it resets the stream.
+#[derive(Debug)]
+pub struct Body(RecvStream);
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let Some(data) = ready!(self.0.poll_data(cx)).transpose()? else { return Poll::Ready(None) };
+        // Taken: the server may send as much again.
+        self.0.flow_control().release_capacity(data.len())?;
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
 }
 
 impl Link {
@@ -108,7 +135,7 @@ impl Link {
 
     /// Whether there is a connection at this moment.
     pub fn is_up(&self) -> bool {
-        self.sender.borrow().as_ref().is_some_and(|sender| !sender.is_closed())
+        self.sender.borrow().is_some()
     }
 
     /// Sends one request and waits for the head of its answer. Dropping the future, or the answer's body, resets the
@@ -116,19 +143,27 @@ impl Link {
     ///
     /// # Errors
     /// [`LinkError`].
-    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, LinkError> {
-        let mut sender = self.sender().await?;
-        sender.send_request(request).await.map_err(LinkError::Broke)
+    pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Body>, LinkError> {
+        let mut sender = self.sender().await?.ready().await?;
+        let (mut head, body) = request.into_parts();
+        if !body.is_empty() {
+            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
+        let (response, mut stream) = sender.send_request(Request::from_parts(head, ()), body.is_empty())?;
+        if !body.is_empty() {
+            // Beside the head in h2's buffer, to go out with it; flow control holds back what the server cannot take yet.
+            stream.send_data(body, true)?;
+        }
+        Ok(response.await?.map(Body))
     }
 
     async fn sender(&self) -> Result<Sender, LinkError> {
-        let usable = |sender: &Option<Sender>| sender.as_ref().is_some_and(|sender| !sender.is_closed());
-        if let Some(sender) = self.sender.borrow().as_ref().filter(|sender| !sender.is_closed()) {
+        if let Some(sender) = self.sender.borrow().as_ref() {
             return Ok(sender.clone());
         }
         self.wanted.notify_one();
         let mut watch = self.sender.subscribe();
-        let found = tokio::time::timeout(WAIT, watch.wait_for(usable)).await;
+        let found = tokio::time::timeout(WAIT, watch.wait_for(Option::is_some)).await;
         let sender = found.ok().and_then(Result::ok).and_then(|sender| sender.clone());
         sender.ok_or_else(|| LinkError::Down { host: self.host.clone(), port: self.port })
     }
@@ -158,14 +193,11 @@ impl Link {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (sender, connection) = Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
+        let (sender, connection) = Builder::new()
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(self.window)
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_ANSWER)
-            .keep_alive_while_idle(true)
-            .handshake(TokioIo::new(io))
+            .handshake(io)
             .await?;
         Ok((sender, Box::new(connection)))
     }
@@ -178,9 +210,16 @@ fn tune(stream: &TcpStream) -> std::io::Result<()> {
 }
 
 /// An open connection's work, whatever it runs over.
-trait Driver: Future<Output = Result<(), hyper::Error>> + Send + Unpin {}
+trait Driver: Future<Output = Result<(), h2::Error>> + Send + Unpin {
+    /// Its pings; `None` when they have been taken.
+    fn pings(&mut self) -> Option<PingPong>;
+}
 
-impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver for Connection<TokioIo<I>, Full<Bytes>, TokioExecutor> {}
+impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver for Connection<I, Bytes> {
+    fn pings(&mut self) -> Option<PingPong> {
+        self.ping_pong()
+    }
+}
 
 /// Keeps `upstream`'s connection open until the program stops.
 pub(super) async fn keep(upstream: Arc<Upstream>, board: Board, tasks: Tasks) {
@@ -208,20 +247,34 @@ pub(super) async fn keep(upstream: Arc<Upstream>, board: Board, tasks: Tasks) {
 }
 
 /// Publishes an open connection and drives it until it ends.
-async fn run(upstream: &Upstream, sender: Sender, driver: Box<dyn Driver>, board: &Board, tasks: &Tasks) {
+async fn run(upstream: &Upstream, sender: Sender, mut driver: Box<dyn Driver>, board: &Board, tasks: &Tasks) {
     upstream.breaker().reconnected();
     upstream.link.sender.send_replace(Some(sender));
     board.tell(Event::Link { upstream: upstream.index, connected: true });
+    let pings = driver.pings();
     // Not ended by `stopping`: streams in progress are drained over it.
     let ended = tokio::select! {
-        ended = driver => ended,
-        () = idle_stop(&upstream.link, tasks) => Ok(()),
+        ended = driver => ended.map_or_else(|error| error.to_string(), |()| "closed by the server".to_owned()),
+        silence = keep_warm(pings) => silence,
+        () = idle_stop(&upstream.link, tasks) => String::new(),
     };
     upstream.link.sender.send_replace(None);
     board.tell(Event::Link { upstream: upstream.index, connected: false });
     if !tasks.is_stopping() {
-        let reason = ended.err().map_or_else(|| "closed by the server".to_owned(), |error| error.to_string());
-        tracing::warn!(upstream = %upstream.name, reason, "connection lost");
+        tracing::warn!(upstream = %upstream.name, reason = ended, "connection lost");
+    }
+}
+
+/// Pings for as long as they are answered; then the reason why not.
+async fn keep_warm(pings: Option<PingPong>) -> String {
+    let Some(mut pings) = pings else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(PING_EVERY).await;
+        match tokio::time::timeout(PING_ANSWER, pings.ping(Ping::opaque())).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return error.to_string(),
+            Err(_) => return format!("no answer to a ping within {} s", PING_ANSWER.as_secs()),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cerebrum_common::lifecycle::Tasks;
 use http::Method;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -58,7 +58,7 @@ async fn probe(upstream: &Upstream) -> Probe {
 
 /// The server's JSON answer to a question, where it comes in time.
 pub async fn ask(upstream: &Upstream, path: &str, deadline: Duration) -> Option<Value> {
-    let request = upstream.request(Method::GET, path).body(Full::new(Bytes::new())).ok()?;
+    let request = upstream.request(Method::GET, path).body(Bytes::new()).ok()?;
     let answer = async {
         let response = upstream.link.send(request).await.ok()?;
         let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await.ok()?;

@@ -8,7 +8,7 @@ mod instruction;
 mod windows;
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -69,14 +69,57 @@ fn drop_duplicates(windows: Vec<&str>) -> Vec<&str> {
 
 /// The `keep` windows that share most words with the query, best first; equals keep their order.
 fn best<'a>(mut windows: Vec<&'a str>, query: &str, keep: usize) -> Vec<&'a str> {
-    let query = words(query);
-    windows.sort_by_cached_key(|window| Reverse(words(window).intersection(&query).count()));
+    let query = Query::new(query);
+    windows.sort_by_cached_key(|window| Reverse(query.shared(window)));
     windows.truncate(keep);
     windows
 }
 
-fn words(text: &str) -> HashSet<String> {
-    text.split_whitespace().map(str::to_lowercase).collect()
+/// The different words of a query, in lower case; words are what white space parts.
+struct Query {
+    words: HashMap<String, usize>,
+    /// One bit for each length in bytes that a word has, the highest for all longer ones: most words of a window are
+    /// told apart by it, without being hashed.
+    lengths: u64,
+}
+
+impl Query {
+    fn new(text: &str) -> Self {
+        let mut words = HashMap::new();
+        for word in text.split_whitespace() {
+            let next = words.len();
+            words.entry(word.to_lowercase()).or_insert(next);
+        }
+        let lengths = words.keys().fold(0, |lengths, word| lengths | length_bit(word));
+        Self { words, lengths }
+    }
+
+    /// How many of its words stand in `text`.
+    fn shared(&self, text: &str) -> usize {
+        let mut found = vec![false; self.words.len()];
+        let mut lower = String::new();
+        for word in text.split_whitespace() {
+            if word.is_ascii() {
+                if self.lengths & length_bit(word) == 0 {
+                    continue;
+                }
+                lower.clear();
+                lower.push_str(word);
+                lower.make_ascii_lowercase();
+            } else {
+                // Lower case may be longer or shorter than upper case here.
+                lower = word.to_lowercase();
+            }
+            if let Some(index) = self.words.get(&lower) {
+                found[*index] = true;
+            }
+        }
+        found.into_iter().filter(|found| *found).count()
+    }
+}
+
+fn length_bit(word: &str) -> u64 {
+    1 << word.len().min(63)
 }
 
 fn assemble(instruction: &str, code: &[&str]) -> String {

@@ -54,23 +54,28 @@ pub fn detect(prompt: &str) -> &'static str {
 /// The language of a prompt; `field` is what the request says itself.
 #[must_use]
 pub fn identify(prompt: &str, field: Option<&str>) -> Detected {
-    let answers: [(Source, &dyn Fn() -> Option<Language>); 5] = [
-        (Source::Field, &|| field.and_then(Language::from_name)),
-        (Source::Fence, &|| first_line(prompt, fence_tag)),
-        (Source::Path, &|| first_line(prompt, |line| path_line(line).map(|(_, language)| language))),
-        (Source::Shebang, &|| first_line(prompt, shebang)),
-        (Source::Keywords, &|| keywords::guess(head(prompt))),
-    ];
-    for (source, answer) in answers {
-        if let Some(language) = answer() {
-            return Detected { language: Some(language), source };
-        }
+    let field = field.and_then(Language::from_name).map(|language| (Source::Field, language));
+    let found = field
+        .or_else(|| told_by_a_line(prompt))
+        .or_else(|| keywords::guess(head(prompt)).map(|language| (Source::Keywords, language)));
+    match found {
+        Some((source, language)) => Detected { language: Some(language), source },
+        None => Detected { language: None, source: Source::Unknown },
     }
-    Detected { language: None, source: Source::Unknown }
 }
 
-fn first_line(prompt: &str, told: impl Fn(&str) -> Option<Language>) -> Option<Language> {
-    prompt.lines().take(HEADER_LINES).find_map(|line| told(line.trim()))
+/// What single lines tell: fences before paths before shebangs, and the first of each, in one walk over the lines.
+fn told_by_a_line(prompt: &str) -> Option<(Source, Language)> {
+    let (mut path, mut command) = (None, None);
+    for line in prompt.lines().take(HEADER_LINES) {
+        let line = line.trim();
+        if let Some(language) = fence_tag(line) {
+            return Some((Source::Fence, language));
+        }
+        path = path.or_else(|| path_line(line).map(|(_, language)| (Source::Path, language)));
+        command = command.or_else(|| shebang(line).map(|language| (Source::Shebang, language)));
+    }
+    path.or(command)
 }
 
 /// "```rust", "~~~ {.python}", "```ts title=x".
@@ -84,6 +89,10 @@ pub(crate) fn fence_tag(line: &str) -> Option<Language> {
 /// A line that is a path and little else: "# src/main.rs", "=== lib/app.py ===", "File: a/b.c:".
 pub(crate) fn path_line(line: &str) -> Option<(&str, Language)> {
     const AROUND: &[char] = &['#', '/', '*', '=', '-', '+', ' ', '<', '>', '!', ';', '"', '\'', '`', ':', '[', ']'];
+    // Most lines of code end here: these signs are never trimmed away, and no path has them.
+    if !line.contains('.') || line.bytes().any(|byte| b"(){},".contains(&byte)) {
+        return None;
+    }
     let bare = line.trim_matches(AROUND);
     let bare = bare.strip_prefix("File").or_else(|| bare.strip_prefix("file")).unwrap_or(bare).trim_matches(AROUND);
     if bare.is_empty() || bare.len() > 200 || bare.contains(|c: char| c.is_whitespace() || "(){};,=".contains(c)) {

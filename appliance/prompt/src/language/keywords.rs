@@ -50,6 +50,18 @@ fn relative(language: Language) -> Option<Language> {
 
 /// Calls `each` with every word of a line and the byte that follows it.
 fn words(line: &str, mut each: impl FnMut(&str, Option<u8>)) {
+    if line.is_ascii() {
+        // The same, byte by byte: most code is ASCII, and this is the longest loop of a detection.
+        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        let mut rest = line;
+        while let Some(start) = rest.bytes().position(|byte| is_word(&byte)) {
+            let from = &rest[start..];
+            let end = from.bytes().position(|byte| !is_word(&byte)).unwrap_or(from.len());
+            each(&from[..end], from.as_bytes().get(end).copied());
+            rest = &from[end..];
+        }
+        return;
+    }
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut rest = line;
     while let Some(start) = rest.find(is_word) {
@@ -60,12 +72,30 @@ fn words(line: &str, mut each: impl FnMut(&str, Option<u8>)) {
     }
 }
 
+/// Which of the bytes that the signs of a line begin with stand in it: looked for once instead of by every sign.
+#[derive(Clone, Copy)]
+struct Marks(u64);
+
+impl Marks {
+    fn of(line: &str) -> Self {
+        // Bytes below 64 have the digits and nearly all punctuation; letters and brackets wrap onto them, which can only
+        // cost a search in vain.
+        Self(line.bytes().fold(0, |marks, byte| marks | 1 << (byte & 63)))
+    }
+
+    fn has(self, byte: u8) -> bool {
+        self.0 & 1 << (byte & 63) != 0
+    }
+}
+
 /// What a whole line says.
 fn line_signs(line: &str) -> &'static [(Language, u32)] {
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| line.starts_with(prefix));
     if line.starts_with('#') {
         return hash_signs(line);
     }
+    let marks = Marks::of(line);
+    let contains = |sign: &str| marks.has(sign.as_bytes()[0]) && line.contains(sign);
     match line {
         _ if starts(&["def ", "elif ", "except", "async def ", "@property", "from __future__"])
             && line.ends_with(':') =>
@@ -75,17 +105,17 @@ fn line_signs(line: &str) -> &'static [(Language, u32)] {
         _ if starts(&["if ", "for ", "while ", "else", "try", "class ", "with "]) && line.ends_with(':') => {
             &[(Python, 3)]
         }
-        _ if starts(&["from "]) && line.contains(" import ") => &[(Python, 4)],
-        _ if starts(&["import "]) && line.contains(" from ") => &[(JavaScript, 4), (TypeScript, 4)],
-        _ if line.contains(": string") || line.contains(": number") || line.contains(": boolean") => &[(TypeScript, 4)],
-        _ if line.contains("===") || line.contains("=> {") => &[(JavaScript, 2), (TypeScript, 2)],
-        _ if line.contains("-> ") && line.ends_with('{') => &[(Rust, 2)],
-        _ if line.contains(":= ") => &[(Go, 3)],
+        _ if starts(&["from "]) && contains(" import ") => &[(Python, 4)],
+        _ if starts(&["import "]) && contains(" from ") => &[(JavaScript, 4), (TypeScript, 4)],
+        _ if contains(": string") || contains(": number") || contains(": boolean") => &[(TypeScript, 4)],
+        _ if contains("===") || contains("=> {") => &[(JavaScript, 2), (TypeScript, 2)],
+        _ if contains("-> ") && line.ends_with('{') => &[(Rust, 2)],
+        _ if contains(":= ") => &[(Go, 3)],
         _ if starts(&["fi", "done", "esac", "then"]) && line.len() < 6 => &[(Shell, 4)],
-        _ if line.contains("std::") && line.ends_with(';') => &[(Cpp, 1), (Rust, 1)],
-        _ if line.contains("->") && line.ends_with(';') => &[(C, 2), (Cpp, 2), (Php, 1)],
+        _ if contains("std::") && line.ends_with(';') => &[(Cpp, 1), (Rust, 1)],
+        _ if contains("->") && line.ends_with(';') => &[(C, 2), (Cpp, 2), (Php, 1)],
         _ if line.starts_with('$') && line.ends_with(';') => &[(Php, 3)],
-        _ if line.contains("[[ ") || line.contains("$(") || line.contains("${") => &[(Shell, 2)],
+        _ if contains("[[ ") || contains("$(") || contains("${") => &[(Shell, 2)],
         _ => &[],
     }
 }
