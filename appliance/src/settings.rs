@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cerebrum_common::keys::{KeyFile, Keys, Secret};
-use cerebrum_common::serve;
 use cerebrum_common::settings::{Section, SettingsError, environment, read_file};
-use cerebrum_common::tls::{ClientFiles, IdentityFiles, ServerFiles};
+use cerebrum_common::tls::{ClientFiles, IdentityFiles, ServerFiles, TlsError};
 use cerebrum_common::wire::native::Limits as TokenLimits;
+use cerebrum_common::{program, serve};
 use cerebrum_prompt::{LanguageMap, Profile};
 use http::Uri;
 
@@ -71,14 +71,20 @@ pub struct Upstream {
     pub breaker: breaker::Policy,
 }
 
-impl Settings {
-    /// Reads `path`; variables of the original (`VPS_ENDPOINT`, `VPS_API_KEY`, `CEREBRUM_HOST`, `CEREBRUM_PORT`) go before
-    /// what the file says.
-    ///
-    /// # Errors
-    /// Everything wrong, together.
-    pub fn read(path: &Path) -> Result<Self, SettingsError> {
+impl program::Settings for Settings {
+    // The file's words come after the variables of the original (`VPS_ENDPOINT`, `VPS_API_KEY`, `CEREBRUM_HOST`, `CEREBRUM_PORT`).
+    fn read(path: &Path) -> Result<Self, SettingsError> {
         read_file(path, |root| settings(root, &environment))
+    }
+
+    fn log(&self) -> &str {
+        &self.log
+    }
+
+    fn tls_files(&self) -> Vec<Result<(), TlsError>> {
+        let own = self.tls.iter().map(program::usable);
+        let theirs = self.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref()).map(program::usable);
+        own.chain(theirs).collect()
     }
 }
 
@@ -88,9 +94,9 @@ fn settings(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Sett
     let listen = listen(root, environment);
     let log = root.or("log", "info".to_owned());
     let (serve, admit, drain) = root.section("limits", limits);
-    let tls = root.optional("tls", server_tls).flatten();
+    let tls = root.optional("tls", ServerFiles::read).flatten();
     let keys = keys(root, listen, tls.is_some());
-    let tokens = root.section("generation", tokens);
+    let tokens = root.section("generation", TokenLimits::read);
     let prompt = cerebrum_prompt::Settings {
         profile: root.section("prepare", profile),
         languages: root.section("models", models),
@@ -121,25 +127,13 @@ fn listen(root: &mut Section<'_>, environment: Environment<'_>) -> SocketAddr {
 }
 
 fn limits(section: &mut Section<'_>) -> (serve::Limits, admit::Limits, Duration) {
-    let base = serve::Limits::default();
-    let serve = serve::Limits {
-        connections: section.within("connections", base.connections as u64, 1, 100_000) as usize,
-        header: section.or("header_ms", base.header),
-        body: section.or("body_ms", base.body),
-        body_bytes: section.within("body_bytes", base.body_bytes as u64, 1024, 64 << 20) as usize,
-    };
     let base = admit::Limits::default();
     let admit = admit::Limits {
         in_progress: section.within("max_in_progress", base.in_progress as u64, 1, 4096) as usize,
         queue: section.within("queue", base.queue as u64, 0, 1024) as usize,
         queue_wait: section.or("queue_wait_ms", base.queue_wait),
     };
-    (serve, admit, section.or("drain_ms", Duration::from_secs(30)))
-}
-
-fn server_tls(section: &mut Section<'_>) -> Option<ServerFiles> {
-    let identity = IdentityFiles { certificate: section.required("certificate")?, key: section.required("key")? };
-    Some(ServerFiles { identity, client_ca: section.take("client_ca") })
+    (serve::Limits::read(section), admit, section.or("drain_ms", Duration::from_secs(30)))
 }
 
 /// Open only where said, and only on loopback: a forgotten line must not open a box to a whole network.
@@ -172,14 +166,6 @@ fn keys(root: &mut Section<'_>, listen: SocketAddr, tls: bool) -> Option<Keys> {
     }
 }
 
-fn tokens(section: &mut Section<'_>) -> TokenLimits {
-    let base = TokenLimits::default();
-    TokenLimits {
-        max_tokens_default: section.within("max_tokens_default", base.max_tokens_default.into(), 1, 131_072) as u32,
-        max_tokens_cap: section.within("max_tokens_cap", base.max_tokens_cap.into(), 1, 131_072) as u32,
-    }
-}
-
 fn profile(section: &mut Section<'_>) -> Profile {
     let words = [Profile::Off, Profile::Classic].map(|profile| (profile.as_str(), profile));
     section.choice("profile", Profile::Classic, &words)
@@ -196,9 +182,9 @@ fn models(section: &mut Section<'_>) -> LanguageMap {
 
 fn stream(section: &mut Section<'_>) -> Stream {
     Stream {
-        heartbeat: section.or("heartbeat_ms", Duration::from_secs(5)),
-        idle: section.or("idle_ms", Duration::from_secs(120)),
-        total: section.or("total_ms", Duration::from_secs(3600)),
+        heartbeat: section.time("heartbeat_ms", Duration::from_secs(5)),
+        idle: section.time("idle_ms", Duration::from_secs(120)),
+        total: section.time("total_ms", Duration::from_secs(3600)),
     }
 }
 
@@ -206,8 +192,8 @@ fn breaker_policy(section: &mut Section<'_>) -> breaker::Policy {
     let base = breaker::Policy::default();
     breaker::Policy {
         failures: section.within("failures", base.failures.into(), 1, 1000) as u32,
-        cooldown: section.or("cooldown_ms", base.cooldown),
-        cooldown_max: section.or("cooldown_max_ms", base.cooldown_max),
+        cooldown: section.time("cooldown_ms", base.cooldown),
+        cooldown_max: section.time("cooldown_max_ms", base.cooldown_max),
     }
 }
 

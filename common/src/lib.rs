@@ -2,6 +2,7 @@
 //!
 //! - [`wire`]: the only place that knows JSON, SSE and postcard shapes.
 //! - [`serve`]: the hyper accept loop, its limits and deadlines, refusals and their status codes.
+//! - [`program`]: arguments, settings, log, work, and the exit code.
 //! - [`settings`], [`tls`], [`pki`], [`keys`], [`lifecycle`], [`telemetry`]: leaves that know nothing of requests.
 //!
 //! Nothing here knows a prompt's meaning, a model or a lamp.
@@ -9,6 +10,7 @@
 pub mod keys;
 pub mod lifecycle;
 pub mod pki;
+pub mod program;
 pub mod request_id;
 pub mod serve;
 pub mod settings;

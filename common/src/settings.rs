@@ -138,6 +138,16 @@ impl<'a> Section<'a> {
         default
     }
 
+    /// A time in milliseconds that must not be none: nothing could happen within it.
+    pub fn time(&mut self, key: &'static str, default: Duration) -> Duration {
+        let value = self.or(key, default);
+        if !value.is_zero() {
+            return value;
+        }
+        self.problem(key, "found 0, expected milliseconds as a whole number, 1 or more".to_owned());
+        default
+    }
+
     /// One of the given words.
     pub fn choice<T: Copy>(&mut self, key: &'static str, default: T, words: &[(&str, T)]) -> T {
         let Some(word) = self.take::<String>(key) else { return default };

@@ -15,6 +15,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig};
 
+use crate::settings::Section;
+
 /// ALPN names, preferred first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
@@ -118,6 +120,15 @@ pub trait TlsFiles {
     /// # Errors
     /// [`TlsError`] naming the file.
     fn build(&self) -> Result<Arc<Self::Config>, TlsError>;
+}
+
+impl ServerFiles {
+    /// What the settings' `[tls]` says of them.
+    pub fn read(section: &mut Section<'_>) -> Option<Self> {
+        let (certificate, key) = (section.required("certificate"), section.required("key"));
+        let client_ca = section.take("client_ca");
+        Some(Self { identity: IdentityFiles { certificate: certificate?, key: key? }, client_ca })
+    }
 }
 
 impl TlsFiles for ServerFiles {

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cerebrum_common::keys::{KeyFile, Keys, KnownKey, Secret};
-use cerebrum_common::serve;
 use cerebrum_common::settings::{Section, SettingsError, environment, read_file};
-use cerebrum_common::tls::{IdentityFiles, ServerFiles};
+use cerebrum_common::tls::{ServerFiles, TlsError};
 use cerebrum_common::wire::native::Limits as TokenLimits;
+use cerebrum_common::{program, serve};
 
 use crate::guards;
 
@@ -57,13 +57,18 @@ pub struct Models {
     pub idle_unload: Option<Duration>,
 }
 
-impl Settings {
-    /// Reads `path`. The variable `CEREBRUM_API_KEY` adds a key.
-    ///
-    /// # Errors
-    /// Everything wrong, together.
-    pub fn read(path: &Path) -> Result<Self, SettingsError> {
+impl program::Settings for Settings {
+    // The variable `CEREBRUM_API_KEY` adds a key.
+    fn read(path: &Path) -> Result<Self, SettingsError> {
         read_file(path, |root| convert(root, &environment))
+    }
+
+    fn log(&self) -> &str {
+        &self.log
+    }
+
+    fn tls_files(&self) -> Vec<Result<(), TlsError>> {
+        self.tls.iter().map(program::usable).collect()
     }
 }
 
@@ -81,22 +86,15 @@ fn convert(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Setti
     let (serve, drain) = root.section("limits", limits);
     let tls = tls(root, listen);
     let keys = keys(root, environment);
-    let heartbeat = root.or("heartbeat_ms", HEARTBEAT);
-    let tokens = root.section("generation", tokens);
+    let heartbeat = root.time("heartbeat_ms", HEARTBEAT);
+    let tokens = root.section("generation", TokenLimits::read);
     let guards = root.section("guards", guard_limits);
     let models = models(root);
     Some(Settings { listen, keys: keys?, log, serve, tls, drain, heartbeat, tokens, guards, models })
 }
 
 fn limits(section: &mut Section<'_>) -> (serve::Limits, Duration) {
-    let base = serve::Limits::default();
-    let serve = serve::Limits {
-        connections: section.within("connections", base.connections as u64, 1, 100_000) as usize,
-        header: section.or("header_ms", base.header),
-        body: section.or("body_ms", base.body),
-        body_bytes: section.within("body_bytes", base.body_bytes as u64, 1024, 64 << 20) as usize,
-    };
-    (serve, section.or("drain_ms", DRAIN))
+    (serve::Limits::read(section), section.or("drain_ms", DRAIN))
 }
 
 /// Keys and prompts would cross the network in the clear: that has to be asked for.
@@ -105,9 +103,7 @@ fn tls(root: &mut Section<'_>, listen: SocketAddr) -> Option<ServerFiles> {
     let mut present = false;
     let files = root.optional("tls", |section| {
         present = true;
-        let (certificate, key) = (section.required("certificate"), section.required("key"));
-        let client_ca = section.take("client_ca");
-        Some(ServerFiles { identity: IdentityFiles { certificate: certificate?, key: key? }, client_ca })
+        ServerFiles::read(section)
     });
     if !present && !insecure && !listen.ip().is_loopback() {
         root.problem(
@@ -141,14 +137,6 @@ fn keys(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Keys> {
         return None;
     }
     Some(Keys::Known(known))
-}
-
-fn tokens(section: &mut Section<'_>) -> TokenLimits {
-    let base = TokenLimits::default();
-    TokenLimits {
-        max_tokens_default: section.within("max_tokens_default", base.max_tokens_default.into(), 1, 131_072) as u32,
-        max_tokens_cap: section.within("max_tokens_cap", base.max_tokens_cap.into(), 1, 131_072) as u32,
-    }
 }
 
 fn guard_limits(section: &mut Section<'_>) -> guards::Limits {

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use cerebrum_common::program::Settings as _;
 use cerebrum_server::settings::Settings;
 
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]

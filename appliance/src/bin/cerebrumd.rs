@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cerebrum_appliance::daemon;
-use cerebrum_appliance::settings::Settings;
-use cerebrum_common::telemetry;
+use cerebrum_common::program;
 use clap::Parser;
 
 /// Takes prompts from the LAN, prepares them and streams the answers of an inference server.
@@ -20,36 +19,9 @@ struct Arguments {
     check: bool,
 }
 
-/// Exit code for wrong settings or arguments (EX_USAGE).
-const WRONG_SETTINGS: u8 = 64;
-
-#[expect(clippy::print_stderr, reason = "the log does not run yet when settings are wrong")]
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let settings = match Settings::read(&arguments.config) {
-        Ok(settings) => settings,
-        Err(error) => {
-            eprintln!("cerebrumd: {error}");
-            return ExitCode::from(WRONG_SETTINGS);
-        }
-    };
-    if let Err(error) = telemetry::start(&settings.log) {
-        eprintln!("cerebrumd: {error}");
-        return ExitCode::from(WRONG_SETTINGS);
+    match program::arguments::<Arguments>() {
+        Ok(Arguments { config, check }) => program::serve("cerebrumd", &config, check, daemon::run),
+        Err(code) => code,
     }
-    if arguments.check {
-        return ExitCode::SUCCESS;
-    }
-    match run(settings) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// One thread serves everybody: a request costs microseconds of it, and what takes longer goes to another thread.
-fn run(settings: Settings) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(daemon::run(settings))
 }

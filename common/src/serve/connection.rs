@@ -29,12 +29,6 @@ pub struct Peer {
 /// Largest request head, in bytes.
 const HEAD_BYTES: usize = 32 << 10;
 
-/// Silence after which the kernel asks whether the peer still lives, the pause between its questions, and how long
-/// written bytes may go unanswered: a client whose cable was pulled is noticed within about half a minute.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
-const UNANSWERED: Duration = Duration::from_secs(30);
-
 /// HTTP/2: concurrent streams of one connection, its window of bytes in flight, and the ping that notices dead links.
 const H2_STREAMS: u32 = 1024;
 const H2_WINDOW: u32 = 256 << 10;
@@ -47,7 +41,7 @@ pub(super) async fn serve<S: Service>(
     address: SocketAddr,
     waiting: Waiting,
 ) {
-    if let Err(error) = tune(&stream) {
+    if let Err(error) = tune(&stream, server.limits.unanswered) {
         tracing::debug!(%address, %error, "socket options");
     }
     let ticket = Entry(waiting.enter());
@@ -60,12 +54,15 @@ pub(super) async fn serve<S: Service>(
     }
 }
 
-fn tune(stream: &TcpStream) -> std::io::Result<()> {
+/// After half of `unanswered` in silence the kernel begins to ask whether the peer still lives; the other half is for its
+/// questions. The kernel counts in whole seconds there, and wants at least one.
+fn tune(stream: &TcpStream, unanswered: Duration) -> std::io::Result<()> {
+    const SECOND: Duration = Duration::from_secs(1);
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(stream);
-    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(UNANSWERED))
+    let (silence, every) = ((unanswered / 2).max(SECOND), (unanswered / 6).max(SECOND));
+    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(silence).with_interval(every))?;
+    socket.set_tcp_user_timeout(Some(unanswered))
 }
 
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;

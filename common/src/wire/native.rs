@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::json::JsonError;
 use super::{Completion, Failure, InferenceEvent, InferenceRequest, Sampling, Text};
+use crate::settings::Section;
 
 /// A generation as a client asks for it. Every field but `prompt` may be absent; unknown ones are ignored.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -64,6 +65,18 @@ impl Default for Limits {
     /// The product's defaults for code: 512 and 32,768 tokens.
     fn default() -> Self {
         Self { max_tokens_default: 512, max_tokens_cap: 32_768 }
+    }
+}
+
+impl Limits {
+    /// What the settings' `[generation]` says of them.
+    pub fn read(section: &mut Section<'_>) -> Self {
+        let base = Self::default();
+        let mut tokens = |key, default: u32| section.within(key, default.into(), 1, 131_072) as u32;
+        Self {
+            max_tokens_default: tokens("max_tokens_default", base.max_tokens_default),
+            max_tokens_cap: tokens("max_tokens_cap", base.max_tokens_cap),
+        }
     }
 }
 

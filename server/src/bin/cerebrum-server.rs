@@ -4,8 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use cerebrum_common::telemetry;
-use cerebrum_server::settings::Settings;
+use cerebrum_common::program;
 use cerebrum_server::{daemon, identities, keyring};
 use clap::{Args, Parser, Subcommand};
 
@@ -40,52 +39,23 @@ struct Serve {
     check: bool,
 }
 
-/// Exit code for wrong settings (EX_USAGE).
-const WRONG_SETTINGS: u8 = 64;
+const NAME: &str = "cerebrum-server";
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match program::arguments::<Arguments>() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
     match arguments.command.unwrap_or(Command::Serve(arguments.serve)) {
-        Command::Serve(serve) => start(&serve),
+        Command::Serve(Serve { config, check }) => program::serve(NAME, &config, check, daemon::run),
         Command::Pki(request) => told(identities::make(&request)),
         Command::Key(request) => told(keyring::carry_out(&request)),
     }
 }
 
-fn start(serve: &Serve) -> ExitCode {
-    let settings = match Settings::read(&serve.config) {
-        Ok(settings) => settings,
-        Err(error) => return complain(WRONG_SETTINGS, &error),
-    };
-    if let Err(error) = telemetry::start(&settings.log) {
-        return complain(WRONG_SETTINGS, &error);
-    }
-    if serve.check {
-        return ExitCode::SUCCESS;
-    }
-    match run(settings) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// One thread serves everybody: a request costs it microseconds, and each model computes on its own threads.
-fn run(settings: Settings) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(daemon::run(settings))
-}
-
 fn told(result: anyhow::Result<String>) -> ExitCode {
     match result.and_then(|text| Ok(std::io::stdout().write_all(text.as_bytes())?)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(1, &format_args!("{error:#}")),
+        Err(error) => program::complain(NAME, 1, &format_args!("{error:#}")),
     }
-}
-
-#[expect(clippy::print_stderr, reason = "the log does not run here")]
-fn complain(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("cerebrum-server: {error}");
-    ExitCode::from(code)
 }
