@@ -24,13 +24,18 @@ missing_packages() {
     command -v git >/dev/null || echo git
 }
 
+# Tests make network namespaces where they may.
+missing_test_packages() {
+    command -v ip >/dev/null || [ -x /usr/sbin/ip ] || echo iproute2
+}
+
 install_packages() {
     local packages
-    mapfile -t packages < <(missing_packages)
+    mapfile -t packages < <("$@")
     [ ${#packages[@]} -gt 0 ] || return 0
     say "Installing Debian packages: ${packages[*]}$([ "$(id -u)" = 0 ] || echo ' (with sudo)')"
     as_root apt-get update -q
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}"
+    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends "${packages[@]}"
 }
 
 check_rust() {
@@ -60,25 +65,24 @@ install_nextest() {
 }
 
 # For comparison in `make bench-gateway` only; RUNLEVEL keeps Debian from starting it as a service.
-install_nginx() {
-    say "Installing the Debian package nginx-light, for comparison"
-    as_root apt-get update -q
-    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends nginx-light
+missing_nginx() {
+    command -v nginx >/dev/null || echo nginx-light
 }
 
 for part in "$@"; do
     case $part in
         build)
-            install_packages
+            install_packages missing_packages
             check_rust
             fetch_crates
             ;;
         test)
+            install_packages missing_test_packages
             check_rust fmt clippy
             install_nextest
             ;;
         nginx)
-            install_nginx
+            install_packages missing_nginx
             ;;
         *)
             echo "setup.sh: found \"$part\", expected build, test or nginx" >&2

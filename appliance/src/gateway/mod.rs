@@ -3,6 +3,7 @@
 //! `pipeline` shows the way of a request; every verb in it is a file of that name. `routes` maps paths to calls,
 //! `info` answers the calls that only report.
 
+mod account;
 pub mod admit;
 pub mod authenticate;
 mod forward;

@@ -17,8 +17,8 @@ use serde::Serialize;
 use tokio::time::{Instant, Sleep};
 
 use super::Gateway;
+use super::account::Account;
 use super::forward::UpstreamStream;
-use super::whole::PreparedReport;
 
 /// Events that are ready together go out together, up to this many bytes: one write instead of many when a client lags.
 const BATCH_BYTES: usize = 8 << 10;
@@ -32,12 +32,8 @@ struct DoneEvent<'a> {
     total_tokens: u32,
     inference_time: f64,
     timestamp: String,
-    finish_reason: &'static str,
-    prompt_tokens: u32,
-    cached_tokens: u32,
-    prepared: PreparedReport,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<&'a str>,
+    #[serde(flatten)]
+    account: Account<'a>,
 }
 
 /// The streaming answer.
@@ -161,10 +157,6 @@ fn done_event<'a>(upstream: &'a UpstreamStream, completion: &'a Completion) -> D
         total_tokens: completion.usage.completion_tokens,
         inference_time: inference_seconds(completion),
         timestamp: timestamp(),
-        finish_reason: completion.finish.as_str(),
-        prompt_tokens: completion.usage.prompt_tokens,
-        cached_tokens: completion.usage.cached_tokens,
-        prepared: (&prepared.report).into(),
-        warnings: prepared.warnings.iter().chain(&completion.warnings).map(String::as_str).collect(),
+        account: Account::new(prepared, completion),
     }
 }
