@@ -9,7 +9,7 @@ use bytes::Bytes;
 use cerebrum_common::pki::{Authority, Role};
 use cerebrum_common::tls::{ClientFiles, IdentityFiles};
 use cerebrum_tests::client::{Client, PATIENCE, eventually};
-use cerebrum_tests::stack::Site;
+use cerebrum_tests::stack::{Program, Site};
 use http::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,28 +23,35 @@ async fn raw(address: std::net::SocketAddr, bytes: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
+/// Bodies that are no requests: what comes back, and words of its sentence.
+const WRONG_BODIES: [(&[u8], u16, &str); 11] = [
+    (b"", 400, "found nothing"),
+    (b"{\"prompt\":", 400, "found invalid JSON"),
+    (b"[1]", 400, "found"),
+    (b"{}", 400, "prompt: found nothing"),
+    (br#"{"prompt":7}"#, 400, "prompt: found integer `7`, expected a string"),
+    (br#"{"prompt":"x","max_tokens":"many"}"#, 400, "max_tokens: found string"),
+    (br#"{"prompt":"x","temperature":3}"#, 400, "temperature: found 3, expected a number from 0 to 2"),
+    (br#"{"prompt":"x","stop":[1]}"#, 400, "stop"),
+    (br#"{"prompt":"a\u0000b"}"#, 400, "NUL"),
+    (b"{\"prompt\":\"\xff\"}", 400, "not UTF-8"),
+    (br#"{"prompt":"x","model":"no_such_model"}"#, 404, "no_such_model"),
+];
+
+/// One that is too long to stand here, of 5 MiB.
+fn too_large() -> Vec<u8> {
+    format!("{{\"prompt\":\"{}\"}}", "x".repeat(5 << 20)).into_bytes()
+}
+
 #[tokio::test]
 async fn every_wrong_body_gets_its_status_and_a_sentence() {
     let site = Site::new().unwrap();
     let _server = site.start_server("").unwrap();
     let _appliance = site.start_appliance("").unwrap();
     let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
-    let large = format!("{{\"prompt\":\"{}\"}}", "x".repeat(5 << 20));
-    let cases: [(&[u8], u16, &str); 12] = [
-        (b"", 400, "found nothing"),
-        (b"{\"prompt\":", 400, "found invalid JSON"),
-        (b"[1]", 400, "found"),
-        (b"{}", 400, "prompt: found nothing"),
-        (br#"{"prompt":7}"#, 400, "prompt: found integer `7`, expected a string"),
-        (br#"{"prompt":"x","max_tokens":"many"}"#, 400, "max_tokens: found string"),
-        (br#"{"prompt":"x","temperature":3}"#, 400, "temperature: found 3, expected a number from 0 to 2"),
-        (br#"{"prompt":"x","stop":[1]}"#, 400, "stop"),
-        (br#"{"prompt":"a\u0000b"}"#, 400, "NUL"),
-        (b"{\"prompt\":\"\xff\"}", 400, "not UTF-8"),
-        (br#"{"prompt":"x","model":"no_such_model"}"#, 404, "no_such_model"),
-        (large.as_bytes(), 413, "expected at most 4194304"),
-    ];
+    let large = too_large();
     for path in ["/v1/complete", "/v1/complete/stream"] {
+        let cases = WRONG_BODIES.into_iter().chain([(&*large, 413, "expected at most 4194304")]);
         for (body, status, sentence) in cases {
             let answer = lan.whole(Method::POST, path, Bytes::copy_from_slice(body)).await.unwrap();
             let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
@@ -137,14 +144,19 @@ async fn expired_and_foreign_certificates_are_refused() {
     assert_eq!(client.get("/health").await.unwrap().status, 200);
 }
 
+/// A client that shows the server the appliance's identity and key.
+fn appliances_own(site: &Site) -> Client {
+    let at = |name: &str| site.folder().join(name);
+    let identity = IdentityFiles { certificate: at("appliance.pem"), key: at("appliance.key") };
+    let files = ClientFiles { ca: at("ca.pem"), identity: Some(identity) };
+    Client::tls(site.server, Some(site.server_key.expose()), files)
+}
+
 #[tokio::test]
 async fn an_unknown_wire_version_is_named() {
     let site = Site::new().unwrap();
     let _server = site.start_server("").unwrap();
-    let at = |name: &str| site.folder().join(name);
-    let identity = IdentityFiles { certificate: at("appliance.pem"), key: at("appliance.key") };
-    let files = ClientFiles { ca: at("ca.pem"), identity: Some(identity) };
-    let client = Client::tls(site.server, Some(site.server_key.expose()), files);
+    let client = appliances_own(&site);
     let frames = client.clone().with_header("content-type", "application/vnd.cerebrum.v1+postcard");
     let answer =
         frames.whole(Method::POST, "/v1/inference/stream", Bytes::from_static(&[9, 0, 0, 0, 0])).await.unwrap();
@@ -188,14 +200,62 @@ async fn ten_thousand_idle_connections_lock_nobody_out_and_leak_nothing() {
     }
     assert_eq!(lan.get("/health").await.unwrap().status, 200);
     drop(idle);
+    back_to(&appliance, before).await;
+    lan.post("/v1/complete", &json!({"prompt": "def f(", "max_tokens": 1})).await.unwrap();
+}
+
+/// Waits until a program's memory is within a tenth of what it was.
+async fn back_to(program: &Program, before: u64) {
     let until = tokio::time::Instant::now() + PATIENCE;
     loop {
-        let after = appliance.rss().unwrap();
+        let after = program.rss().unwrap();
         if after <= before + before / 10 {
-            break;
+            return;
         }
         assert!(tokio::time::Instant::now() < until, "RSS before {before}, after {after}");
         tokio::time::sleep(Duration::from_millis(50)).await; // polling a condition
     }
-    lan.post("/v1/complete", &json!({"prompt": "def f(", "max_tokens": 1})).await.unwrap();
+}
+
+#[tokio::test]
+async fn bad_input_of_every_kind_leaks_nothing() {
+    const ROUNDS: usize = 60;
+    let site = Site::new().unwrap();
+    let server = site.start_server("").unwrap();
+    let appliance = site.start_appliance("").unwrap();
+    let large = too_large();
+    let once = || everything_wrong(&site, &large);
+    for _ in 0..ROUNDS / 4 {
+        once().await;
+    }
+    let before = (appliance.rss().unwrap(), server.rss().unwrap());
+    for _ in 0..ROUNDS {
+        once().await;
+    }
+    back_to(&appliance, before.0).await;
+    back_to(&server, before.1).await;
+    for program in [&appliance, &server] {
+        assert!(!program.log().lines().iter().any(|line| line.contains("panicked")));
+    }
+}
+
+/// One of each, at both programs; what is answered is the other tests' affair.
+async fn everything_wrong(site: &Site, large: &[u8]) {
+    let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
+    let (link, stranger) = (appliances_own(site), Client::plain(site.appliance, Some("cbr_wrong")));
+    let bodies = WRONG_BODIES.into_iter().map(|(body, ..)| body).chain([large]);
+    for body in bodies {
+        for (client, path) in [(&lan, "/v1/complete/stream"), (&link, "/v1/inference/stream")] {
+            let answer = client.whole(Method::POST, path, Bytes::copy_from_slice(body)).await.unwrap();
+            assert!(answer.status.is_client_error());
+        }
+    }
+    let frames = link.with_header("content-type", "application/vnd.cerebrum.v1+postcard");
+    frames.whole(Method::POST, "/v1/inference", Bytes::from_static(&[1, 255, 255, 255, 255])).await.unwrap();
+    assert_eq!(stranger.post("/v1/complete", &json!({"prompt": "x"})).await.unwrap().status, 403);
+    raw(site.server, b"GET /health HTTP/1.1\r\n\r\n").await;
+    raw(site.appliance, b"\x00\x01\x02\r\n\r\n").await;
+    drop(TcpStream::connect(site.appliance).await.unwrap().write_all(b"POST /v1/complete HTT").await);
+    let nobody = ClientFiles { ca: site.folder().join("ca.pem"), identity: None };
+    assert!(Client::tls(site.server, None, nobody).get("/health").await.is_err());
 }
