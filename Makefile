@@ -18,7 +18,7 @@ setup-test: ## as setup, and the test runner
 	@./setup.sh build test
 
 demo: setup ## build both programs and show them at work with the bundled model
-	$(CARGO) build --locked --bins -p cerebrum-appliance -p cerebrum-server -p cerebrum-tests
+	$(CARGO) build --locked --bin cerebrumd --bin cerebrum --bin cerebrum-server --bin cerebrum-demo
 	@target/debug/cerebrum-demo
 
 test: setup-test format lint doc unit ## all that CI checks
