@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use cerebrum_common::keyring;
 use cerebrum_common::lifecycle::{Tasks, notify_ready, notify_stopping, shutdown_signal};
 use cerebrum_common::serve::{Server, bind};
 use cerebrum_common::tls::{Reloading, keep_fresh};
@@ -30,6 +31,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     if let Some(tls) = &tls {
         tasks.spawn(keep_fresh(tls.clone(), tasks.clone()));
     }
+    tasks.spawn(keyring::keep_fresh(settings.keys.clone(), tasks.clone()));
     tasks.spawn(watch_cpu(board.clone(), tasks.clone()));
     let gateway = Arc::new(Gateway::new(&settings, upstreams, board, tasks.clone()));
     let scheme = if tls.is_some() { "https" } else { "http" };

@@ -3,9 +3,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use cerebrum_common::keys::{KeyFile, Keys, Secret};
+use cerebrum_common::keyring::Keyring;
+use cerebrum_common::keys::Secret;
 use cerebrum_common::settings::{Section, SettingsError, environment, read_file};
 use cerebrum_common::tls::{ClientFiles, IdentityFiles, ServerFiles, TlsError};
 use cerebrum_common::wire::native::Limits as TokenLimits;
@@ -22,7 +24,7 @@ pub struct Settings {
     /// Where clients connect.
     pub listen: SocketAddr,
     /// Who may call.
-    pub keys: Keys,
+    pub keys: Arc<Keyring>,
     /// Log filter.
     pub log: String,
     /// Connections and bodies.
@@ -95,7 +97,7 @@ fn settings(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Sett
     let log = root.or("log", "info".to_owned());
     let (serve, admit, drain) = root.section("limits", limits);
     let tls = root.optional("tls", ServerFiles::read).flatten();
-    let keys = keys(root, listen, tls.is_some());
+    let keys = keys(root, listen, tls.is_some()).map(Arc::new);
     let tokens = root.section("generation", TokenLimits::read);
     let prompt = cerebrum_prompt::Settings {
         profile: root.section("prepare", profile),
@@ -137,7 +139,7 @@ fn limits(section: &mut Section<'_>) -> (serve::Limits, admit::Limits, Duration)
 }
 
 /// Open only where said, and only on loopback: a forgotten line must not open a box to a whole network.
-fn keys(root: &mut Section<'_>, listen: SocketAddr, tls: bool) -> Option<Keys> {
+fn keys(root: &mut Section<'_>, listen: SocketAddr, tls: bool) -> Option<Keyring> {
     let open = root.choice("auth", false, &[("open", true), ("keys", false)]);
     let path: Option<PathBuf> = root.take("keys_file");
     if open {
@@ -147,7 +149,7 @@ fn keys(root: &mut Section<'_>, listen: SocketAddr, tls: bool) -> Option<Keys> {
                 format!("found \"open\" while listening on {listen}, expected \"keys\" (or open_to_network = true, to let everybody in)"),
             );
         }
-        return Some(Keys::Open);
+        return Some(Keyring::open());
     }
     root.or("open_to_network", tls);
     let Some(path) = path else {
@@ -157,13 +159,7 @@ fn keys(root: &mut Section<'_>, listen: SocketAddr, tls: bool) -> Option<Keys> {
         );
         return None;
     };
-    match KeyFile::read(&path).map_err(|error| error.to_string()).and_then(|file| file.known()) {
-        Ok(known) => Some(Keys::Known(known)),
-        Err(error) => {
-            root.problem("keys_file", error);
-            None
-        }
-    }
+    Keyring::new(Some(path), Vec::new()).inspect_err(|error| root.problem("keys_file", error.to_string())).ok()
 }
 
 fn profile(section: &mut Section<'_>) -> Profile {

@@ -3,12 +3,13 @@
 //! - [`wire`]: the only place that knows JSON, SSE and postcard shapes.
 //! - [`serve`]: the hyper accept loop, its limits and deadlines, refusals and their status codes.
 //! - [`program`]: arguments, settings, log, work, and the exit code.
-//! - [`settings`], [`tls`], [`pki`], [`keys`], [`lifecycle`], [`telemetry`]: leaves that know nothing of requests.
+//! - [`settings`], [`tls`], [`pki`], [`keys`], [`keyring`], [`lifecycle`], [`telemetry`]: leaves that know nothing of requests.
 //! - [`corpus`]: folders of settings files, for tests.
 //!
 //! Nothing here knows a prompt's meaning, a model or a lamp.
 
 pub mod corpus;
+pub mod keyring;
 pub mod keys;
 pub mod lifecycle;
 pub mod pki;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
+use cerebrum_common::keyring;
 use cerebrum_common::lifecycle::{Tasks, notify_ready, notify_stopping, shutdown_signal};
 use cerebrum_common::serve::{Server, bind};
 use cerebrum_common::tls::{Reloading, ServerFiles, keep_fresh};
@@ -27,6 +28,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     announce(&settings, &registry);
     let scheme = if tls.is_some() { "https" } else { "http" };
     let service = Arc::new(api(&settings, &registry, &tasks));
+    tasks.spawn(keyring::keep_fresh(settings.keys.clone(), tasks.clone()));
     tasks.spawn(Server { service, limits: settings.serve, tls, tasks: tasks.clone() }.run(listener));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready on {scheme}://{address}");
     notify_ready();

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use cerebrum_common::keys::{KeyFile, Keys, KnownKey, Secret};
+use cerebrum_common::keyring::Keyring;
+use cerebrum_common::keys::{KnownKey, Secret};
 use cerebrum_common::settings::{Section, SettingsError, environment, read_file};
 use cerebrum_common::tls::{ServerFiles, TlsError};
 use cerebrum_common::wire::native::Limits as TokenLimits;
@@ -19,7 +21,7 @@ pub struct Settings {
     /// Where callers connect.
     pub listen: SocketAddr,
     /// Who may call.
-    pub keys: Keys,
+    pub keys: Arc<Keyring>,
     /// Log filter.
     pub log: String,
     /// Connections and bodies.
@@ -85,7 +87,7 @@ fn convert(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Setti
     let log = root.or("log", "info".to_owned());
     let (serve, drain) = root.section("limits", limits);
     let tls = tls(root, listen);
-    let keys = keys(root, environment);
+    let keys = keys(root, environment).map(Arc::new);
     let heartbeat = root.time("heartbeat_ms", HEARTBEAT);
     let tokens = root.section("generation", TokenLimits::read);
     let guards = root.section("guards", guard_limits);
@@ -117,26 +119,19 @@ fn tls(root: &mut Section<'_>, listen: SocketAddr) -> Option<ServerFiles> {
     files.flatten()
 }
 
-fn keys(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Keys> {
+fn keys(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Keyring> {
     const EXPECTED: &str = "expected at least one key (cerebrum-server key add NAME, or CEREBRUM_API_KEY)";
     let path: Option<PathBuf> = root.take("keys_file");
-    let mut known = match &path {
-        None => Vec::new(),
-        Some(path) => match KeyFile::read(path).map_err(|error| error.to_string()).and_then(|file| file.known()) {
-            Ok(known) => known,
-            Err(error) => {
-                root.problem("keys_file", error);
-                return None;
-            }
-        },
-    };
-    known.extend(environment("CEREBRUM_API_KEY").map(|key| KnownKey::new("CEREBRUM_API_KEY", &Secret::new(key))));
-    if known.is_empty() {
+    let fixed = environment("CEREBRUM_API_KEY").map(|key| KnownKey::new("CEREBRUM_API_KEY", &Secret::new(key)));
+    let ring = Keyring::new(path.clone(), fixed.into_iter().collect())
+        .inspect_err(|error| root.problem("keys_file", error.to_string()))
+        .ok()?;
+    if ring.is_empty() {
         let found = path.map_or_else(|| "nothing".to_owned(), |path| format!("no key in {}", path.display()));
         root.problem("keys_file", format!("found {found}, {EXPECTED}"));
         return None;
     }
-    Some(Keys::Known(known))
+    Some(ring)
 }
 
 fn guard_limits(section: &mut Section<'_>) -> guards::Limits {
@@ -195,7 +190,7 @@ mod tests {
         assert_eq!(settings.models.folder, Path::new(DEFAULT_MODELS));
         assert_eq!(settings.models.idle_unload, Some(IDLE_UNLOAD));
         assert_eq!(settings.guards, guards::Limits::default());
-        assert!(matches!(settings.keys, Keys::Known(known) if known.len() == 1));
+        assert!(!settings.keys.is_empty());
     }
 
     #[test]

@@ -47,6 +47,6 @@ fn revoke(NamedKey { name, file }: &NamedKey, console: &mut Console) -> Result<(
         return Err(Failure::Missing(format!("there is no key named {name:?} in {}", file.file.display())));
     }
     keys.write(&file.file)?;
-    console.remark(&format!("{name:?} is revoked; a running appliance goes by it after its restart."));
+    console.remark(&format!("{name:?} is revoked; a running appliance goes by it within seconds."));
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Who calls: deny by default.
 
-use cerebrum_common::keys::{Client, Keys};
+use cerebrum_common::keyring::Keyring;
+use cerebrum_common::keys::Client;
 use cerebrum_common::serve::Refusal;
 use http::HeaderMap;
 
@@ -8,6 +9,6 @@ use http::HeaderMap;
 ///
 /// # Errors
 /// [`Refusal::Denied`].
-pub fn authenticate(keys: &Keys, headers: &HeaderMap) -> Result<Client, Refusal> {
+pub fn authenticate(keys: &Keyring, headers: &HeaderMap) -> Result<Client, Refusal> {
     Ok(keys.authenticate(headers)?)
 }

@@ -18,7 +18,7 @@ mod whole;
 
 use std::sync::Arc;
 
-use cerebrum_common::keys::Keys;
+use cerebrum_common::keyring::Keyring;
 use cerebrum_common::lifecycle::Tasks;
 use cerebrum_common::serve;
 
@@ -29,7 +29,7 @@ use crate::upstream::Upstream;
 /// Everything a request needs, shared by all of them.
 #[derive(Debug)]
 pub struct Gateway {
-    keys: Keys,
+    keys: Arc<Keyring>,
     gate: admit::Gate,
     limits: serve::Limits,
     preparation: prepare::Preparation,

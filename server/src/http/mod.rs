@@ -18,9 +18,10 @@ mod whole;
 
 pub use routes::{Access, ROUTES, Route};
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cerebrum_common::keys::Keys;
+use cerebrum_common::keyring::Keyring;
 use cerebrum_common::lifecycle::Tasks;
 use cerebrum_common::request_id::{self, RequestId};
 use cerebrum_common::serve::{self, Answer, Peer, Refusal, Service, discard};
@@ -36,7 +37,7 @@ use crate::registry::Registry;
 #[derive(Debug)]
 pub struct Api {
     /// Who may call.
-    pub keys: Keys,
+    pub keys: Arc<Keyring>,
     /// Bounds of bodies.
     pub limits: serve::Limits,
     /// Bounds of `max_tokens`.

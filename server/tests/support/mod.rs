@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cerebrum_common::keys::{Keys, KnownKey, Secret};
+use cerebrum_common::keyring::Keyring;
+use cerebrum_common::keys::{KnownKey, Secret};
 use cerebrum_common::lifecycle::Tasks;
 use cerebrum_common::serve::{self, Server, bind};
 use cerebrum_common::wire::{InferenceEvent, frame, sse};
@@ -69,7 +70,7 @@ pub(crate) fn site(folder: &Path, starter: Starter) -> Site {
     let (publish, vitals) = watch::channel(ROOM);
     let limits = serve::Limits { body_bytes: 64 << 10, ..serve::Limits::default() };
     let service = Arc::new(Api {
-        keys: Keys::Known(vec![KnownKey::new("test", &Secret::new(KEY))]),
+        keys: Keyring::new(None, vec![KnownKey::new("test", &Secret::new(KEY))]).unwrap().into(),
         limits,
         tokens: Default::default(),
         guards: guards::Limits::default(),
