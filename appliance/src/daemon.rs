@@ -1,5 +1,6 @@
 //! The daemon, from settings to the end of the last stream. Reads as a boot log.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -7,15 +8,16 @@ use cerebrum_common::keyring;
 use cerebrum_common::lifecycle::{Tasks, notify_ready, notify_stopping, shutdown_signal};
 use cerebrum_common::serve::{Server, bind};
 use cerebrum_common::tls::{Reloading, keep_fresh};
-use sysinfo::System;
+use sysinfo::{Networks, System};
 
 use crate::gateway::Gateway;
+use crate::panel::{self, Inside};
 use crate::settings::Settings;
 use crate::status::{Board, Event};
 use crate::upstream::Upstream;
 
-/// Pause between measurements of the processor's use.
-const CPU_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
+/// Pause between measurements of the machine.
+const MACHINE_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Serves until a signal says stop, then drains.
 ///
@@ -32,8 +34,17 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         tasks.spawn(keep_fresh(tls.clone(), tasks.clone()));
     }
     tasks.spawn(keyring::keep_fresh(settings.keys.clone(), tasks.clone()));
-    tasks.spawn(watch_cpu(board.clone(), tasks.clone()));
-    let gateway = Arc::new(Gateway::new(&settings, upstreams, board, tasks.clone()));
+    tasks.spawn(watch_machine(board.clone(), tasks.clone()));
+    let inside = Arc::new(Inside {
+        board,
+        pairing: Arc::default(),
+        keys: settings.keys.clone(),
+        stops: Arc::default(),
+        upstreams,
+        port: settings.listen.port(),
+    });
+    let panel = panel::start(settings.board.clone(), inside.clone(), &tasks).context("the board's thread")?;
+    let gateway = Arc::new(Gateway::new(&settings, &inside, panel.clone(), tasks.clone()));
     let scheme = if tls.is_some() { "https" } else { "http" };
     let server = Server { service: gateway, limits: settings.serve, tls, tasks: tasks.clone() };
     tasks.spawn(server.run(listener));
@@ -46,6 +57,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     if !tasks.drain(settings.drain).await {
         tracing::warn!("some requests were still in progress and have been ended");
     }
+    // The last holder: the thread draws its last picture, which stays, and ends.
+    drop(panel);
     Ok(())
 }
 
@@ -61,16 +74,33 @@ fn start_upstreams(settings: &Settings, board: &Board, tasks: &Tasks) -> anyhow:
     Ok(upstreams)
 }
 
-async fn watch_cpu(board: Board, tasks: Tasks) {
-    let mut system = match System::new() {
-        Ok(system) => system,
-        Err(error) => return tracing::warn!(%error, "processor use is not measured"),
-    };
+/// Measures what the status says of the machine: the processor's use and the addresses others reach it by.
+async fn watch_machine(board: Board, tasks: Tasks) {
+    let mut system = System::new();
     loop {
-        system.refresh_cpu_usage();
-        board.tell(Event::Cpu(system.global_cpu_usage()));
-        if tasks.until_stopping(tokio::time::sleep(CPU_EVERY)).await.is_none() {
+        if let Ok(system) = &mut system {
+            system.refresh_cpu_usage();
+            board.tell(Event::Cpu(system.global_cpu_usage()));
+        }
+        board.tell(Event::Addresses(addresses()));
+        if tasks.until_stopping(tokio::time::sleep(MACHINE_EVERY)).await.is_none() {
             return;
         }
+    }
+}
+
+/// IPv4 first: shorter on the panel, and easier to type.
+fn addresses() -> Vec<IpAddr> {
+    let Ok(networks) = Networks::new_with_refreshed_list() else { return Vec::new() };
+    let all = networks.values().flat_map(|network| network.ip_networks()).map(|network| network.addr);
+    let mut useful: Vec<_> = all.filter(|address| !address.is_loopback() && !is_link_local(*address)).collect();
+    useful.sort_by_key(|address| (address.is_ipv6(), *address));
+    useful
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
     }
 }

@@ -1,8 +1,10 @@
 //! From the status to what the board shows: the only place that knows both.
 
 use cerebrum_board::{
-    Counters, Frame, Page, Phase, Request, Savings, Snapshot, Stage, Upstream, UpstreamState, render,
+    Cause, Counters, Fault, Frame, Page, Phase, Request, Savings, Snapshot, Stage, Upstream, UpstreamState, render,
 };
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::status::{Current, Status, UpstreamStatus};
@@ -31,8 +33,21 @@ pub fn snapshot(status: &Status, port: u16, now: Instant) -> Snapshot {
             refused: totals.shed,
             tokens: totals.tokens,
         },
+        addresses: status.addresses.clone(),
+        error: fault(status, now),
         ..Snapshot::default()
     }
+}
+
+/// An upstream that is away for so long is something a person can do about: the first connection is made by then.
+const ALONE: Duration = Duration::from_secs(20);
+
+fn fault(status: &Status, now: Instant) -> Option<Fault> {
+    let alone = status.alone_since.is_some_and(|since| now - since >= ALONE);
+    (alone && !status.dismissed).then(|| Fault {
+        cause: Cause::Upstream,
+        message: "No inference server can be reached. Is it on, and the network up?".to_owned(),
+    })
 }
 
 /// The page a person wants to see now: the request in progress, else the overview.
@@ -43,7 +58,7 @@ pub fn frame(snapshot: &Snapshot) -> Frame {
 fn request(current: &Current, now: Instant) -> Request {
     let seconds = current.first_token.map_or(0.0, |first| (now - first).as_secs_f32());
     Request {
-        id: 0,
+        id: current.id,
         phase: if current.tokens > 0 { Phase::Generating } else { Phase::Reading },
         progress: current.progress,
         tokens: current.tokens,

@@ -4,6 +4,7 @@
 //! - [`upstream`]: the inference servers, their connections, health and breakers.
 //! - [`status`]: what is going on, as one value that only flows outward.
 //! - [`display`]: that value as the board shows it.
+//! - [`panel`], [`pairing`]: the board in the daemon, and what is decided at it.
 //! - [`settings`]: the configuration file.
 //! - [`client`]: the command-line client.
 //! - [`daemon`]: starts and stops it all.
@@ -12,6 +13,8 @@ pub mod client;
 pub mod daemon;
 pub mod display;
 pub mod gateway;
+pub mod pairing;
+pub mod panel;
 pub mod settings;
 pub mod status;
 pub mod upstream;

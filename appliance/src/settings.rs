@@ -15,7 +15,10 @@ use cerebrum_common::{program, serve};
 use cerebrum_prompt::{LanguageMap, Profile};
 use http::Uri;
 
+mod board;
+
 use crate::gateway::admit;
+use crate::panel;
 use crate::upstream::breaker;
 
 /// Everything the daemon can be told.
@@ -41,6 +44,8 @@ pub struct Settings {
     pub prompt: cerebrum_prompt::Settings,
     /// Deadlines of answers.
     pub stream: Stream,
+    /// Lamps, panel and buttons.
+    pub board: panel::Settings,
     /// Inference servers, preferred first; at least one.
     pub upstreams: Vec<Upstream>,
 }
@@ -105,8 +110,23 @@ fn settings(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Sett
     };
     let stream = root.section("stream", stream);
     let breaker = root.section("breaker", breaker_policy);
+    let name = root.or("name", "cerebrum.local".to_owned());
+    let board = root.section("board", |section| board::read(section, name));
     let upstreams = upstreams(root, breaker, environment);
-    Some(Settings { listen, keys: keys?, log, serve, tls, admit, drain, tokens, prompt, stream, upstreams: upstreams? })
+    Some(Settings {
+        listen,
+        keys: keys?,
+        log,
+        serve,
+        tls,
+        admit,
+        drain,
+        tokens,
+        prompt,
+        stream,
+        board,
+        upstreams: upstreams?,
+    })
 }
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 7000);

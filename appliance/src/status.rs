@@ -1,6 +1,7 @@
 //! What is going on, as one small value: requests report [`Event`]s, the pure [`reduce`] folds them into [`Status`], and
 //! whoever shows something (health, statistics, page, board) reads the newest one. Nothing flows the other way.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,11 +25,19 @@ pub struct Status {
     pub upstreams: Vec<UpstreamStatus>,
     /// Processor use of the whole machine, in percent.
     pub cpu_percent: f32,
+    /// Addresses of the machine that others can reach, the most useful one first.
+    pub addresses: Vec<IpAddr>,
+    /// Since when no upstream has been connected.
+    pub alone_since: Option<Instant>,
+    /// Whether a person has read what is wrong now.
+    pub dismissed: bool,
 }
 
 /// What the newest request is doing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Current {
+    /// Its id as a number.
+    pub id: u128,
     /// The model that answers it.
     pub model: Arc<str>,
     /// Share of the prompt that has been read, 0 to 1.
@@ -103,6 +112,8 @@ pub enum Event {
     Shed,
     /// A request was sent to an upstream.
     Sent {
+        /// The request's id as a number.
+        id: u128,
         /// The model asked for.
         model: Arc<str>,
         /// Prompt as it came, in characters.
@@ -139,6 +150,10 @@ pub enum Event {
     },
     /// The processor's use was measured.
     Cpu(f32),
+    /// The machine's addresses were looked up.
+    Addresses(Vec<IpAddr>),
+    /// A person has read what is wrong.
+    Dismissed,
 }
 
 /// How an admitted request ended.
@@ -160,11 +175,11 @@ pub fn reduce(status: &mut Status, event: Event, now: Instant) {
         Event::Admitted => status.active += 1,
         Event::Queued(change) => status.queued = status.queued.saturating_add_signed(change),
         Event::Shed => status.totals.shed += 1,
-        Event::Sent { model, prompt_chars, prepared_chars } => {
+        Event::Sent { id, model, prompt_chars, prepared_chars } => {
             status.totals.sent += 1;
             status.totals.prompt_chars += prompt_chars;
             status.totals.prepared_chars += prepared_chars;
-            status.current = Some(Current { model, progress: 0.0, tokens: 0, first_token: None });
+            status.current = Some(Current { id, model, progress: 0.0, tokens: 0, first_token: None });
         }
         Event::Progress(progress) => {
             if let Some(current) = &mut status.current {
@@ -183,6 +198,9 @@ pub fn reduce(status: &mut Status, event: Event, now: Instant) {
             if let Some(known) = status.upstreams.get_mut(upstream) {
                 known.connected = connected;
             }
+            let alone = !status.upstreams.iter().any(|upstream| upstream.connected);
+            status.alone_since = alone.then(|| status.alone_since.unwrap_or(now));
+            status.dismissed &= alone;
         }
         Event::Probed { upstream, probe } => {
             if let Some(known) = status.upstreams.get_mut(upstream) {
@@ -190,6 +208,8 @@ pub fn reduce(status: &mut Status, event: Event, now: Instant) {
             }
         }
         Event::Cpu(percent) => status.cpu_percent = percent,
+        Event::Addresses(addresses) => status.addresses = addresses,
+        Event::Dismissed => status.dismissed = true,
     }
 }
 
@@ -234,6 +254,9 @@ impl Board {
             totals: Totals::default(),
             upstreams: upstreams.into_iter().map(upstream).collect(),
             cpu_percent: 0.0,
+            addresses: Vec::new(),
+            alone_since: Some(Instant::now()),
+            dismissed: false,
         });
         Self(sender)
     }
@@ -265,7 +288,7 @@ mod tests {
             Just(Event::Admitted),
             Just(Event::Queued(1)),
             Just(Event::Queued(-1)),
-            Just(Event::Sent { model: "m".into(), prompt_chars: 10, prepared_chars: 5 }),
+            Just(Event::Sent { id: 1, model: "m".into(), prompt_chars: 10, prepared_chars: 5 }),
             Just(Event::Tokens(3)),
             outcome.prop_map(|outcome| Event::Ended { outcome, tokens: 1, seconds: 1.0 }),
             (0_usize..3).prop_map(|upstream| Event::Link { upstream, connected: true }),
@@ -276,7 +299,7 @@ mod tests {
     async fn a_request_is_counted_from_admission_to_its_end() {
         let board = Board::new(["vps".into()]);
         board.tell(Event::Admitted);
-        board.tell(Event::Sent { model: "qwen_7b".into(), prompt_chars: 100, prepared_chars: 40 });
+        board.tell(Event::Sent { id: 1, model: "qwen_7b".into(), prompt_chars: 100, prepared_chars: 40 });
         board.tell(Event::Tokens(2));
         board.look(|status| {
             assert_eq!(status.active, 1);

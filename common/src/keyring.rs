@@ -39,8 +39,7 @@ impl Keyring {
     /// A file that cannot be used.
     pub fn new(file: Option<PathBuf>, fixed: Vec<KnownKey>) -> Result<Self, KeyFileError> {
         let stamp = file.as_deref().and_then(stamp);
-        let ring =
-            Self { file, fixed, current: RwLock::new(Keys::Known(Vec::new())), seen: Mutex::new(stamp) };
+        let ring = Self { file, fixed, current: RwLock::new(Keys::Known(Vec::new())), seen: Mutex::new(stamp) };
         ring.read()?;
         Ok(ring)
     }
@@ -162,9 +161,8 @@ mod tests {
         let path = folder.path().join("keys.toml");
         let ring = Keyring::new(Some(path.clone()), Vec::new()).unwrap();
         assert!(ring.is_empty());
-        let names: Vec<_> = (0..3)
-            .map(|_| ring.authenticate(&shown(&ring.grant("laptop").unwrap().unwrap())).unwrap().name)
-            .collect();
+        let names: Vec<_> =
+            (0..3).map(|_| ring.authenticate(&shown(&ring.grant("laptop").unwrap().unwrap())).unwrap().name).collect();
         assert_eq!(names, ["laptop".into(), "laptop 2".into(), "laptop 3".into()]);
         assert!(!ring.refresh().unwrap(), "its own change is none");
         assert_eq!(KeyFile::read(&path).unwrap().keys.len(), 3);

@@ -24,6 +24,11 @@ impl RequestId {
         Self(Uuid::new_v4())
     }
 
+    /// As a number.
+    pub fn as_u128(self) -> u128 {
+        self.0.as_u128()
+    }
+
     /// As a header's value.
     pub fn header_value(self) -> HeaderValue {
         let mut buffer = Uuid::encode_buffer();

@@ -107,7 +107,19 @@ impl Client {
     /// # Errors
     /// When no answer comes, or another status than 200.
     pub async fn stream(&self, path: &str, body: &Value) -> anyhow::Result<Stream> {
-        let sending = self.send(Method::POST, path, body.to_string().into());
+        self.events(Method::POST, path, body.to_string().into()).await
+    }
+
+    /// GET whose answer is read event by event.
+    ///
+    /// # Errors
+    /// As [`Self::stream`].
+    pub async fn watch(&self, path: &str) -> anyhow::Result<Stream> {
+        self.events(Method::GET, path, Bytes::new()).await
+    }
+
+    async fn events(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Stream> {
+        let sending = self.send(method, path, body);
         let (response, connection) = tokio::time::timeout(PATIENCE, sending).await.context("no answer in time")??;
         if response.status() != StatusCode::OK {
             let status = response.status();
@@ -225,9 +237,17 @@ impl Stream {
     /// # Errors
     /// When the stream breaks, or nothing comes in time.
     pub async fn next(&mut self) -> anyhow::Result<Option<Value>> {
+        Ok(self.next_named().await?.map(|(_, event)| event))
+    }
+
+    /// The next event's name (empty when it has none) and JSON.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub async fn next_named(&mut self) -> anyhow::Result<Option<(String, Value)>> {
         loop {
             if let Some(event) = self.decoder.next() {
-                return Ok(Some(serde_json::from_str(&event.data)?));
+                return Ok(Some((event.name, serde_json::from_str(&event.data)?)));
             }
             let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await.context("no event in time")?;
             let Some(frame) = frame else { return Ok(None) };

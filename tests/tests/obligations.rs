@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use cerebrum_tests::client::{Client, PATIENCE, eventually};
+use cerebrum_tests::scripted::{Ending, Script, ScriptedUpstream};
 use cerebrum_tests::stack::{Program, Site};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -90,14 +91,23 @@ async fn a_client_that_closes_its_half_counts_as_gone() {
 
 #[tokio::test]
 async fn a_third_request_is_turned_away_while_two_streams_run() {
-    let running = start("", "");
+    // Scripted, since a small model may be done with two streams before the third request is on its way.
+    let upstream = ScriptedUpstream::start(Script { ending: Ending::Stall, ..Script::default() }).unwrap();
+    let site = Site::new().unwrap();
+    let settings = format!(
+        "listen = \"{}\"\nkeys_file = \"appliance-keys.toml\"\n[[upstream]]\nurl = \"{}\"\n",
+        site.appliance,
+        upstream.url()
+    );
+    let _appliance = Program::start("cerebrumd", &[], &site.write("cerebrum.toml", &settings).unwrap()).unwrap();
+    let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
     let mut streams = Vec::new();
     for _ in 0..2 {
-        let mut stream = running.lan.stream("/v1/complete/stream", &endless()).await.unwrap();
+        let mut stream = lan.stream("/v1/complete/stream", &endless()).await.unwrap();
         stream.next().await.unwrap();
         streams.push(stream);
     }
-    let refused = running.lan.post("/v1/complete", &endless()).await.unwrap();
+    let refused = lan.post("/v1/complete", &endless()).await.unwrap();
     assert_eq!(refused.status, 503);
     assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
     let body = refused.json().unwrap();
@@ -105,8 +115,10 @@ async fn a_third_request_is_turned_away_while_two_streams_run() {
 
     // Streams count until their body ends, and not a moment longer.
     drop(streams);
-    running.client_is_gone().await;
-    let answer = running.lan.post("/v1/complete", &json!({"prompt": "def f(", "max_tokens": 2})).await.unwrap();
+    upstream.wait_for(PATIENCE, |seen| seen.dropped == 2 && seen.in_progress == 0).await.unwrap();
+    eventually(&lan, "/health", |health| health["active_count"] == 0).await.unwrap();
+    upstream.follow(Script::default());
+    let answer = lan.post("/v1/complete", &json!({"prompt": "def f(", "max_tokens": 2})).await.unwrap();
     assert_eq!(answer.status, 200);
 }
 

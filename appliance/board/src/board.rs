@@ -131,6 +131,12 @@ impl Board {
     }
 }
 
+impl std::fmt::Debug for Board {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Board").field("backend", &self.backend).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Board {
     fn drop(&mut self) {
         self.end();

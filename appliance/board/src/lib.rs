@@ -26,6 +26,7 @@ mod wiring;
 pub use board::{Board, Shown};
 pub use buttons::Button;
 pub use check::{Report, check};
+pub use desk::Rest;
 pub use frame::Frame;
 pub use lamps::{Lamps, lamps};
 pub use lights::Lights;

@@ -1,10 +1,12 @@
 //! `cerebrumd`: the appliance's daemon.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use cerebrum_appliance::daemon;
-use cerebrum_common::program;
+use cerebrum_appliance::settings::Settings;
+use cerebrum_common::program::{self, Settings as _};
 use clap::Parser;
 
 /// Takes prompts from the LAN, prepares them and streams the answers of an inference server.
@@ -17,11 +19,34 @@ struct Arguments {
     /// Only check the settings: 0 when they are right, 64 when not.
     #[arg(long)]
     check: bool,
+    /// Only try the board: light every lamp, draw a test pattern, tell what answered.
+    #[arg(long)]
+    check_board: bool,
 }
+
+const NAME: &str = "cerebrumd";
+
+/// How long the test pattern stays, for a person to look at.
+const LOOK: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
     match program::arguments::<Arguments>() {
-        Ok(Arguments { config, check }) => program::serve("cerebrumd", &config, check, daemon::run),
+        Ok(Arguments { config, check_board: true, .. }) => check_board(&config),
+        Ok(Arguments { config, check, .. }) => program::serve(NAME, &config, check, daemon::run),
         Err(code) => code,
     }
+}
+
+#[expect(clippy::print_stdout, reason = "the report is this command's answer")]
+fn check_board(config: &Path) -> ExitCode {
+    let settings = match Settings::read(config) {
+        Ok(settings) => settings,
+        Err(error) => return program::complain(NAME, program::WRONG_USE, &error),
+    };
+    let Some(wiring) = settings.board.wiring else {
+        return program::complain(NAME, program::WRONG_USE, &"board.backend: found \"off\", expected a board to try");
+    };
+    let report = cerebrum_board::check(&wiring, LOOK);
+    println!("{report}");
+    if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -62,6 +62,10 @@ pub enum Command {
     Models(Report),
     /// Show what was served so far
     Stats(Report),
+    /// Ask the appliance for a key; a person allows it with a press on its button
+    Pair(Pair),
+    /// Show the appliance's panel and lamps, live, until Ctrl-C
+    Board(Board),
     /// Make, list and revoke API keys in the appliance's key file
     #[command(subcommand)]
     Key(Key),
@@ -153,6 +157,25 @@ pub struct KeyFileArgument {
     /// The appliance's file of key hashes
     #[arg(long, value_name = "FILE", default_value = "/etc/cerebrum/keys.toml")]
     pub file: PathBuf,
+}
+
+/// `cerebrum pair`.
+#[derive(Args, Debug)]
+pub struct Pair {
+    /// The name that the panel shows and the key gets [default: this machine's]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Print the key instead of keeping it in ~/.config/cerebrum
+    #[arg(long)]
+    pub print: bool,
+}
+
+/// `cerebrum board`.
+#[derive(Args, Debug)]
+pub struct Board {
+    /// One picture instead of a live one (as it is when the output is no terminal)
+    #[arg(long)]
+    pub once: bool,
 }
 
 /// How to generate; what is absent is left to the appliance.

@@ -94,6 +94,13 @@ impl Console {
         }
     }
 
+    /// Replaces a picture of so many lines; on no terminal it follows the last one.
+    pub(super) fn redraw(&mut self, picture: &str, lines: usize) -> Result<(), Failure> {
+        let back = if self.out_is_terminal && lines > 0 { format!("\x1b[{lines}A") } else { String::new() };
+        let picture: String = picture.lines().map(|line| format!("{line}\x1b[K\n")).collect();
+        write(&mut self.out, &format!("{back}{picture}")).and_then(|()| self.out.flush()).map_err(output)
+    }
+
     /// Empties the screen.
     pub(super) fn clear_screen(&mut self) -> Result<(), Failure> {
         if !self.out_is_terminal {

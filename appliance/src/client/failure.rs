@@ -45,6 +45,9 @@ pub enum Failure {
     /// Standard output cannot be written.
     #[error("standard output: {0}")]
     Output(#[source] io::Error),
+    /// The appliance gave no key.
+    #[error("not paired: {0}")]
+    NotPaired(&'static str),
     /// The line editor.
     #[error("the terminal: {0}")]
     Terminal(String),

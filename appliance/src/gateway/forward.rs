@@ -24,6 +24,7 @@ use super::Gateway;
 use super::prepare::Prepared;
 use super::record::Record;
 use super::route::Routed;
+use super::stops::Stop;
 use crate::upstream::Pass;
 use crate::upstream::link::{self, LinkError};
 
@@ -77,6 +78,7 @@ pub(super) struct UpstreamStream {
     ended: bool,
     idle: Duration,
     silence: Pin<Box<Sleep>>,
+    stop: Stop,
     last_event: Instant,
     deadline: Instant,
 }
@@ -106,6 +108,7 @@ pub(super) async fn forward(gateway: &Gateway, routed: Routed, record: &mut Reco
     let body = accept(response, &mut pass).await?;
     let idle = gateway.deadlines.idle;
     let now = Instant::now();
+    let stop = gateway.stops.enter(record.id().as_u128());
     let mut stream = UpstreamStream {
         prepared,
         record: record.take(),
@@ -116,6 +119,7 @@ pub(super) async fn forward(gateway: &Gateway, routed: Routed, record: &mut Reco
         ended: false,
         idle,
         silence: Box::pin(tokio::time::sleep(idle)),
+        stop,
         last_event: now,
         deadline: now + gateway.deadlines.total,
     };
@@ -231,6 +235,7 @@ impl UpstreamStream {
             Poll::Ready(event) => event,
             Poll::Pending => match self.poll_silence(cx) {
                 Poll::Ready(failure) => InferenceEvent::Error(failure),
+                Poll::Pending if self.stop.poll(cx).is_ready() => InferenceEvent::Error(stopped()),
                 Poll::Pending => return Poll::Pending,
             },
         };
@@ -305,6 +310,11 @@ impl UpstreamStream {
         self.record.failed(failure);
         self.ended = true;
     }
+}
+
+fn stopped() -> Failure {
+    let message = "stopped by a press on the appliance's button; the answer is incomplete".to_owned();
+    Failure { code: FailureCode::Stopping, message, retry_after_ms: None }
 }
 
 fn lost(reason: &str) -> Failure {

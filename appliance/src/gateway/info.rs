@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::Gateway;
 use crate::display;
-use crate::status::{Probe, Status};
+use crate::status::{Board, Probe, Status};
 use crate::upstream::probe::ask;
 
 /// How long a question to an upstream may take before the answer goes out without it.
@@ -32,6 +32,14 @@ struct Health {
     uptime_seconds: u64,
     uptime_text: String,
     cpu_percent: f32,
+}
+
+/// The same for those who watch, less what changes all the time.
+pub(super) fn health_text(board: &Board) -> String {
+    let health = board.look(|status| describe(status, Instant::now()));
+    let health =
+        Health { uptime_seconds: 0, uptime_text: String::new(), cpu_percent: health.cpu_percent.round(), ..health };
+    serde_json::to_string(&health).unwrap_or_default()
 }
 
 pub(super) fn health(gateway: &Gateway) -> Response<Answer> {
@@ -80,7 +88,9 @@ const PNG_SCALE: u32 = 4;
 
 /// What the OLED shows at this moment.
 pub(super) fn display(gateway: &Gateway, picture: Picture) -> Response<Answer> {
-    let frame = gateway.board.look(|status| display::frame(&display::snapshot(status, gateway.port, Instant::now())));
+    let drawn =
+        || gateway.board.look(|status| display::frame(&display::snapshot(status, gateway.port, Instant::now())));
+    let frame = gateway.panel.as_ref().map_or_else(drawn, |panel| panel.shown().frame);
     match picture {
         Picture::Png => file("image/png", frame.to_png(PNG_SCALE)),
         Picture::Text => file("text/plain; charset=utf-8", frame.to_terminal()),

@@ -6,13 +6,17 @@
 mod account;
 pub mod admit;
 pub mod authenticate;
+mod events;
 mod forward;
 mod info;
+mod pair;
 mod pipeline;
 mod prepare;
+mod press;
 mod record;
 mod route;
 mod routes;
+pub mod stops;
 mod stream;
 mod whole;
 
@@ -21,7 +25,10 @@ use std::sync::Arc;
 use cerebrum_common::keyring::Keyring;
 use cerebrum_common::lifecycle::Tasks;
 use cerebrum_common::serve;
+use tokio::sync::Semaphore;
 
+use crate::pairing::Pairing;
+use crate::panel::Inside;
 use crate::settings::Settings;
 use crate::status::Board;
 use crate::upstream::Upstream;
@@ -35,6 +42,10 @@ pub struct Gateway {
     preparation: prepare::Preparation,
     deadlines: crate::settings::Stream,
     retries: forward::RetryBudget,
+    stops: Arc<stops::Stops>,
+    pairing: Arc<Pairing>,
+    panel: Option<Arc<cerebrum_board::Board>>,
+    watchers: Arc<Semaphore>,
     upstreams: Vec<Arc<Upstream>>,
     board: Board,
     tasks: Tasks,
@@ -42,8 +53,9 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway over upstreams that have been started.
-    pub fn new(settings: &Settings, upstreams: Vec<Arc<Upstream>>, board: Board, tasks: Tasks) -> Self {
+    /// A gateway over upstreams that have been started, with a board or without.
+    pub fn new(settings: &Settings, inside: &Inside, panel: Option<Arc<cerebrum_board::Board>>, tasks: Tasks) -> Self {
+        let board = inside.board.clone();
         Self {
             keys: settings.keys.clone(),
             gate: admit::Gate::new(settings.admit, board.clone()),
@@ -51,7 +63,11 @@ impl Gateway {
             preparation: prepare::Preparation::new(settings),
             deadlines: settings.stream,
             retries: forward::RetryBudget::default(),
-            upstreams,
+            stops: inside.stops.clone(),
+            pairing: inside.pairing.clone(),
+            panel,
+            watchers: Arc::new(Semaphore::new(events::WATCHERS)),
+            upstreams: inside.upstreams.clone(),
             board,
             tasks,
             port: settings.listen.port(),

@@ -89,6 +89,7 @@ impl Record {
         entry.prompt_chars = prompt_chars as u64;
         entry.prepared_chars = prepared_chars as u64;
         entry.board.tell(Event::Sent {
+            id: entry.id.as_u128(),
             model: entry.model.clone(),
             prompt_chars: entry.prompt_chars,
             prepared_chars: entry.prepared_chars,
@@ -122,6 +123,7 @@ impl Record {
     pub(super) fn failed(&mut self, failure: &Failure) {
         let outcome = match failure.code {
             FailureCode::Timeout => Outcome::TimedOut,
+            FailureCode::Stopping => Outcome::Stopped,
             _ => Outcome::UpstreamFailed,
         };
         self.close(outcome, 0.0, &failure.message);

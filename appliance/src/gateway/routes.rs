@@ -2,21 +2,25 @@
 
 use cerebrum_common::request_id::{self, RequestId};
 use cerebrum_common::serve::{Answer, Peer, Refusal, Service};
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 
 use super::info::{self, Picture};
 use super::pipeline::{self, Delivery};
-use super::{Gateway, authenticate};
+use super::{Gateway, authenticate, events, pair, press};
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Call {
     Complete(Delivery),
     Display(Picture),
+    Events,
     Health,
     Models,
     Page,
+    Pair,
+    PairWait,
+    Press,
     Stats,
     VpsHealth,
 }
@@ -28,7 +32,11 @@ const ROUTES: &[(&str, &[Method], Call)] = &[
     ("/health", &[Method::GET], Call::Health),
     ("/v1/complete", &[Method::POST], Call::Complete(Delivery::Whole)),
     ("/v1/complete/stream", &[Method::POST], Call::Complete(Delivery::Stream)),
+    ("/v1/board/press", &[Method::POST], Call::Press),
+    ("/v1/events", &[Method::GET], Call::Events),
     ("/v1/models", &[Method::GET], Call::Models),
+    ("/v1/pair", &[Method::POST], Call::Pair),
+    ("/v1/pair/wait", &[Method::GET], Call::PairWait),
     ("/v1/stats", &[Method::GET], Call::Stats),
     ("/v1/vps/health", &[Method::GET, Method::POST], Call::VpsHealth),
 ];
@@ -48,35 +56,54 @@ fn find(path: &str, method: &Method) -> Result<Call, Refusal> {
 }
 
 impl Call {
-    /// What is shown to everybody on the network: whether the box is well, and what its own display shows.
+    /// What is shown to everybody on the network: whether the box is well, and what its own display shows. Who asks for
+    /// a key has none yet.
     fn is_public(self) -> bool {
-        matches!(self, Self::Display(_) | Self::Health | Self::Page)
+        matches!(self, Self::Display(_) | Self::Events | Self::Health | Self::Page | Self::Pair | Self::PairWait)
     }
 }
 
 impl Service for Gateway {
-    async fn call(&self, request: Request<Incoming>, _peer: Peer) -> Response<Answer> {
+    async fn call(&self, request: Request<Incoming>, peer: Peer) -> Response<Answer> {
         let id = RequestId::from_headers(request.headers());
         let mut response = match find(request.uri().path(), request.method()) {
             Ok(Call::Complete(delivery)) => pipeline::complete(self, request, id, delivery).await,
-            Ok(call) => report(self, &request, call).await.unwrap_or_else(|refusal| refusal.response()),
-            Err(refusal) => {
-                cerebrum_common::serve::discard(request.into_body(), &self.tasks);
-                refusal.response()
+            Ok(call) => {
+                let (head, mut body) = request.into_parts();
+                match answer(self, call, &head.headers, &mut body, peer).await {
+                    Ok(response) => response,
+                    Err(refusal) => refuse(self, &refusal, body),
+                }
             }
+            Err(refusal) => refuse(self, &refusal, request.into_body()),
         };
         response.headers_mut().insert(request_id::HEADER, id.header_value());
         response
     }
 }
 
-/// The calls that only report.
-async fn report(gateway: &Gateway, request: &Request<Incoming>, call: Call) -> Result<Response<Answer>, Refusal> {
+fn refuse(gateway: &Gateway, refusal: &Refusal, body: Incoming) -> Response<Answer> {
+    cerebrum_common::serve::discard(body, &gateway.tasks);
+    refusal.response()
+}
+
+/// All calls but completions.
+async fn answer(
+    gateway: &Gateway,
+    call: Call,
+    headers: &HeaderMap,
+    body: &mut Incoming,
+    peer: Peer,
+) -> Result<Response<Answer>, Refusal> {
     if !call.is_public() {
-        authenticate::authenticate(&gateway.keys, request.headers())?;
+        authenticate::authenticate(&gateway.keys, headers)?;
     }
     Ok(match call {
         Call::Display(picture) => info::display(gateway, picture),
+        Call::Events => events::watch(gateway)?,
+        Call::Pair => pair::begin(gateway, body, peer.address.ip()).await?,
+        Call::PairWait => pair::wait(gateway, headers).await?,
+        Call::Press => press::press(gateway, body).await?,
         Call::Health => info::health(gateway),
         Call::Models => info::models(gateway).await,
         Call::Page => info::page(),
@@ -101,8 +128,8 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_display_shows_is_public() {
+    fn only_what_the_display_shows_and_pairing_is_public() {
         let public: Vec<_> = ROUTES.iter().filter(|(_, _, call)| call.is_public()).map(|(path, ..)| *path).collect();
-        assert_eq!(public, ["/", "/display.png", "/display.txt", "/health"]);
+        assert_eq!(public, ["/", "/display.png", "/display.txt", "/health", "/v1/events", "/v1/pair", "/v1/pair/wait"]);
     }
 }

@@ -12,6 +12,7 @@ use cerebrum_common::keys::Secret;
 use cerebrum_common::lifecycle::Tasks;
 use cerebrum_common::tls::TlsError;
 use http::{HeaderValue, Uri};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::settings;
@@ -31,6 +32,7 @@ pub struct Upstream {
     url: Uri,
     key: Option<HeaderValue>,
     breaker: Mutex<Breaker>,
+    probe: Notify,
 }
 
 impl Upstream {
@@ -52,6 +54,7 @@ impl Upstream {
             url: settings.url.clone(),
             key: settings.key.as_ref().and_then(header),
             breaker: Mutex::new(Breaker::new(settings.breaker)),
+            probe: Notify::new(),
         });
         tasks.spawn(link::keep(upstream.clone(), board.clone(), tasks.clone()));
         tasks.spawn(probe::keep(upstream.clone(), board.clone(), tasks.clone()));
@@ -70,6 +73,11 @@ impl Upstream {
     pub fn admit(self: &Arc<Self>) -> Result<Pass, Duration> {
         self.breaker().admit(Instant::now())?;
         Ok(Pass { upstream: self.clone(), verdict: Verdict::Undecided })
+    }
+
+    /// Probes its health now rather than at the next turn.
+    pub fn probe_now(&self) {
+        self.probe.notify_one();
     }
 
     /// A request for this server, without a body.

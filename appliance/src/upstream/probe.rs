@@ -40,7 +40,13 @@ pub(super) async fn keep(upstream: Arc<Upstream>, board: Board, tasks: Tasks) {
         }
         let probe = probe(&upstream).await;
         board.tell(Event::Probed { upstream: upstream.index, probe });
-        if tasks.until_stopping(tokio::time::sleep(EVERY)).await.is_none() {
+        let next = async {
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                () = upstream.probe.notified() => {}
+            }
+        };
+        if tasks.until_stopping(next).await.is_none() {
             return;
         }
     }

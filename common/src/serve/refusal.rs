@@ -60,6 +60,13 @@ pub enum Refusal {
     },
     /// The program is shutting down.
     Stopping,
+    /// The caller has asked too often.
+    TooMany {
+        /// What it asked too often for.
+        message: &'static str,
+        /// When to come back.
+        retry_after: Duration,
+    },
     /// The content type, or the wire version in it, is not spoken here.
     Unsupported {
         /// What was found and expected.
@@ -106,6 +113,7 @@ impl Refusal {
             Self::Failed(failure) => failure_status(failure.code),
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
+            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unsupported { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         }
     }
@@ -130,6 +138,7 @@ impl Refusal {
             Self::MethodNotAllowed { allowed } => format!("this path takes {allowed}"),
             Self::NotFound { path } => format!("no such path: {path}"),
             Self::Stopping => "shutting down; retry in a moment".to_owned(),
+            Self::TooMany { message, .. } => (*message).to_owned(),
         }
     }
 
@@ -146,6 +155,7 @@ impl Refusal {
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::NotFound { .. } => "not_found",
             Self::Stopping => "stopping",
+            Self::TooMany { .. } => "too_many_requests",
             Self::Unsupported { .. } => "unsupported_media_type",
         }
     }
@@ -153,7 +163,7 @@ impl Refusal {
     /// When trying again makes sense.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Busy { retry_after, .. } => Some(*retry_after),
+            Self::Busy { retry_after, .. } | Self::TooMany { retry_after, .. } => Some(*retry_after),
             Self::Failed(failure) => failure.retry_after_ms.map(|ms| Duration::from_millis(ms.into())),
             Self::Stopping => Some(Duration::from_secs(5)),
             _ => None,

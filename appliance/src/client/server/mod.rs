@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cerebrum_common::keys::Secret;
 use cerebrum_common::wire::native::Generate;
+use cerebrum_common::wire::sse::{self, Decoder};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -21,6 +22,7 @@ pub use address::Address;
 
 use super::answer::Events;
 use super::failure::Failure;
+use super::pair::{Begun, Decision};
 
 /// Longest answer that is read as one document, in bytes: 32,768 tokens of code are about 150 KB.
 const ANSWER_BYTES: usize = 16 << 20;
@@ -81,9 +83,49 @@ impl Server {
         Ok(Events::new(authority, connection, response.into_body()))
     }
 
+    /// The appliance's address as it is typed.
+    pub fn url(&self) -> String {
+        let scheme = if self.address.is_tls() { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.authority(), self.address.prefix())
+    }
+
+    /// Asks for a key under `name`.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn pair(&self, name: &str) -> Result<Begun, Failure> {
+        let body = serde_json::json!({ "name": name }).to_string().into();
+        self.send(Method::POST, "/v1/pair", body).await?.document().await
+    }
+
+    /// What a person has decided; waits a while for it.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn decision(&self, claim: &str) -> Result<Decision, Failure> {
+        let mut request = self.request(Method::GET, "/v1/pair/wait", Bytes::new())?;
+        let claim = HeaderValue::from_str(claim).map_err(|error| Failure::Usage(error.to_string()))?;
+        request.headers_mut().insert("x-pairing-claim", claim);
+        self.exchange(request).await?.document().await
+    }
+
+    /// Watches a stream that goes on until it is dropped.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn watch(&self, path: &str) -> Result<Watch, Failure> {
+        let exchange = self.send(Method::GET, path, Bytes::new()).await?;
+        exchange.expect_type("text/event-stream")?;
+        let Exchange { authority, connection, response } = exchange;
+        Ok(Watch { authority, connection, body: response.into_body(), decoder: Decoder::default() })
+    }
+
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Exchange, Failure> {
+        self.exchange(self.request(method, path, body)?).await
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Exchange, Failure> {
         let (mut sender, mut connection) = dial::dial(&self.address, self.tls.as_ref()).await?;
-        let request = self.request(method, path, body)?;
         let response = connection.run(sender.send_request(request)).await;
         let response = response.map_err(|error| no_answer(self.authority(), &error))?;
         let exchange = Exchange { authority: self.authority().to_owned(), connection, response };
@@ -151,6 +193,38 @@ impl Driven {
             work.as_mut().poll(cx)
         })
         .await
+    }
+}
+
+/// A stream of named events.
+pub struct Watch {
+    authority: String,
+    connection: Driven,
+    body: Incoming,
+    decoder: Decoder,
+}
+
+impl Watch {
+    /// The next event; `None` at the stream's end.
+    ///
+    /// # Errors
+    /// A stream that breaks.
+    pub async fn next(&mut self) -> Result<Option<sse::Event>, Failure> {
+        loop {
+            if let Some(event) = self.decoder.next() {
+                return Ok(Some(event));
+            }
+            let broken = |reason| Failure::Broken { authority: self.authority.clone(), reason };
+            match self.connection.run(self.body.frame()).await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(broken(chain(&error))),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.decoder.push(&data).map_err(|error| broken(error.to_string()))?;
+                    }
+                }
+            }
+        }
     }
 }
 

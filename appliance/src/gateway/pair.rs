@@ -1,0 +1,91 @@
+//! `/v1/pair`: a client without a key asks for one; `/v1/pair/wait`: it fetches what a person at the board decided.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use cerebrum_common::serve::{Answer, Refusal, collect, json};
+use cerebrum_common::wire::json;
+use http::{HeaderMap, Response, StatusCode};
+use hyper::body::Incoming;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::Gateway;
+use crate::pairing::{Begun, DECIDE, Standing, TooMany};
+
+/// The header that fetches the key.
+const CLAIM: &str = "x-pairing-claim";
+
+/// How long one question waits for a decision.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Deserialize)]
+struct Ask {
+    #[serde(default)]
+    name: String,
+}
+
+#[derive(Serialize)]
+struct Answered<'a> {
+    id: u64,
+    code: &'a str,
+    claim: &'a str,
+    expires_in_seconds: u64,
+}
+
+#[derive(Serialize)]
+struct Decision<'a> {
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+}
+
+/// A client asks.
+///
+/// # Errors
+/// Where nobody could decide, and when there are too many attempts.
+pub(super) async fn begin(gateway: &Gateway, body: &mut Incoming, from: IpAddr) -> Result<Response<Answer>, Refusal> {
+    let bytes = collect(body, &gateway.limits).await?;
+    let ask: Ask = json::parse(&bytes)?;
+    if gateway.panel.is_none() {
+        return Err(Refusal::BadRequest {
+            field: None,
+            message: "this appliance has no board to decide at: make a key there with `cerebrum key add NAME`".into(),
+        });
+    }
+    let begun = gateway.pairing.attempts().begin(&ask.name, from, Instant::now());
+    let Begun { id, code, claim } = begun.map_err(refusal)?;
+    tracing::info!(id, %from, "a client asks for a key");
+    let answer = Answered { id, code: &code, claim: &claim, expires_in_seconds: DECIDE.as_secs() };
+    Ok(json(StatusCode::CREATED, &answer))
+}
+
+fn refusal(error: TooMany) -> Refusal {
+    let (message, retry_after) = match error {
+        TooMany::Another(wait) => ("another client is being paired; try again when it is done", wait),
+        TooMany::Lately(wait) => ("too many attempts to pair lately; try again later", wait),
+    };
+    Refusal::TooMany { message, retry_after }
+}
+
+/// A client waits for the decision.
+///
+/// # Errors
+/// A claim that is not known.
+pub(super) async fn wait(gateway: &Gateway, headers: &HeaderMap) -> Result<Response<Answer>, Refusal> {
+    let claim = headers.get(CLAIM).and_then(|claim| claim.to_str().ok()).unwrap_or_default();
+    let unknown = || Refusal::NotFound { path: format!("an attempt to pair with this {CLAIM}: ask anew") };
+    let standing = gateway.pairing.wait(claim, PATIENCE).await.ok_or_else(unknown)?;
+    let key = match &standing {
+        Standing::Granted(key) => Some(key.expose()),
+        _ => None,
+    };
+    let state = match standing {
+        Standing::Waiting => "waiting",
+        Standing::Granted(_) => "granted",
+        Standing::Refused => "refused",
+        Standing::Expired => "expired",
+        Standing::Failed => "failed",
+    };
+    Ok(json(StatusCode::OK, &Decision { state, key }))
+}

@@ -1,0 +1,212 @@
+//! The board in the real daemon, simulated: what it shows, what its buttons do, and pairing from a client's question to a
+//! key that is known.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::cell::RefCell;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use cerebrum_tests::client::{Client, PATIENCE};
+use cerebrum_tests::scripted::{Script, ScriptedUpstream};
+use cerebrum_tests::stack::{Program, Site, binary};
+use http::Method;
+use serde_json::{Value, json};
+
+/// The daemon over a scripted upstream.
+struct Box {
+    site: Site,
+    upstream: ScriptedUpstream,
+    daemon: Program,
+    lan: Client,
+}
+
+impl Box {
+    fn start(script: Script) -> Self {
+        let (site, upstream) = (Site::new().unwrap(), ScriptedUpstream::start(script).unwrap());
+        let settings = format!(
+            "listen = \"{}\"\nkeys_file = \"appliance-keys.toml\"\n[board]\nbackend = \"sim\"\n\
+             [[upstream]]\nurl = \"{}\"\n",
+            site.appliance,
+            upstream.url()
+        );
+        let daemon = Program::start("cerebrumd", &[], &site.write("cerebrum.toml", &settings).unwrap()).unwrap();
+        let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
+        Self { site, upstream, daemon, lan }
+    }
+
+    async fn press(&self, button: &str, held: Duration) {
+        let press = json!({"button": button, "held_ms": held.as_millis() as u64});
+        let answer = self.lan.post("/v1/board/press", &press).await.unwrap();
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+    }
+
+    async fn picture(&self) -> String {
+        let answer = Client::plain(self.site.appliance, None).get("/display.txt").await.unwrap();
+        String::from_utf8(answer.body.to_vec()).unwrap()
+    }
+
+    /// Presses until `done`: a press within the first second of a page was meant for the page before, and does nothing.
+    async fn press_until(&self, button: &str, held: Duration, mut done: impl AsyncFnMut() -> bool) {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        while !done().await {
+            assert!(tokio::time::Instant::now() < until, "presses do nothing; the panel:\n{}", self.picture().await);
+            self.press(button, held).await;
+            tokio::time::sleep(held + Duration::from_millis(300)).await; // a person's pace
+        }
+    }
+
+    fn client(&self, home: &std::path::Path) -> Child {
+        Command::new(binary("cerebrum").unwrap())
+            .args(["pair", "--name", "laptop", "--url", &format!("http://{}", self.site.appliance)])
+            .env("HOME", home)
+            .env_remove("XDG_CONFIG_HOME")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+}
+
+const SHORT: Duration = Duration::from_millis(100);
+const LONG: Duration = Duration::from_millis(1200);
+
+#[tokio::test]
+async fn a_short_press_turns_the_page() {
+    let board = Box::start(Script::default());
+    let before = board.picture().await;
+    board.press_until("first", SHORT, async || board.picture().await != before).await;
+    let stranger = Client::plain(board.site.appliance, None);
+    assert_eq!(stranger.post("/v1/board/press", &json!({"button": "first"})).await.unwrap().status, 403);
+}
+
+#[tokio::test]
+async fn a_long_press_stops_the_request_in_progress() {
+    let board = Box::start(Script { tokens: 100_000, gap: Duration::from_millis(20), ..Script::default() });
+    let mut stream =
+        board.lan.stream("/v1/complete/stream", &json!({"prompt": "x", "max_tokens": 32768})).await.unwrap();
+    assert!(stream.next().await.unwrap().unwrap()["token"].is_string());
+    let stopped = async || board.upstream.seen().dropped == 1;
+    board.press_until("first", LONG, stopped).await;
+    let last = stream.rest().await.unwrap().pop().unwrap();
+    assert!(last["message"].as_str().unwrap().contains("press on the appliance's button"), "{last}");
+    assert!(last["done"] == true && last["error"] == "stopping", "{last}");
+    board.daemon.log().heard(PATIENCE, |line| line.contains("Stopped")).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_board_shows_can_be_watched() {
+    let board = Box::start(Script::default());
+    let stranger = Client::plain(board.site.appliance, None);
+    let mut watch = stranger.watch("/v1/events").await.unwrap();
+    let (name, display) = watch.next_named().await.unwrap().unwrap();
+    assert_eq!(name, "display");
+    assert_eq!(display["frame"].as_str().unwrap().len(), 2048);
+    let (name, health) = watch.next_named().await.unwrap().unwrap();
+    assert_eq!((name.as_str(), health["cm4_status"].as_str()), ("health", Some("healthy")));
+    // The lamp breathes: news without anybody doing anything.
+    assert!(watch.next_named().await.unwrap().is_some());
+    let once = Command::new(binary("cerebrum").unwrap())
+        .args(["board", "--url", &format!("http://{}", board.site.appliance)])
+        .output()
+        .unwrap();
+    assert!(once.status.success() && String::from_utf8_lossy(&once.stdout).lines().count() > 10, "{once:?}");
+}
+
+/// The code that the client says the panel shows.
+fn code(err: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        assert!(err.read_line(&mut line).unwrap() > 0, "no code was told");
+        let digits: String = line.chars().filter(char::is_ascii_digit).collect();
+        if digits.len() == 6 && line.starts_with("    ") {
+            return line.trim().to_owned();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_press_grants_a_client_its_key() {
+    let board = Box::start(Script::default());
+    let home = tempfile::tempdir().unwrap();
+    let mut client = board.client(home.path());
+    let mut err = BufReader::new(client.stderr.take().unwrap());
+    assert_eq!(code(&mut err).len(), 7);
+    board.press_until("first", SHORT, async || client.try_wait().unwrap().is_some()).await;
+    let mut rest = String::new();
+    err.read_to_string(&mut rest).unwrap();
+    assert!(client.wait().unwrap().success(), "{rest}");
+    assert!(rest.contains("Paired."), "{rest}");
+    // The key is known at once, and by its client's name; the client finds it by itself from now on.
+    let mut ask = Command::new(binary("cerebrum").unwrap());
+    ask.args(["complete", "--json", "x"]).env("HOME", home.path()).env_remove("XDG_CONFIG_HOME");
+    // Off this thread, which is the scripted upstream's too.
+    let ended = tokio::task::spawn_blocking(move || ask.output()).await.unwrap().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    board.daemon.log().heard(PATIENCE, |line| line.contains("client=\"laptop\"")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_long_press_refuses_and_pestering_is_limited() {
+    let board = Box::start(Script::default());
+    let stranger = Client::plain(board.site.appliance, None);
+    let home = tempfile::tempdir().unwrap();
+    let mut client = board.client(home.path());
+    let mut err = BufReader::new(client.stderr.take().unwrap());
+    code(&mut err);
+    let another = stranger.post("/v1/pair", &json!({"name": "other"})).await.unwrap();
+    assert_eq!(another.status, 429, "{:?}", another.body);
+    assert!(!another.header("retry-after").is_empty());
+    board.press_until("first", LONG, async || client.try_wait().unwrap().is_some()).await;
+    let mut rest = String::new();
+    err.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("refused at the appliance"), "{rest}");
+    assert!(!home.path().join(".config/cerebrum/key").exists());
+    let guess = stranger.clone().with_header("x-pairing-claim", "cbr_guess");
+    assert_eq!(guess.whole(Method::GET, "/v1/pair/wait", Default::default()).await.unwrap().status, 404);
+    // Two more from this address, each refused at the board, and then no more for a while.
+    let mut statuses: Vec<u16> = Vec::new();
+    for _ in 0..3 {
+        let begun = stranger.post("/v1/pair", &json!({})).await.unwrap();
+        statuses.push(begun.status.as_u16());
+        let Ok(Value::String(claim)) = begun.json().map(|answer| answer["claim"].clone()) else { continue };
+        let mine = Client::plain(board.site.appliance, None).with_header("x-pairing-claim", &claim);
+        let decided = RefCell::new(None);
+        let waiting = async { decided.replace(Some(patient_wait(&mine).await)) };
+        let pressing = board.press_until("first", LONG, async || decided.borrow().is_some());
+        tokio::join!(waiting, pressing);
+        assert_eq!(decided.into_inner().unwrap(), "refused");
+    }
+    assert_eq!(statuses, [201, 201, 429]);
+}
+
+/// Waits for a decision as a client does.
+async fn patient_wait(client: &Client) -> String {
+    loop {
+        let answer = client.get("/v1/pair/wait").await.unwrap().json().unwrap();
+        match answer["state"].as_str().unwrap() {
+            "waiting" => {}
+            state => return state.to_owned(),
+        }
+    }
+}
+
+#[test]
+fn the_board_can_be_tried_without_serving() {
+    let site = Site::new().unwrap();
+    let try_it = |backend: &str| {
+        let settings = format!(
+            "listen = \"127.0.0.1:1\"\nauth = \"open\"\n[board]\n{backend}\n[[upstream]]\nurl = \"http://x\"\n"
+        );
+        let config = site.write("board.toml", &settings).unwrap();
+        Command::new(binary("cerebrumd").unwrap()).arg("--check-board").arg("--config").arg(config).output().unwrap()
+    };
+    let sim = try_it("backend = \"sim\"");
+    let report = String::from_utf8_lossy(&sim.stdout).into_owned();
+    assert!(sim.status.success() && report.contains("screen   ok, shows the test pattern"), "{report}");
+    let none = try_it("backend = \"cdev\"\ngpio_chip = \"/nowhere\"\ni2c_bus = \"/nowhere\"");
+    assert_eq!(none.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&none.stdout).contains("missing: "));
+    assert_eq!(try_it("backend = \"off\"").status.code(), Some(64));
+}
