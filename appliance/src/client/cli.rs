@@ -62,6 +62,8 @@ pub enum Command {
     Models(Report),
     /// Show what was served so far
     Stats(Report),
+    /// Tell what the appliance would make of a prompt, without sending it to a model
+    Prepare(Prepare),
     /// Ask the appliance for a key; a person allows it with a press on its button
     Pair(Pair),
     /// Show the appliance's panel and lamps, live, until Ctrl-C
@@ -157,6 +159,25 @@ pub struct KeyFileArgument {
     /// The appliance's file of key hashes
     #[arg(long, value_name = "FILE", default_value = "/etc/cerebrum/keys.toml")]
     pub file: PathBuf,
+}
+
+/// `cerebrum prepare`.
+#[derive(Args, Debug)]
+pub struct Prepare {
+    /// The prompt, or the instruction for what --file or standard input holds; `-` reads standard input
+    pub prompt: Option<String>,
+    /// A file with the code or prompt; `-` is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Language of the code [default: found by the appliance]
+    #[arg(short, long, value_parser = name)]
+    pub language: Option<String>,
+    /// Another profile than the appliance's own: off, classic, smart
+    #[arg(long, value_parser = name)]
+    pub profile: Option<String>,
+    /// Print the account and the prepared prompt as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `cerebrum pair`.

@@ -94,6 +94,11 @@ impl Console {
         }
     }
 
+    /// Lines that bring their own colours, and nothing else that a terminal obeys.
+    pub(super) fn coloured(&mut self, text: &str) -> Result<(), Failure> {
+        write(&mut self.out, text).and_then(|()| self.out.flush()).map_err(output)
+    }
+
     /// Replaces a picture of so many lines; on no terminal it follows the last one.
     pub(super) fn redraw(&mut self, picture: &str, lines: usize) -> Result<(), Failure> {
         let back = if self.out_is_terminal && lines > 0 { format!("\x1b[{lines}A") } else { String::new() };

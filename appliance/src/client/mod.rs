@@ -2,7 +2,7 @@
 //!
 //! - [`cli`]: what can be typed; [`config`]: which appliance is meant, and with what key.
 //! - [`server`]: one connection per question; dropping it stops the generation. [`answer`]: what comes back.
-//! - `complete`, `reports`, `key`, `pair`, `board`, `repl`: the commands. `console`: the only writer to standard output and error.
+//! - `complete`, `reports`, `key`, `prepare`, `pair`, `board`, `repl`: the commands. `console`: the only writer to standard output and error.
 //! - [`failure`]: every way to fail, its sentence and its exit code.
 //!
 //! It never retries by itself (a generation costs minutes) and never keeps a prompt, except in the REPL's own history.
@@ -20,6 +20,7 @@ mod input;
 mod interrupt;
 mod key;
 pub mod pair;
+mod prepare;
 mod repl;
 mod reports;
 pub mod server;
@@ -71,6 +72,7 @@ fn run(cli: Cli, console: &mut Console) -> Result<ExitCode, Failure> {
         Command::Health(report) => runtime.block_on(reports::health(*report, &server, console)),
         Command::Models(report) => runtime.block_on(reports::models(*report, &server, console)),
         Command::Stats(report) => runtime.block_on(reports::stats(*report, &server, console)),
+        Command::Prepare(arguments) => runtime.block_on(prepare::run(arguments, &server, console)),
         Command::Pair(arguments) => runtime.block_on(pair::run(arguments, &server, console)),
         Command::Board(arguments) => runtime.block_on(board::run(arguments, &server, console)),
         Command::Key(_) => Ok(ExitCode::SUCCESS),

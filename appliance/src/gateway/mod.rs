@@ -6,6 +6,7 @@
 mod account;
 pub mod admit;
 pub mod authenticate;
+mod dry_run;
 mod events;
 mod forward;
 mod info;

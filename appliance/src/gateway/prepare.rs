@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cerebrum_common::serve::{Refusal, collect};
 use cerebrum_common::wire::native::{Generate, Limits};
 use cerebrum_common::wire::{InferenceRequest, json};
-use cerebrum_prompt::Report;
+use cerebrum_prompt::{Profile, Report};
 use hyper::body::Incoming;
 
 use super::Gateway;
@@ -46,7 +47,23 @@ impl Preparation {
         Self { tokens: settings.tokens, settings: Arc::new(settings.prompt.clone()) }
     }
 
-    fn run(&self, body: Generate) -> Result<Done, Refusal> {
+    /// Checks and prepares a body, with `profile` instead of the settings' where one is given; large ones off the thread
+    /// that serves everybody else.
+    ///
+    /// # Errors
+    /// Everything wrong with the body.
+    pub(super) async fn run(&self, bytes: Bytes, profile: Option<Profile>) -> Result<Done, Refusal> {
+        let mut own = self.clone();
+        if let Some(profile) = profile {
+            let settings = (*own.settings).clone();
+            own.settings = Arc::new(cerebrum_prompt::Settings { profile, ..settings });
+        }
+        let large = bytes.len() >= LARGE_PROMPT;
+        let work = move || own.prepare(json::parse::<Generate>(&bytes)?);
+        if large { off_thread(work).await } else { work() }
+    }
+
+    fn prepare(&self, body: Generate) -> Result<Done, Refusal> {
         let progress = body.progress;
         let given = body.language.clone();
         let (mut request, warnings) = body.into_request(self.tokens)?;
@@ -63,12 +80,13 @@ impl Preparation {
     }
 }
 
-struct Done {
-    request: InferenceRequest,
-    language: String,
-    warnings: Vec<String>,
-    report: Report,
-    progress: bool,
+/// A request and what was done to it.
+pub(super) struct Done {
+    pub(super) request: InferenceRequest,
+    pub(super) language: String,
+    pub(super) warnings: Vec<String>,
+    pub(super) report: Report,
+    pub(super) progress: bool,
 }
 
 /// Reads, checks and prepares one request.
@@ -77,11 +95,7 @@ struct Done {
 /// Everything wrong with the body.
 pub(super) async fn prepare(gateway: &Gateway, admitted: Admitted, body: &mut Incoming) -> Result<Prepared, Refusal> {
     let bytes = collect(body, &gateway.limits).await?;
-    let large = bytes.len() >= LARGE_PROMPT;
-    let preparation = gateway.preparation.clone();
-    let work = move || preparation.run(json::parse::<Generate>(&bytes)?);
-    let done = if large { off_thread(work).await? } else { work()? };
-    let Done { request, language, warnings, report, progress } = done;
+    let Done { request, language, warnings, report, progress } = gateway.preparation.run(bytes, None).await?;
     Ok(Prepared { _permit: admitted.permit, request, language, warnings, report, progress })
 }
 

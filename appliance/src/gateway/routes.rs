@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 
 use super::info::{self, Picture};
 use super::pipeline::{self, Delivery};
-use super::{Gateway, authenticate, events, pair, press};
+use super::{Gateway, authenticate, dry_run, events, pair, press};
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,7 @@ enum Call {
     Page,
     Pair,
     PairWait,
+    Prepare,
     Press,
     Stats,
     VpsHealth,
@@ -37,6 +38,7 @@ const ROUTES: &[(&str, &[Method], Call)] = &[
     ("/v1/models", &[Method::GET], Call::Models),
     ("/v1/pair", &[Method::POST], Call::Pair),
     ("/v1/pair/wait", &[Method::GET], Call::PairWait),
+    ("/v1/prepare", &[Method::POST], Call::Prepare),
     ("/v1/stats", &[Method::GET], Call::Stats),
     ("/v1/vps/health", &[Method::GET, Method::POST], Call::VpsHealth),
 ];
@@ -103,6 +105,7 @@ async fn answer(
         Call::Events => events::watch(gateway)?,
         Call::Pair => pair::begin(gateway, body, peer.address.ip()).await?,
         Call::PairWait => pair::wait(gateway, headers).await?,
+        Call::Prepare => dry_run::prepare(gateway, body).await?,
         Call::Press => press::press(gateway, body).await?,
         Call::Health => info::health(gateway),
         Call::Models => info::models(gateway).await,

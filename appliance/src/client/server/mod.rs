@@ -83,6 +83,14 @@ impl Server {
         Ok(Events::new(authority, connection, response.into_body()))
     }
 
+    /// Asks with a body of its own.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn ask<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, Failure> {
+        self.send(Method::POST, path, body.to_string().into()).await?.document().await
+    }
+
     /// The appliance's address as it is typed.
     pub fn url(&self) -> String {
         let scheme = if self.address.is_tls() { "https" } else { "http" };
@@ -94,8 +102,7 @@ impl Server {
     /// # Errors
     /// [`Failure`].
     pub async fn pair(&self, name: &str) -> Result<Begun, Failure> {
-        let body = serde_json::json!({ "name": name }).to_string().into();
-        self.send(Method::POST, "/v1/pair", body).await?.document().await
+        self.ask("/v1/pair", &serde_json::json!({ "name": name })).await
     }
 
     /// What a person has decided; waits a while for it.

@@ -1,0 +1,100 @@
+//! `/v1/prepare`: what preparation would make of a request, and which model would answer it. Nothing is sent on, and no place
+//! is taken.
+
+use cerebrum_common::serve::{Answer, Refusal, collect, json};
+use cerebrum_common::wire::json;
+use cerebrum_prompt::{Profile, Report};
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
+use serde::{Deserialize, Serialize};
+
+use super::Gateway;
+use super::prepare::Done;
+
+/// What may stand beside a completion's own fields.
+#[derive(Deserialize)]
+struct Wish {
+    /// Another profile than the settings'.
+    profile: Option<String>,
+}
+
+/// The account, with the prompt that would be sent.
+#[derive(Serialize)]
+struct Account<'a> {
+    prompt: &'a str,
+    model: &'a str,
+    language: &'a str,
+    language_source: String,
+    profile: &'static str,
+    outcome: &'static str,
+    rule: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    marker: Option<&'static str>,
+    /// Bytes of the original.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instruction: Option<[usize; 2]>,
+    original_chars: usize,
+    final_chars: usize,
+    original_tokens: usize,
+    final_tokens: usize,
+    chunks_total: usize,
+    chunks_unique: usize,
+    chunks_kept: usize,
+    duplicate_lines: usize,
+    saved_seconds: f32,
+    anchors: &'a [String],
+    dropped: &'a [String],
+    warnings: &'a [String],
+}
+
+/// Prepares and tells.
+///
+/// # Errors
+/// Everything wrong with the body.
+pub(super) async fn prepare(gateway: &Gateway, body: &mut Incoming) -> Result<Response<Answer>, Refusal> {
+    let bytes = collect(body, &gateway.limits).await?;
+    let wish: Wish = json::parse(&bytes)?;
+    let profile = wish.profile.as_deref().map(profile).transpose()?;
+    let Done { request, language, warnings, report, .. } = gateway.preparation.run(bytes, profile).await?;
+    let account = account(&report, &request.prompt, &request.model, &language, &warnings);
+    Ok(json(StatusCode::OK, &account))
+}
+
+fn profile(name: &str) -> Result<Profile, Refusal> {
+    Profile::from_name(name).ok_or_else(|| Refusal::BadRequest {
+        field: Some("profile".to_owned()),
+        message: format!("profile: found {name:?}, expected \"off\", \"classic\" or \"smart\""),
+    })
+}
+
+fn account<'a>(
+    report: &'a Report,
+    prompt: &'a str,
+    model: &'a str,
+    language: &'a str,
+    warnings: &'a [String],
+) -> Account<'a> {
+    Account {
+        prompt,
+        model,
+        language,
+        language_source: format!("{:?}", report.language.source).to_lowercase(),
+        profile: report.profile.as_str(),
+        outcome: report.outcome.as_str(),
+        rule: report.rule.as_str(),
+        marker: report.marker,
+        instruction: report.instruction.as_ref().map(|range| [range.start, range.end]),
+        original_chars: report.original_chars,
+        final_chars: report.final_chars,
+        original_tokens: report.original_tokens,
+        final_tokens: report.final_tokens,
+        chunks_total: report.chunks_total,
+        chunks_unique: report.chunks_unique,
+        chunks_kept: report.chunks_kept,
+        duplicate_lines: report.duplicate_lines,
+        saved_seconds: report.saved_s,
+        anchors: &report.anchors,
+        dropped: &report.dropped,
+        warnings,
+    }
+}
