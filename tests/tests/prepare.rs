@@ -1,5 +1,4 @@
 //! The dry run tells what really happens, and does nothing.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::process::Command;
 
@@ -18,7 +17,8 @@ async fn a_dry_run_tells_what_would_be_sent_and_sends_nothing() {
     );
     let _appliance = Program::start("cerebrumd", &[], &site.write("cerebrum.toml", &settings).unwrap()).unwrap();
     let lan = Client::plain(site.appliance, None);
-    let section = "def step(values):\n    return [value * 2 for value in values]\n\n".repeat(13) + "# end of section\n\n";
+    let section =
+        "def step(values):\n    return [value * 2 for value in values]\n\n".repeat(13) + "# end of section\n\n";
     let prompt = section.repeat(10) + "# REFACTOR: turn the step functions into one with a factor";
 
     let told = lan.post("/v1/prepare", &json!({ "prompt": prompt })).await.unwrap().json().unwrap();

@@ -38,7 +38,9 @@ struct Display<'a> {
     frame: String,
     /// Characters for a terminal.
     text: &'a str,
-    /// `bright`, `dim` or `dark`.
+    /// How bright the ready, activity, upstream and error lamps are, 0 to 255.
+    lamps: [u8; 4],
+    /// `bright`, `dim` or `off`.
     light: String,
 }
 
@@ -128,7 +130,12 @@ impl Watcher {
 
 fn display(shown: &Shown) -> String {
     let frame = shown.frame.bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    let display = Display { frame, text: &shown.to_terminal(), light: format!("{:?}", shown.light).to_lowercase() };
+    let display = Display {
+        frame,
+        text: &shown.to_terminal(),
+        lamps: shown.lamps.levels(),
+        light: format!("{:?}", shown.light).to_lowercase(),
+    };
     serde_json::to_string(&display).unwrap_or_default()
 }
 
