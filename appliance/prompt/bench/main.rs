@@ -44,7 +44,11 @@ struct Options {
     seed: u64,
     json: Option<PathBuf>,
     show: Option<char>,
+    /// Families to make cases of.
+    only: String,
     baselines: bool,
+    /// Neither speeds nor sessions.
+    quick: bool,
 }
 
 /// Sums for one row of the table.
@@ -79,6 +83,9 @@ fn main() -> std::process::ExitCode {
     }
     print(&table);
     by_group(&cases);
+    if options.quick {
+        return std::process::ExitCode::SUCCESS;
+    }
     let speeds = speeds(&groups, &mut random);
     let sticky = session::run(&groups, &mut random);
     let result = result(&table, &speeds, sticky);
@@ -94,7 +101,16 @@ fn main() -> std::process::ExitCode {
 }
 
 fn options() -> Options {
-    let mut options = Options { trees: Vec::new(), cases: 60, seed: 7, json: None, show: None, baselines: true };
+    let mut options = Options {
+        trees: Vec::new(),
+        cases: 60,
+        seed: 7,
+        json: None,
+        show: None,
+        only: "ABCEFGH".to_owned(),
+        baselines: true,
+        quick: false,
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().unwrap_or_default();
@@ -104,7 +120,9 @@ fn options() -> Options {
             "--seed" => options.seed = value().parse().unwrap_or(options.seed),
             "--json" => options.json = Some(value().into()),
             "--show" => options.show = value().chars().next(),
+            "--only" => options.only = value(),
             "--ours" => options.baselines = false,
+            "--quick" => options.quick = true,
             _ => println!("unknown option {word}"),
         }
     }
@@ -138,7 +156,7 @@ fn default_trees() -> Vec<PathBuf> {
 
 fn cases(groups: &[Group], options: &Options, random: &mut Random) -> Vec<Case> {
     let mut cases = Vec::new();
-    for family in ['A', 'B', 'C', 'E', 'F', 'G'] {
+    for family in ['A', 'B', 'C', 'E', 'F', 'G'].into_iter().filter(|family| options.only.contains(*family)) {
         let mut made = 0;
         for attempt in 0..options.cases * 30 {
             let size = [8, 32, 120][attempt % 3] << 10;
@@ -152,7 +170,9 @@ fn cases(groups: &[Group], options: &Options, random: &mut Random) -> Vec<Case> 
             }
         }
     }
-    cases.extend(hostile::cases(groups, random, options.cases / 2));
+    if options.only.contains('H') {
+        cases.extend(hostile::cases(groups, random, options.cases / 2));
+    }
     cases
 }
 
@@ -172,7 +192,12 @@ fn measure(case: &Case, options: &Options, table: &mut Table) {
         let sent = ours(case, Some(budget)).prompt;
         let intact = record(case, "smart", label, &sent, table);
         if !intact && options.show == Some(case.family) && label == "20%" {
-            println!("LOST in {}: {}\n  {:?}", case.group, case.instruction, lost(case, &sent));
+            println!("LOST in {}: {}\n  {:?}", case.group, case.instruction, lost(&case.gold, &sent));
+        }
+        let unsigned = lost(&case.signatures, &sent);
+        if options.show == Some('s') && label == "20%" && !unsigned.is_empty() {
+            let sizes = (gold, Estimate.count(&sent), budget, case.signatures.len());
+            println!("UNSIGNED in {} {} {sizes:?}: {}\n  {unsigned:?}", case.family, case.group, case.instruction);
         }
         if options.baselines && label == "20%" && !case.completion && case.family != 'H' {
             let grammar = Grammar::ALL.into_iter().find(|grammar| case.group.ends_with(grammar.tag()));
@@ -190,7 +215,7 @@ fn measure(case: &Case, options: &Options, table: &mut Table) {
             case.group,
             sent.report.outcome,
             case.instruction,
-            lost(case, &sent.prompt)
+            lost(&case.gold, &sent.prompt)
         );
     }
 }
@@ -218,9 +243,9 @@ fn record(case: &Case, method: &str, budget: &str, sent: &str, table: &mut Table
     intact
 }
 
-fn lost<'c>(case: &'c Case, sent: &str) -> Vec<&'c str> {
+fn lost<'c>(gold: &'c [String], sent: &str) -> Vec<&'c str> {
     let present: HashSet<&str> = sent.lines().map(str::trim).collect();
-    case.gold.iter().map(String::as_str).filter(|line| !present.contains(line)).take(3).collect()
+    gold.iter().map(String::as_str).filter(|line| !present.contains(line)).take(3).collect()
 }
 
 fn share(part: usize, all: usize) -> f64 {

@@ -13,8 +13,10 @@ mod prose;
 mod quoted;
 mod rank;
 mod select;
+mod table;
 mod terms;
 mod units;
+mod words;
 mod zones;
 
 use std::panic::AssertUnwindSafe;
@@ -25,7 +27,8 @@ use crate::request::{Mode, Profile, Request};
 use anchors::Names;
 use lines::Lines;
 use select::{Choice, State};
-use units::{Role, Unit};
+use units::{Role, Unit, Units};
+use words::Words;
 use zones::{Kind, Zones};
 
 /// Larger prompts are sent as they come; the gateway refuses them long before.
@@ -86,14 +89,17 @@ struct Preparation<'a> {
     lines: Lines<'a>,
     zones: Zones<'a>,
     units: Vec<Unit<'a>>,
+    quoted: Vec<bool>,
+    words: Words<'a>,
 }
 
 impl<'a> Preparation<'a> {
     fn read(request: &Request<'a>, language: Option<Language>) -> Self {
         let lines = Lines::new(request.prompt, request.tokens);
         let zones = zones::divide(&lines, language);
-        let units = units::scan(&lines, &zones.zones);
-        let mut preparation = Self { lines, zones, units };
+        let Units { units, quoted } = units::scan(&lines, &zones.zones);
+        let words = Words::new(&lines);
+        let mut preparation = Self { lines, zones, units, quoted, words };
         if preparation.rule(request) == Rule::Completion {
             preparation.keep_tail();
         }
@@ -151,13 +157,12 @@ impl<'a> Preparation<'a> {
             return Err(Outcome::Prepared);
         }
         let texts = self.query_texts(request, report.rule);
-        let names = Names::new(&self.units, |_| false);
-        let named = anchors::find(&texts, &self.lines, &self.units, &self.zones.zones, &self.zones.files, &names);
+        let named = anchors::find(&texts, &self.place(&Names::new(&self.words, &self.units, |_| false)));
         let copies = duplicates::find(&self.lines, &self.units, &named);
         report.work = copies.work;
         report.duplicate_lines = copies.lines.iter().filter(|gone| **gone).count();
-        let names = Names::new(&self.units, |unit| copies.units[unit]);
-        let anchors = anchors::find(&texts, &self.lines, &self.units, &self.zones.zones, &self.zones.files, &names);
+        let names = Names::new(&self.words, &self.units, |unit| copies.units[unit]);
+        let anchors = anchors::find(&texts, &self.place(&names));
         let anchors: Vec<usize> = anchors.into_iter().filter(|unit| !copies.units[*unit]).collect();
         let costs: Vec<usize> = self.units.iter().map(|unit| self.cost(unit, &copies.lines)).collect();
         report.chunks_total = self.units.len();
@@ -168,9 +173,10 @@ impl<'a> Preparation<'a> {
             None => self.all_but_copies(&copies),
             Some(target) => {
                 let query = rank::Query::new(texts.iter().map(|text| &text[..text.floor_char_boundary(QUERY_BYTES)]));
-                let scores = rank::score(&self.lines, &self.units, &self.zones.files, &query);
+                let scores = rank::score(&self.corpus(), &query);
                 let choice = Choice {
                     lines: &self.lines,
+                    words: &self.words,
                     units: &self.units,
                     costs: &costs,
                     scores: &scores,
@@ -182,6 +188,15 @@ impl<'a> Preparation<'a> {
             }
         };
         self.finish(request, report, &states, &copies.lines, &anchors)
+    }
+
+    fn place<'p>(&'p self, names: &'p Names) -> anchors::Place<'p, 'a> {
+        anchors::Place { lines: &self.lines, words: &self.words, units: &self.units, zones: &self.zones, names }
+    }
+
+    fn corpus(&self) -> rank::Corpus<'_, 'a> {
+        let Self { lines, words, units, quoted, zones } = self;
+        rank::Corpus { lines, words, units, quoted, files: &zones.files }
     }
 
     /// Selects for `target`; markers cost what they cost, so a result that is over is selected again for less.

@@ -1,6 +1,7 @@
 //! Follows strings and comments that go on for several lines, so that what is in them is taken for neither sentences nor
 //! definitions.
 
+use super::lines::Marks;
 use crate::language::Language;
 
 /// How one begins, and how it ends.
@@ -14,17 +15,19 @@ const EITHER: &[Pair] = &[("\"\"\"", "\"\"\""), ("'''", "'''"), ("/*", "*/")];
 pub(super) struct Quoted {
     pairs: &'static [Pair],
     closer: Option<&'static str>,
+    /// A line without any of these opens and closes nothing.
+    telling: Marks,
 }
 
 impl Quoted {
     pub(super) fn new(language: Option<Language>) -> Self {
-        let pairs = match language {
-            Some(Language::Python) => TRIPLE,
-            Some(Language::Shell | Language::Yaml | Language::Toml | Language::Ruby) => &[],
-            Some(_) => COMMENT,
-            None => EITHER,
+        let (pairs, telling) = match language {
+            Some(Language::Python) => (TRIPLE, Marks::QUOTE),
+            Some(Language::Shell | Language::Yaml | Language::Toml | Language::Ruby) => (&[][..], Marks::default()),
+            Some(_) => (COMMENT, Marks::STAR),
+            None => (EITHER, Marks::QUOTE.and(Marks::STAR)),
         };
-        Self { pairs, closer: None }
+        Self { pairs, closer: None, telling }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -32,7 +35,10 @@ impl Quoted {
     }
 
     /// Goes on over one trimmed line.
-    pub(super) fn read(&mut self, line: &str) {
+    pub(super) fn read(&mut self, line: &str, marks: Marks) {
+        if !marks.any(self.telling) {
+            return;
+        }
         let mut at = 0;
         loop {
             let next = match self.closer {
@@ -82,7 +88,7 @@ mod tests {
             (Language::C, "// see /* there", false),
         ] {
             let mut quoted = Quoted::new(Some(language));
-            quoted.read(line);
+            quoted.read(line, Marks::of(line));
             assert_eq!(quoted.is_open(), open, "{line}");
         }
     }

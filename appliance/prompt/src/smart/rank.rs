@@ -1,10 +1,10 @@
-//! BM25F: how much each unit has to do with the query. Only the query's own tokens are counted, in one pass over the
-//! text; names count more than bodies.
+//! BM25F: how much each unit has to do with the query. Whether an identifier speaks of the query is found out once for each
+//! distinct one; then the occurrences are counted. Names count more than bodies.
 
 use super::lines::Lines;
-use super::quoted::Quoted;
 use super::terms::{self, Kind};
 use super::units::{Role, Unit};
+use super::words::{Word, Words};
 
 /// Occurrences in a definition's name count this often.
 const NAME_WEIGHT: f32 = 5.0;
@@ -62,16 +62,51 @@ impl Query {
     }
 }
 
+/// What is ranked.
+pub(super) struct Corpus<'c, 'a> {
+    pub(super) lines: &'c Lines<'a>,
+    pub(super) words: &'c Words<'a>,
+    pub(super) units: &'c [Unit<'a>],
+    /// For each line, whether it begins inside a string or comment of several lines.
+    pub(super) quoted: &'c [bool],
+    pub(super) files: &'c [&'a str],
+}
+
 /// A score per unit; 0 for those that cannot be chosen.
-pub(super) fn score(lines: &Lines<'_>, units: &[Unit<'_>], files: &[&str], query: &Query) -> Vec<f32> {
-    let counts = Counts::collect(lines, units, query);
+pub(super) fn score(corpus: &Corpus<'_, '_>, query: &Query) -> Vec<f32> {
+    let hits = Hits::new(corpus.words, query);
+    let counts = Counts::collect(corpus, query, &hits);
     let idf = counts.idf(query);
-    let mut scores: Vec<f32> = (0..units.len()).map(|unit| counts.score(unit, &idf, query)).collect();
-    for (score, unit) in scores.iter_mut().zip(units) {
+    let mut scores: Vec<f32> = (0..corpus.units.len()).map(|unit| counts.score(unit, &idf, query)).collect();
+    for (score, unit) in scores.iter_mut().zip(corpus.units) {
         let named = if *score > 0.0 { named(unit, &idf, query) } else { 0.0 };
-        *score = (*score + NAMED_BONUS * named) * prior(unit, files, query);
+        *score = (*score + NAMED_BONUS * named) * prior(unit, corpus.files, query);
     }
     scores
+}
+
+/// For each distinct word of the text, the query's terms that it speaks of.
+struct Hits {
+    /// By word: where its terms are in `terms`.
+    spans: Vec<(u32, u32)>,
+    terms: Vec<u32>,
+}
+
+impl Hits {
+    fn new(words: &Words<'_>, query: &Query) -> Self {
+        let mut hits = Self { spans: Vec::with_capacity(words.distinct()), terms: Vec::new() };
+        for text in words.texts() {
+            let start = hits.terms.len() as u32;
+            terms::tokens(text, |_, term, _| hits.terms.extend(query.find(term).map(|term| term as u32)));
+            hits.spans.push((start, hits.terms.len() as u32));
+        }
+        hits
+    }
+
+    fn of(&self, word: Word) -> &[u32] {
+        let (start, end) = self.spans[word.number()];
+        &self.terms[start as usize..end as usize]
+    }
 }
 
 /// Weighted occurrences, unit by unit.
@@ -87,7 +122,8 @@ struct Counts {
 }
 
 impl Counts {
-    fn collect(lines: &Lines<'_>, units: &[Unit<'_>], query: &Query) -> Self {
+    fn collect(corpus: &Corpus<'_, '_>, query: &Query, hits: &Hits) -> Self {
+        let (lines, units) = (corpus.lines, corpus.units);
         let mut counts = Self {
             hits: Vec::new(),
             starts: Vec::with_capacity(units.len() + 1),
@@ -101,7 +137,7 @@ impl Counts {
             let counted = !matches!(unit.role, Role::Fixed | Role::Header | Role::Closing);
             counts.lengths.push(if counted { lines.tokens(&unit.lines) as f32 } else { 0.0 });
             if counted {
-                count(lines, unit, query, &mut tally);
+                count(corpus, unit, hits, &mut tally);
                 counts.take(number, &mut tally);
             }
         }
@@ -138,29 +174,28 @@ impl Counts {
     }
 }
 
-fn count(lines: &Lines<'_>, unit: &Unit<'_>, query: &Query, tally: &mut [f32]) {
-    let mut add = |text: &str, weight: f32| {
-        terms::tokens(text, |_, term, _| {
-            if let Some(at) = query.find(term) {
-                tally[at] += weight;
-            }
-        });
+fn count(corpus: &Corpus<'_, '_>, unit: &Unit<'_>, hits: &Hits, tally: &mut [f32]) {
+    let mut add = |words: &[Word], weight: f32| {
+        for term in words.iter().flat_map(|word| hits.of(*word)) {
+            tally[*term as usize] += weight;
+        }
     };
-    add(unit.name, NAME_WEIGHT);
-    let mut quoted = Quoted::new(unit.language);
+    if let Some(name) = corpus.words.find(unit.name) {
+        add(&[name], NAME_WEIGHT);
+    }
     for at in unit.lines.clone() {
-        let line = lines.trimmed(at);
-        let inside = quoted.is_open();
-        quoted.read(line);
-        let comment =
-            inside || line.starts_with(['#', '*', '"', '\'']) || line.starts_with("//") || line.starts_with("/*");
-        let weight = match (comment, unit.signature.contains(&at)) {
+        let weight = match (is_comment(corpus, at), unit.signature.contains(&at)) {
             (true, _) => COMMENT_WEIGHT,
             (_, true) => SIGNATURE_WEIGHT,
             _ => 1.0,
         };
-        add(line, weight);
+        add(corpus.words.of(&(at..at + 1)), weight);
     }
+}
+
+fn is_comment(corpus: &Corpus<'_, '_>, at: usize) -> bool {
+    let line = corpus.lines.trimmed(at);
+    corpus.quoted[at] || line.starts_with(['#', '*', '"', '\'']) || line.starts_with("//") || line.starts_with("/*")
 }
 
 /// How much of a unit's name the query speaks of: the inverse frequencies of the parts found, by their share.

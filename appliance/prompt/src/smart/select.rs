@@ -1,11 +1,9 @@
 //! Chooses units until the room is used: what is named, what that refers to, then by rank.
 
-use std::collections::HashSet;
-
 use super::anchors::Names;
 use super::lines::Lines;
-use super::terms;
 use super::units::{Role, Unit};
+use super::words::Words;
 
 /// What becomes of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +28,7 @@ const LEADERS: usize = 2;
 /// What is chosen from.
 pub(super) struct Choice<'c, 'a> {
     pub(super) lines: &'c Lines<'a>,
+    pub(super) words: &'c Words<'a>,
     pub(super) units: &'c [Unit<'a>],
     /// Tokens that each unit costs when sent whole, copies not counted.
     pub(super) costs: &'c [usize],
@@ -42,7 +41,8 @@ pub(super) struct Choice<'c, 'a> {
 
 /// Chooses within `room` tokens.
 pub(super) fn select(choice: &Choice<'_, '_>, room: usize) -> Vec<State> {
-    let mut selection = Selection { choice, states: vec![State::Dropped; choice.units.len()], left: room };
+    let mut selection =
+        Selection { choice, states: vec![State::Dropped; choice.units.len()], left: room, kin: Kin::new(choice.units) };
     selection.fixed();
     let ranked = ranked(choice);
     for anchor in choice.anchors {
@@ -81,6 +81,40 @@ struct Selection<'s, 'c, 'a> {
     choice: &'s Choice<'c, 'a>,
     states: Vec<State>,
     left: usize,
+    kin: Kin,
+}
+
+/// Which units belong to others, found once.
+struct Kin {
+    /// By opening: its closing.
+    closings: Vec<u32>,
+    /// By file: its header.
+    headers: Vec<u32>,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl Kin {
+    fn new(units: &[Unit<'_>]) -> Self {
+        let files = units.iter().filter_map(|unit| unit.file).max().map_or(0, |last| last + 1);
+        let mut kin = Self { closings: vec![NONE; units.len()], headers: vec![NONE; files] };
+        for (number, unit) in units.iter().enumerate() {
+            match (unit.role, unit.parent, unit.file) {
+                (Role::Closing, Some(opening), _) => kin.closings[opening] = number as u32,
+                (Role::Header, _, Some(file)) => kin.headers[file] = number as u32,
+                _ => {}
+            }
+        }
+        kin
+    }
+
+    fn closing(&self, opening: usize) -> Option<usize> {
+        Some(self.closings[opening]).filter(|at| *at != NONE).map(|at| at as usize)
+    }
+
+    fn header(&self, unit: &Unit<'_>) -> Option<usize> {
+        Some(self.headers[unit.file?]).filter(|at| *at != NONE).map(|at| at as usize)
+    }
 }
 
 impl Selection<'_, '_, '_> {
@@ -133,58 +167,36 @@ impl Selection<'_, '_, '_> {
         let mut around = Vec::new();
         let mut parent = units[unit].parent;
         if units[unit].role == Role::Opening {
-            around.extend(self.closing(unit));
+            around.extend(self.kin.closing(unit));
         }
         while let Some(opening) = parent {
             around.push(opening);
-            around.extend(self.closing(opening));
+            around.extend(self.kin.closing(opening));
             parent = units[opening].parent;
         }
-        around.extend(self.header(unit));
+        around.extend(self.kin.header(&units[unit]));
         around.retain(|part| self.states[*part] != State::Whole);
         around
     }
 
-    fn closing(&self, opening: usize) -> Option<usize> {
-        let units = self.choice.units;
-        let siblings = units[opening].lines.start;
-        (opening + 1..units.len())
-            .take_while(|at| units[*at].lines.start > siblings && units[*at].parent.is_some())
-            .find(|at| units[*at].role == Role::Closing && units[*at].parent == Some(opening))
-    }
-
-    fn header(&self, unit: usize) -> Option<usize> {
-        let units = self.choice.units;
-        let file = units[unit].file?;
-        let first = units.partition_point(|other| {
-            other.file.is_none_or(|other| other < file) && other.lines.end <= units[unit].lines.start
-        });
-        (0..=unit)
-            .rev()
-            .take(unit + 1 - first.min(unit))
-            .chain([first])
-            .find(|at| units.get(*at).is_some_and(|other| other.role == Role::Header && other.file == Some(file)))
-    }
-
-    /// Signatures of what the kept units refer to, one level. Returns every identifier that they use.
-    fn references(&mut self, room: usize) -> HashSet<u32> {
-        let mut used = HashSet::new();
+    /// Signatures of what the kept units refer to, one level. Returns which words they use.
+    fn references(&mut self, room: usize) -> Vec<bool> {
+        let mut used = vec![false; self.choice.words.distinct()];
         let mut budget = (room as f32 * SIGNATURE_SHARE) as usize;
         let kept: Vec<usize> = (0..self.states.len())
             .filter(|unit| self.states[*unit] == State::Whole && is_free(self.choice.units[*unit].role))
             .collect();
         for unit in kept.into_iter().take(FOLLOWED.max(self.choice.anchors.len())) {
-            let mut wanted = Vec::new();
-            terms::identifiers(self.choice.lines.slice(&self.choice.units[unit].lines), |identifier| {
-                if used.insert(terms::whole(identifier)) {
-                    wanted.extend_from_slice(self.choice.names.definers(identifier));
+            for word in self.choice.words.of(&self.choice.units[unit].lines) {
+                if std::mem::replace(&mut used[word.number()], true) {
+                    continue;
                 }
-            });
-            for definition in wanted {
-                let cost = self.signature(definition);
-                budget = budget.saturating_sub(cost);
-                if budget == 0 {
-                    return used;
+                for definition in self.choice.names.definers(*word) {
+                    let cost = self.signature(*definition as usize);
+                    budget = budget.saturating_sub(cost);
+                    if budget == 0 {
+                        return used;
+                    }
                 }
             }
         }
@@ -192,19 +204,20 @@ impl Selection<'_, '_, '_> {
     }
 
     /// Imports of anything that the kept units use, in the files they are in.
-    fn imports(&mut self, used: &HashSet<u32>) {
+    fn imports(&mut self, used: &[bool]) {
         let units = self.choice.units;
-        let files: HashSet<Option<usize>> = (0..units.len())
-            .filter(|unit| self.states[*unit] == State::Whole && units[*unit].role == Role::Definition)
-            .map(|unit| units[unit].file)
-            .collect();
-        for (number, unit) in units.iter().enumerate() {
-            if unit.role != Role::Import || !files.contains(&unit.file) {
-                continue;
+        let mut files = vec![false; self.kin.headers.len()];
+        for (unit, state) in units.iter().zip(&self.states) {
+            if let (State::Whole, Role::Definition, Some(file)) = (state, unit.role, unit.file) {
+                files[file] = true;
             }
-            let mut hit = false;
-            terms::identifiers(self.choice.lines.slice(&unit.lines), |name| hit |= used.contains(&terms::whole(name)));
-            if hit {
+        }
+        for (number, unit) in units.iter().enumerate() {
+            let near = unit.file.is_none_or(|file| files[file]);
+            if unit.role == Role::Import
+                && near
+                && self.choice.words.of(&unit.lines).iter().any(|word| used[word.number()])
+            {
                 self.whole(number);
             }
         }

@@ -42,6 +42,31 @@ pub(super) fn identifiers<'t>(text: &'t str, mut each: impl FnMut(&'t str)) {
     }
 }
 
+/// Calls `each` for every word of a sentence: identifiers, and words that begin with a digit ("7bit").
+pub(super) fn words<'t>(text: &'t str, mut each: impl FnMut(&'t str)) {
+    let is_word = |c: char| !c.is_ascii() || CLASS[c as usize];
+    for word in text.split(|c| !is_word(c)).filter(|word| word.len() > 1) {
+        if word.bytes().any(|byte| !byte.is_ascii_digit()) {
+            each(word);
+        }
+    }
+}
+
+/// The fingerprint of an identifier's first part.
+pub(super) fn first_part(identifier: &str) -> Option<u32> {
+    let bytes = identifier.as_bytes();
+    let mut start = 0;
+    for at in 0..=bytes.len() {
+        if at == bytes.len() || bytes[at] == b'_' || boundary(bytes, start, at) {
+            if at - start > 1 {
+                return Some(part(&bytes[start..at]));
+            }
+            start = if at < bytes.len() && bytes[at] == b'_' { at + 1 } else { at };
+        }
+    }
+    None
+}
+
 /// Bytes of identifiers: letters, digits, the underscore, and everything beyond ASCII.
 const CLASS: [bool; 256] = {
     let mut table = [false; 256];

@@ -52,12 +52,24 @@ const DEPTH: usize = 6;
 /// A block without a header of its own is looked into when it is at least this long.
 const BLOCK_LINES: usize = 12;
 
-/// The units of a prompt, in order.
-pub(super) fn scan<'a>(lines: &Lines<'a>, zones: &[Zone]) -> Vec<Unit<'a>> {
+/// The units of a prompt.
+pub(super) struct Units<'a> {
+    /// In order.
+    pub(super) units: Vec<Unit<'a>>,
+    /// For each line, whether it begins inside a string or comment of several lines.
+    pub(super) quoted: Vec<bool>,
+}
+
+/// Divides a prompt into units.
+pub(super) fn scan<'a>(lines: &Lines<'a>, zones: &[Zone]) -> Units<'a> {
     let mut units = Vec::new();
+    let mut quoted = vec![false; lines.len()];
     for zone in zones {
         match zone.kind {
-            Kind::Code => Scanner { lines, zone, strings: strings(lines, zone), units: &mut units }.zone(),
+            Kind::Code => {
+                strings(lines, zone, &mut quoted[zone.lines.clone()]);
+                Scanner { lines, zone, quoted: &quoted, units: &mut units }.zone();
+            }
             kind => {
                 let role = if kind == Kind::Header { Role::Header } else { Role::Fixed };
                 units.push(Unit {
@@ -72,14 +84,13 @@ pub(super) fn scan<'a>(lines: &Lines<'a>, zones: &[Zone]) -> Vec<Unit<'a>> {
             }
         }
     }
-    units
+    Units { units, quoted }
 }
 
 struct Scanner<'a, 's> {
     lines: &'s Lines<'a>,
     zone: &'s Zone,
-    /// For each line of the zone: does it begin inside a string or comment?
-    strings: Vec<bool>,
+    quoted: &'s [bool],
     units: &'s mut Vec<Unit<'a>>,
 }
 
@@ -177,7 +188,7 @@ impl<'a> Scanner<'a, '_> {
     fn header(&self, at: usize, end: usize) -> Option<headers::Header<'a>> {
         let lines = self.lines;
         let mut follows = (at + 1..end).map(|next| lines.trimmed(next));
-        headers::header(lines.trimmed(at), self.zone.language, &mut follows)
+        headers::header(lines.trimmed(at), lines.marks(at), self.zone.language, &mut follows)
     }
 
     /// The line after a header: it goes on while parentheses are open.
@@ -272,7 +283,7 @@ impl<'a> Scanner<'a, '_> {
     }
 
     fn quoted(&self, at: usize) -> bool {
-        self.strings[at - self.zone.lines.start]
+        self.quoted[at]
     }
 
     /// Lines without a definition, cut at blank lines.
@@ -303,19 +314,17 @@ impl<'a> Scanner<'a, '_> {
     }
 }
 
-/// For each line of a zone, whether it begins inside a string or comment of several lines.
-fn strings(lines: &Lines<'_>, zone: &Zone) -> Vec<bool> {
+/// Says of each line of a zone whether it begins inside a string or comment of several lines.
+fn strings(lines: &Lines<'_>, zone: &Zone, inside: &mut [bool]) {
     let mut quoted = Quoted::new(zone.language);
-    let mut inside = Vec::with_capacity(zone.lines.len());
-    for at in zone.lines.clone() {
-        inside.push(quoted.is_open());
-        quoted.read(lines.trimmed(at));
+    for (at, inside) in zone.lines.clone().zip(inside.iter_mut()) {
+        *inside = quoted.is_open();
+        quoted.read(lines.trimmed(at), lines.marks(at));
     }
     if quoted.is_open() {
         // What never closes was misread: the last stretch counts as open to nobody's harm but ours.
         inside.iter_mut().rev().take_while(|open| **open).for_each(|open| *open = false);
     }
-    inside
 }
 
 #[cfg(test)]
@@ -328,6 +337,7 @@ mod tests {
         let lines = Lines::new(text, &Estimate);
         let zones = divide(&lines, Some(language));
         scan(&lines, &zones.zones)
+            .units
             .into_iter()
             .map(|unit| (unit.role, unit.name.to_owned(), unit.lines.start, unit.lines.end))
             .collect()
@@ -374,7 +384,7 @@ mod tests {
         let lines = Lines::new(text, &Estimate);
         let zones = divide(&lines, Some(Language::Rust));
         let mut next = 0;
-        for unit in scan(&lines, &zones.zones) {
+        for unit in scan(&lines, &zones.zones).units {
             assert_eq!(unit.lines.start, next, "{unit:?}");
             next = unit.lines.end;
         }

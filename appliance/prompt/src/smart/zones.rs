@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::lines::Lines;
+use super::lines::{Lines, Marks};
 use super::prose;
 use super::quoted::Quoted;
 use crate::language::{self, Language};
@@ -93,7 +93,7 @@ fn kinds(lines: &Lines<'_>) -> Vec<Kind> {
                 if inner { Kind::Code } else { Kind::Fence }
             }
             None if fences == 0 => continue,
-            None => code_kind(line),
+            None => code_kind(lines, at),
         };
         kinds.push(kind);
         outside = at + 1;
@@ -143,8 +143,11 @@ fn trailing_todo(lines: &Lines<'_>, kinds: &mut [Kind]) {
     }
 }
 
-fn code_kind(line: &str) -> Kind {
-    if language::path_line(line).is_some() { Kind::Header } else { Kind::Code }
+fn code_kind(lines: &Lines<'_>, at: usize) -> Kind {
+    // Every path has a dot, and hardly any line of code has a dot and none of these.
+    let marks = lines.marks(at);
+    let maybe = marks.any(Marks::DOT) && !marks.any(Marks::BRACE.and(Marks::SEPARATOR));
+    if maybe && language::path_line(lines.trimmed(at)).is_some() { Kind::Header } else { Kind::Code }
 }
 
 /// Whether a line is a fence, and whether it carries a tag.
@@ -164,8 +167,8 @@ fn outside_fences(lines: &Lines<'_>, range: Range<usize>, kinds: &mut Vec<Kind>)
         let marked = marker(lines.trimmed(paragraph.start)).is_some();
         let prose = marked || (!quoted.is_open() && is_prose_paragraph(lines, &paragraph));
         for line in paragraph.clone() {
-            quoted.read(lines.trimmed(line));
-            kinds.push(if prose { Kind::Prose } else { code_kind(lines.trimmed(line)) });
+            quoted.read(lines.trimmed(line), lines.marks(line));
+            kinds.push(if prose { Kind::Prose } else { code_kind(lines, line) });
         }
         at = paragraph.end;
     }
@@ -184,19 +187,19 @@ fn paragraph(lines: &Lines<'_>, range: Range<usize>) -> Range<usize> {
 }
 
 fn is_prose_paragraph(lines: &Lines<'_>, paragraph: &Range<usize>) -> bool {
-    let filled = paragraph.clone().filter(|at| !lines.is_blank(*at));
     let first = lines.trimmed(paragraph.start);
-    let (mut sentences, mut traces, mut all) = (0, 0, 0);
+    let traced = prose::is_trace(first);
+    if lines.indent(paragraph.start) >= 4 || !(traced || prose::is_prose(first)) {
+        return false;
+    }
+    let filled = paragraph.clone().filter(|at| !lines.is_blank(*at));
+    let (mut sentences, mut all) = (0, 0);
     for at in filled {
         let line = lines.trimmed(at);
         all += 1;
         sentences += usize::from(prose::is_prose(line));
-        traces += usize::from(prose::is_trace(line));
     }
-    let at_margin = lines.indent(paragraph.start) < 4;
-    at_margin
-        && all > 0
-        && ((traces > 0 && prose::is_trace(first)) || (prose::is_prose(first) && sentences * 3 >= all * 2))
+    all > 0 && (traced || sentences * 3 >= all * 2)
 }
 
 /// The instruction markers, in any case and after any comment leader.
