@@ -197,11 +197,15 @@ fn edited(source: &Source, target: &Definition) -> Option<String> {
     let body = &source.text[target.range.clone()];
     let line = body.lines().skip(2).filter(|line| line.trim().len() > 12 && line.contains(' ')).last()?;
     let changed = line.replacen(' ', "  ", 1).replace(|c: char| c.is_ascii_digit(), "7")
-        + &format!(" {} changed", source.grammar.comment());
+        + &edit_mark(source);
     let at = target.range.start + body.find(line)?;
     let mut text = source.text.clone();
     text.replace_range(at..at + line.len(), &changed);
     Some(text)
+}
+
+fn edit_mark(source: &Source) -> String {
+    format!(" {} changed in this version", source.grammar.comment())
 }
 
 /// Where to cut the target so that the next line needs a definition of another file.
@@ -242,8 +246,9 @@ fn gold(family: char, source: &Source, target: &Definition) -> Vec<String> {
     if family == 'G'
         && let Some(text) = edited(source, target)
     {
-        let added: Vec<String> = distinctive(&text).into_iter().filter(|line| line.ends_with("changed")).collect();
-        lines.extend(added);
+        // The line that differs; a file may have other lines that end with this word.
+        let mark = edit_mark(source);
+        lines.extend(distinctive(&text).into_iter().filter(|line| line.ends_with(&mark)));
     }
     if family == 'F' {
         lines.clear();

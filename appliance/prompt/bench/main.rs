@@ -44,6 +44,8 @@ struct Options {
     seed: u64,
     json: Option<PathBuf>,
     show: Option<char>,
+    /// Where prompts that lost something are written to, beside what was sent.
+    keep: Option<PathBuf>,
     /// Families to make cases of.
     only: String,
     baselines: bool,
@@ -107,6 +109,7 @@ fn options() -> Options {
         seed: 7,
         json: None,
         show: None,
+        keep: None,
         only: "ABCEFGH".to_owned(),
         baselines: true,
         quick: false,
@@ -120,6 +123,7 @@ fn options() -> Options {
             "--seed" => options.seed = value().parse().unwrap_or(options.seed),
             "--json" => options.json = Some(value().into()),
             "--show" => options.show = value().chars().next(),
+            "--keep" => options.keep = Some(value().into()),
             "--only" => options.only = value(),
             "--ours" => options.baselines = false,
             "--quick" => options.quick = true,
@@ -193,6 +197,7 @@ fn measure(case: &Case, options: &Options, table: &mut Table) {
         let intact = record(case, "smart", label, &sent, table);
         if !intact && options.show == Some(case.family) && label == "20%" {
             println!("LOST in {}: {}\n  {:?}", case.group, case.instruction, lost(&case.gold, &sent));
+            keep(options, case, "20", &sent);
         }
         let unsigned = lost(&case.signatures, &sent);
         if options.show == Some('s') && label == "20%" && !unsigned.is_empty() {
@@ -210,6 +215,7 @@ fn measure(case: &Case, options: &Options, table: &mut Table) {
     let sent = ours(case, None);
     let intact = record(case, "smart", "auto", &sent.prompt, table);
     if !intact && options.show == Some(case.family) {
+        keep(options, case, "auto", &sent.prompt);
         println!(
             "WRONG in {} ({:?}): {}\n  {:?}",
             case.group,
@@ -217,6 +223,18 @@ fn measure(case: &Case, options: &Options, table: &mut Table) {
             case.instruction,
             lost(&case.gold, &sent.prompt)
         );
+    }
+}
+
+fn keep(options: &Options, case: &Case, label: &str, sent: &str) {
+    let Some(folder) = &options.keep else { return };
+    let name: String =
+        case.instruction.chars().filter(|c| c.is_alphanumeric() || "_ ".contains(*c)).take(60).collect();
+    for (kind, text) in [("prompt", case.prompt.as_str()), ("sent", sent)] {
+        let path = folder.join(format!("{}-{name}-{label}.{kind}", case.family).replace(' ', "_"));
+        if let Err(error) = std::fs::write(&path, text) {
+            println!("cannot write {}: {error}", path.display());
+        }
     }
 }
 
