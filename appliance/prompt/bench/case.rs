@@ -196,8 +196,7 @@ fn inject(pieces: &mut [Piece], random: &mut Random) {
 fn edited(source: &Source, target: &Definition) -> Option<String> {
     let body = &source.text[target.range.clone()];
     let line = body.lines().skip(2).filter(|line| line.trim().len() > 12 && line.contains(' ')).last()?;
-    let changed = line.replacen(' ', "  ", 1).replace(|c: char| c.is_ascii_digit(), "7")
-        + &edit_mark(source);
+    let changed = line.replacen(' ', "  ", 1).replace(|c: char| c.is_ascii_digit(), "7") + &edit_mark(source);
     let at = target.range.start + body.find(line)?;
     let mut text = source.text.clone();
     text.replace_range(at..at + line.len(), &changed);

@@ -228,8 +228,7 @@ fn measure(case: &Case, options: &Options, table: &mut Table) {
 
 fn keep(options: &Options, case: &Case, label: &str, sent: &str) {
     let Some(folder) = &options.keep else { return };
-    let name: String =
-        case.instruction.chars().filter(|c| c.is_alphanumeric() || "_ ".contains(*c)).take(60).collect();
+    let name: String = case.instruction.chars().filter(|c| c.is_alphanumeric() || "_ ".contains(*c)).take(60).collect();
     for (kind, text) in [("prompt", case.prompt.as_str()), ("sent", sent)] {
         let path = folder.join(format!("{}-{name}-{label}.{kind}", case.family).replace(' ', "_"));
         if let Err(error) = std::fs::write(&path, text) {

@@ -166,6 +166,8 @@ fn after_keyword<'a>(word: &str, after: &'a str, language: Option<Language>) -> 
         "struct" | "enum" | "union" => Shape::Leaf,
         "class" | "trait" | "interface" | "impl" | "mod" | "module" | "namespace" | "object" | "extension"
         | "protocol" => Shape::Container,
+        // `static async go (` is a method, `static limit = 3` a field.
+        "static" if scripted && !after[identifier(after).len()..].trim_start().starts_with('=') => return None,
         "const" | "static" | "let" | "var" if matches!(language, Some(Rust | Go)) || scripted => Shape::Leaf,
         _ => return None,
     };
@@ -307,6 +309,8 @@ mod tests {
             (Cpp, "namespace {", Some((Container, ""))),
             (JavaScript, "exports.go = function (a) {", Some((Leaf, "go"))),
             (JavaScript, "const go = async (a) => {", Some((Leaf, "go"))),
+            (JavaScript, "static async go (a) {", Some((Leaf, "go"))),
+            (JavaScript, "static limit = 3", Some((Leaf, "limit"))),
             (JavaScript, "constructor(a, b) {", Some((Leaf, "constructor"))),
             (JavaScript, "#hidden (a) {", Some((Leaf, "hidden"))),
             (JavaScript, "setKeys ({ keys, tokens }) {", Some((Leaf, "setKeys"))),

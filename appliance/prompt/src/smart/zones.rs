@@ -79,39 +79,36 @@ impl Divider<'_, '_> {
 /// The kind of every line.
 fn kinds(lines: &Lines<'_>) -> Vec<Kind> {
     let mut kinds = Vec::with_capacity(lines.len());
+    let mut quoted = Quoted::new(None);
     let mut fences = 0usize;
-    let mut outside = 0;
-    for at in 0..lines.len() {
-        let line = lines.trimmed(at);
-        let kind = match fence(line) {
+    let mut at = 0;
+    while at < lines.len() {
+        // A fence in a comment or a string is text of the program.
+        let fence = if fences == 0 && quoted.is_open() { None } else { fence(lines.trimmed(at)) };
+        match fence {
             Some(tagged) => {
-                if fences == 0 {
-                    outside_fences(lines, outside..at, &mut kinds);
-                }
                 let inner = fences > 0 && (tagged || fences > 1);
                 fences = if tagged || fences == 0 { fences + 1 } else { fences - 1 };
-                if inner { Kind::Code } else { Kind::Fence }
+                kinds.push(if inner { Kind::Code } else { Kind::Fence });
+                quoted = Quoted::new(None);
+                at += 1;
             }
-            None if fences == 0 => continue,
-            None => code_kind(lines, at),
-        };
-        kinds.push(kind);
-        outside = at + 1;
+            None if fences == 0 => at = paragraph_outside(lines, at, &mut quoted, &mut kinds),
+            None => {
+                kinds.push(code_kind(lines, at, &mut quoted));
+                at += 1;
+            }
+        }
     }
-    if fences == 0 {
-        outside_fences(lines, outside..lines.len(), &mut kinds);
-    }
-    if !kinds.contains(&Kind::Fence) {
-        demote_middle(lines, &mut kinds);
-    }
+    demote_middle(lines, &mut kinds);
     if !kinds.contains(&Kind::Prose) {
         trailing_todo(lines, &mut kinds);
     }
     kinds
 }
 
-/// Where nothing fences the code, sentences in the middle of it are mostly text of the program. They count only when no
-/// marker and nothing at either end speaks for itself.
+/// Sentences in the middle of code are mostly text of the program. They count only when no marker and nothing at either
+/// end, or beside a fence, speaks for itself.
 fn demote_middle(lines: &Lines<'_>, kinds: &mut [Kind]) {
     let mut runs: Vec<Range<usize>> = Vec::new();
     for at in (0..kinds.len()).filter(|at| kinds[*at] == Kind::Prose) {
@@ -120,9 +117,12 @@ fn demote_middle(lines: &Lines<'_>, kinds: &mut [Kind]) {
             _ => runs.push(at..at + 1),
         }
     }
-    let blank = |mut range: Range<usize>| range.all(|at| lines.is_blank(at));
+    let is_edge = |next: Option<usize>| next.is_none_or(|at| kinds[at] == Kind::Fence);
+    let filled = |at: &usize| !lines.is_blank(*at);
     let trusted = |run: &Range<usize>| {
-        marker(lines.trimmed(run.start)).is_some() || blank(0..run.start) || blank(run.end..kinds.len())
+        marker(lines.trimmed(run.start)).is_some()
+            || is_edge((0..run.start).rev().find(filled))
+            || is_edge((run.end..kinds.len()).find(filled))
     };
     let (kept, doubtful): (Vec<_>, Vec<_>) = runs.into_iter().partition(trusted);
     if !kept.is_empty() {
@@ -143,11 +143,20 @@ fn trailing_todo(lines: &Lines<'_>, kinds: &mut [Kind]) {
     }
 }
 
-fn code_kind(lines: &Lines<'_>, at: usize) -> Kind {
-    // Every path has a dot, and hardly any line of code has a dot and none of these.
+fn code_kind(lines: &Lines<'_>, at: usize, quoted: &mut Quoted) -> Kind {
+    let inside = quoted.is_open();
+    quoted.read(lines.trimmed(at), lines.marks(at));
+    // Every path has a dot, and hardly any line of code has a dot and none of these. A path deep in a block, or in a
+    // string, is nobody's heading; one at the margin heads a file even if a string before it was never closed.
     let marks = lines.marks(at);
-    let maybe = marks.any(Marks::DOT) && !marks.any(Marks::BRACE.and(Marks::SEPARATOR));
-    if maybe && language::path_line(lines.trimmed(at)).is_some() { Kind::Header } else { Kind::Code }
+    let maybe = marks.any(Marks::DOT) && !marks.any(Marks::BRACE.and(Marks::SEPARATOR)) && lines.indent(at) == 0;
+    let stands_alone = !inside || at == 0 || lines.is_blank(at - 1);
+    if maybe && stands_alone && language::path_line(lines.trimmed(at)).is_some() {
+        *quoted = Quoted::new(None);
+        Kind::Header
+    } else {
+        Kind::Code
+    }
 }
 
 /// Whether a line is a fence, and whether it carries a tag.
@@ -158,26 +167,26 @@ fn fence(line: &str) -> Option<bool> {
     (!tag.contains('`')).then_some(!tag.is_empty())
 }
 
-/// Lines outside fences: paragraphs of prose at the margin, outside strings and comments, are the instruction.
-fn outside_fences(lines: &Lines<'_>, range: Range<usize>, kinds: &mut Vec<Kind>) {
-    let mut quoted = Quoted::new(None);
-    let mut at = range.start;
-    while at < range.end {
-        let paragraph = paragraph(lines, at..range.end);
-        let marked = marker(lines.trimmed(paragraph.start)).is_some();
-        let prose = marked || (!quoted.is_open() && is_prose_paragraph(lines, &paragraph));
-        for line in paragraph.clone() {
+/// A paragraph outside fences: prose at the margin, outside strings and comments, is the instruction. Returns its end.
+fn paragraph_outside(lines: &Lines<'_>, at: usize, quoted: &mut Quoted, kinds: &mut Vec<Kind>) -> usize {
+    let paragraph = paragraph(lines, at..lines.len());
+    let marked = marker(lines.trimmed(paragraph.start)).is_some();
+    let prose = marked || (!quoted.is_open() && is_prose_paragraph(lines, &paragraph));
+    for line in paragraph.clone() {
+        if prose {
             quoted.read(lines.trimmed(line), lines.marks(line));
-            kinds.push(if prose { Kind::Prose } else { code_kind(lines, line) });
+            kinds.push(Kind::Prose);
+        } else {
+            kinds.push(code_kind(lines, line, quoted));
         }
-        at = paragraph.end;
     }
+    paragraph.end
 }
 
 /// Lines up to the next blank one, with the blank ones that follow.
 fn paragraph(lines: &Lines<'_>, range: Range<usize>) -> Range<usize> {
     let mut end = range.start;
-    while end < range.end && !lines.is_blank(end) {
+    while end < range.end && !lines.is_blank(end) && (end == range.start || fence(lines.trimmed(end)).is_none()) {
         end += 1;
     }
     while end < range.end && lines.is_blank(end) {
