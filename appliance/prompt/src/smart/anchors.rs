@@ -1,5 +1,7 @@
 //! Anchors: units that the instruction names outright. They are always sent.
 
+use std::ops::Range;
+
 use super::lines::Lines;
 use super::prose;
 use super::terms;
@@ -100,7 +102,8 @@ impl Place<'_, '_> {
         terms::identifiers(text, |identifier| {
             let Some(word) = self.words.find(identifier) else { return };
             let found = self.names.namesakes(word);
-            if !found.is_empty() && (is_code(identifier) || is_marked(text, identifier)) {
+            if !found.is_empty() && (is_code(identifier) || is_marked(text, identifier) || is_object(text, identifier))
+            {
                 let owner = owner(text, identifier);
                 let matching = |unit: &usize| owner.is_none_or(|owner| self.parent_name(*unit) == owner);
                 let owned: Vec<usize> = found.iter().map(|unit| *unit as usize).filter(matching).collect();
@@ -127,6 +130,7 @@ impl Place<'_, '_> {
         let mut firsts = said.clone();
         firsts.sort_unstable();
         let mut parts = Vec::new();
+        let mut found: Vec<(Range<usize>, Word)> = Vec::new();
         for (number, name) in self.words.texts().iter().enumerate().filter(|(number, _)| self.names.is_defined(*number))
         {
             // Most names are turned away by their first part.
@@ -135,9 +139,16 @@ impl Place<'_, '_> {
             }
             parts.clear();
             terms::parts(name, |part| parts.push(part));
-            if parts.len() >= 2 && said.windows(parts.len()).any(|window| window == parts) {
-                anchors.extend(self.names.namesakes(Word::numbered(number)).iter().map(|unit| *unit as usize));
-            }
+            let place = (parts.len() >= 2).then(|| said.windows(parts.len()).position(|window| window == parts));
+            found.extend(place.flatten().map(|at| (at..at + parts.len(), Word::numbered(number))));
+        }
+        // "read to end internal" names `read_to_end_internal`, not `read_to_end`.
+        let within = |inner: &Range<usize>, outer: &Range<usize>| {
+            inner.len() < outer.len() && outer.start <= inner.start && inner.end <= outer.end
+        };
+        let longest = |place: &Range<usize>| !found.iter().any(|(other, _)| within(place, other));
+        for (_, word) in found.iter().filter(|(place, _)| longest(place)) {
+            anchors.extend(self.names.namesakes(*word).iter().map(|unit| *unit as usize));
         }
     }
 
@@ -199,6 +210,19 @@ fn is_marked(text: &str, identifier: &str) -> bool {
     before.ends_with(['`', '.', ':', '\'', '"']) && !before.ends_with(": ") || after.starts_with(['`', '('])
 }
 
+/// "load" in "Refactor load, please." and "Add checks to load": a noun that wants an article and has none is a name.
+fn is_object(text: &str, identifier: &str) -> bool {
+    const BEFORE: [&str; 8] = ["of", "to", "for", "in", "function", "method", "class", "named"];
+    let (before, after) = around(text, identifier);
+    let rest = after.trim_start_matches([' ', '"', '\'']);
+    let ends =
+        rest.is_empty() || rest.starts_with([',', '.', '?', '!', ';', '\n', '\r', ':']) || rest.starts_with("and ");
+    let mut words = before.trim_end().rsplit(|c: char| c.is_whitespace());
+    let last = words.next().unwrap_or_default().to_ascii_lowercase();
+    let sentence = words.next().is_none_or(|word| word.is_empty() || word.ends_with(['.', ':', '!', '?']));
+    ends && before.ends_with(' ') && (BEFORE.contains(&last.as_str()) || (sentence && terms::is_task(&last)))
+}
+
 /// "Class" of "Class.name" or "Class::name".
 fn owner<'t>(text: &'t str, identifier: &str) -> Option<&'t str> {
     let (before, _) = around(text, identifier);
@@ -225,4 +249,25 @@ fn terms_only(text: &str) -> bool {
 
 fn selectable(unit: &Unit<'_>) -> bool {
     !matches!(unit.role, Role::Fixed | Role::Header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects() {
+        for (text, name, expected) in [
+            ("Refactor load, please.", "load", true),
+            ("Add type checks to load", "load", true),
+            ("Fix the error handling of load and keep its behaviour.", "load", true),
+            ("Refactor the load, please.", "load", false),
+            ("It should load.", "load", false),
+            ("Look at the load of files", "load", false),
+            ("Refactor load balancing of nodes", "load", false),
+        ] {
+            let at = text.find(name).expect("is in the text");
+            assert_eq!(is_object(text, &text[at..at + name.len()]), expected, "{text}");
+        }
+    }
 }

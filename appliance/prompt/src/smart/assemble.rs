@@ -17,8 +17,8 @@ pub(super) fn is_marker(line: &str) -> bool {
     rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.contains(OMITTED))
 }
 
-/// Writes what is kept of `units`; `gone` are lines that are copies of others.
-pub(super) fn assemble(lines: &Lines<'_>, units: &[Unit<'_>], states: &[State], gone: &[bool]) -> String {
+/// Writes what is kept of `units`; `gone` are lines that are copies of others. With `names`, comments list what is missing.
+pub(super) fn assemble(lines: &Lines<'_>, units: &[Unit<'_>], states: &[State], gone: &[bool], names: bool) -> String {
     let mut writer = Writer { lines, out: String::new(), missing: Missing::default() };
     for (unit, state) in units.iter().zip(states) {
         match state {
@@ -34,7 +34,7 @@ pub(super) fn assemble(lines: &Lines<'_>, units: &[Unit<'_>], states: &[State], 
                 );
             }
             State::Dropped => {
-                let name = if matches!(unit.role, Role::Definition | Role::Opening) { unit.name } else { "" };
+                let name = if names && matches!(unit.role, Role::Definition | Role::Opening) { unit.name } else { "" };
                 let first = unit.lines.clone().find(|at| !lines.is_blank(*at)).unwrap_or(unit.lines.start);
                 writer.missing.skip(filled(lines, &unit.lines), lines.indent(first), unit, name);
             }

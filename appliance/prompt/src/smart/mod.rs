@@ -84,6 +84,13 @@ pub(crate) fn prepare(request: &Request<'_>) -> Prepared {
     Prepared { prompt, report }
 }
 
+/// What becomes of each unit.
+struct Selected {
+    states: Vec<State>,
+    /// Whether omission comments list names.
+    names: bool,
+}
+
 /// A prompt taken apart.
 struct Preparation<'a> {
     lines: Lines<'a>,
@@ -129,8 +136,13 @@ impl<'a> Preparation<'a> {
             if unit.lines.start >= tail {
                 unit.role = Role::Fixed;
             } else if unit.lines.end > tail {
-                let rest =
-                    Unit { role: Role::Fixed, lines: tail..unit.lines.end, signature: tail..tail, ..unit.clone() };
+                let rest = Unit {
+                    role: Role::Fixed,
+                    lines: tail..unit.lines.end,
+                    signature: tail..tail,
+                    continues: None,
+                    ..unit.clone()
+                };
                 unit.lines.end = tail;
                 unit.signature.end = unit.signature.end.min(tail);
                 self.units.insert(number + 1, Unit { name: "", ..rest });
@@ -169,7 +181,7 @@ impl<'a> Preparation<'a> {
         report.chunks_unique = self.units.len() - copies.units.iter().filter(|gone| **gone).count();
         report.anchors = anchors.iter().map(|unit| self.units[*unit].name.to_owned()).collect();
         let unique: usize = costs.iter().sum();
-        let states = match self.target(request, report, unique, &anchors) {
+        let selected = match self.target(request, report, unique, &anchors) {
             None => self.all_but_copies(&copies),
             Some(target) => {
                 let query = rank::Query::new(texts.iter().map(|text| &text[..text.floor_char_boundary(QUERY_BYTES)]));
@@ -187,7 +199,7 @@ impl<'a> Preparation<'a> {
                 self.fill(&choice, request, &copies.lines, target)
             }
         };
-        self.finish(request, report, &states, &copies.lines, &anchors)
+        self.finish(request, report, &selected, &copies.lines, &anchors)
     }
 
     fn place<'p>(&'p self, names: &'p Names) -> anchors::Place<'p, 'a> {
@@ -199,36 +211,39 @@ impl<'a> Preparation<'a> {
         rank::Corpus { lines, words, units, quoted, files: &zones.files }
     }
 
-    /// Selects for `target`; markers cost what they cost, so a result that is over is selected again for less.
-    fn fill(&self, choice: &Choice<'_, '_>, request: &Request<'_>, gone: &[bool], target: usize) -> Vec<State> {
-        const TRIES: usize = 4;
-        let mut room = target;
+    /// Selects for `target`. Omission comments cost what they cost: what they take is given back from the end of the
+    /// ranking, so that what was named stays.
+    fn fill(&self, choice: &Choice<'_, '_>, request: &Request<'_>, gone: &[bool], target: usize) -> Selected {
+        const TRIES: usize = 6;
+        let mut chosen = select::select(choice, target);
+        let mut names = true;
         for _ in 0..TRIES {
-            let states = select::select(choice, room);
-            let text = assemble::assemble(&self.lines, &self.units, &states, gone);
+            let text = assemble::assemble(&self.lines, &self.units, &chosen.states, gone, names);
             let tokens = count(&text, request);
-            if tokens <= target {
-                return states;
+            if tokens <= target || (!names && !chosen.give_back(tokens - target)) {
+                break;
             }
-            room = (room * target / tokens.max(1)).saturating_sub(8);
+            // Names of what is missing are the first thing to do without.
+            names = false;
         }
-        select::select(choice, room)
+        Selected { states: chosen.states, names }
     }
 
     fn finish(
         &self,
         request: &Request<'_>,
         report: &mut Report,
-        states: &[State],
+        selected: &Selected,
         gone: &[bool],
         anchors: &[usize],
     ) -> Result<(Outcome, String), Outcome> {
+        let states = &selected.states;
         let kept = |state: &State| *state != State::Dropped;
         report.chunks_kept = states.iter().filter(|state| kept(state)).count();
         let whole =
             self.units.iter().zip(states).filter(|(unit, state)| **state != State::Whole && !unit.name.is_empty());
         report.dropped = whole.map(|(unit, _)| unit.name.to_owned()).collect();
-        let text = assemble::assemble(&self.lines, &self.units, states, gone);
+        let text = assemble::assemble(&self.lines, &self.units, states, gone, selected.names);
         let text = self.with_instruction(request, report, text);
         let lossy = self.units.iter().zip(states).any(|(unit, state)| {
             *state != State::Whole && unit.lines.clone().any(|at| !gone[at] && !self.lines.is_blank(at))
@@ -271,8 +286,9 @@ impl<'a> Preparation<'a> {
         }
     }
 
-    fn all_but_copies(&self, copies: &duplicates::Copies) -> Vec<State> {
-        copies.units.iter().map(|gone| if *gone { State::Dropped } else { State::Whole }).collect()
+    fn all_but_copies(&self, copies: &duplicates::Copies) -> Selected {
+        let state = |gone: &bool| if *gone { State::Dropped } else { State::Whole };
+        Selected { states: copies.units.iter().map(state).collect(), names: true }
     }
 
     fn usable(&self, request: &Request<'_>, room: usize) -> usize {

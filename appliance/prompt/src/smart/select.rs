@@ -20,8 +20,8 @@ pub(super) enum State {
 const SIGNATURE_SHARE: f32 = 0.3;
 /// Units whose references are followed.
 const FOLLOWED: usize = 8;
-/// Tokens that an omission marker costs, spread over what is kept.
-const MARKER_TOKENS: usize = 6;
+/// Tokens that an omission comment costs.
+const MARKER_TOKENS: usize = 12;
 /// Ranked units that follow the anchors at once, before signatures: the answer may be in the second best as well.
 const LEADERS: usize = 2;
 
@@ -39,10 +39,35 @@ pub(super) struct Choice<'c, 'a> {
     pub(super) gone: &'c [bool],
 }
 
+/// What was chosen, and in which order: what came last goes first when there is too much.
+pub(super) struct Chosen {
+    pub(super) states: Vec<State>,
+    /// Every unit that was taken, with what it was before and the tokens it was thought to cost.
+    order: Vec<(usize, State, usize)>,
+}
+
+impl Chosen {
+    /// Gives back at least `tokens`, last come first. Says whether anything was left to give.
+    pub(super) fn give_back(&mut self, tokens: usize) -> bool {
+        let mut given = 0;
+        while given < tokens {
+            let Some((unit, before, cost)) = self.order.pop() else { return given > 0 };
+            self.states[unit] = before;
+            given += cost.max(1);
+        }
+        true
+    }
+}
+
 /// Chooses within `room` tokens.
-pub(super) fn select(choice: &Choice<'_, '_>, room: usize) -> Vec<State> {
-    let mut selection =
-        Selection { choice, states: vec![State::Dropped; choice.units.len()], left: room, kin: Kin::new(choice.units) };
+pub(super) fn select(choice: &Choice<'_, '_>, room: usize) -> Chosen {
+    let mut selection = Selection {
+        choice,
+        states: vec![State::Dropped; choice.units.len()],
+        order: Vec::new(),
+        left: room,
+        kin: Kin::new(choice.units),
+    };
     selection.fixed();
     let ranked = ranked(choice);
     for anchor in choice.anchors {
@@ -57,7 +82,7 @@ pub(super) fn select(choice: &Choice<'_, '_>, room: usize) -> Vec<State> {
     for unit in ranked {
         selection.whole(unit);
     }
-    selection.states
+    Chosen { states: selection.states, order: selection.order }
 }
 
 /// Units with any score, best first; equals in source order.
@@ -80,6 +105,7 @@ fn is_free(role: Role) -> bool {
 struct Selection<'s, 'c, 'a> {
     choice: &'s Choice<'c, 'a>,
     states: Vec<State>,
+    order: Vec<(usize, State, usize)>,
     left: usize,
     kin: Kin,
 }
@@ -90,6 +116,8 @@ struct Kin {
     closings: Vec<u32>,
     /// By file: its header.
     headers: Vec<u32>,
+    /// By definition: where it goes on after an interruption.
+    rests: Vec<u32>,
 }
 
 const NONE: u32 = u32::MAX;
@@ -97,8 +125,12 @@ const NONE: u32 = u32::MAX;
 impl Kin {
     fn new(units: &[Unit<'_>]) -> Self {
         let files = units.iter().filter_map(|unit| unit.file).max().map_or(0, |last| last + 1);
-        let mut kin = Self { closings: vec![NONE; units.len()], headers: vec![NONE; files] };
+        let mut kin =
+            Self { closings: vec![NONE; units.len()], headers: vec![NONE; files], rests: vec![NONE; units.len()] };
         for (number, unit) in units.iter().enumerate() {
+            if let Some(before) = unit.continues {
+                kin.rests[before] = number as u32;
+            }
             match (unit.role, unit.parent, unit.file) {
                 (Role::Closing, Some(opening), _) => kin.closings[opening] = number as u32,
                 (Role::Header, _, Some(file)) => kin.headers[file] = number as u32,
@@ -110,6 +142,10 @@ impl Kin {
 
     fn closing(&self, opening: usize) -> Option<usize> {
         Some(self.closings[opening]).filter(|at| *at != NONE).map(|at| at as usize)
+    }
+
+    fn rest(&self, unit: usize) -> Option<usize> {
+        Some(self.rests[unit]).filter(|at| *at != NONE).map(|at| at as usize)
     }
 
     fn header(&self, unit: &Unit<'_>) -> Option<usize> {
@@ -134,17 +170,41 @@ impl Selection<'_, '_, '_> {
             return;
         }
         let around = self.around(unit);
-        let cost =
-            self.choice.costs[unit] + MARKER_TOKENS + around.iter().map(|part| self.choice.costs[*part]).sum::<usize>();
+        let cost = self.choice.costs[unit]
+            + self.gaps(unit) * MARKER_TOKENS
+            + around.iter().map(|part| self.choice.costs[*part]).sum::<usize>();
         let paid = if self.states[unit] == State::Signature { self.signature_cost(unit) } else { 0 };
         if cost > self.left + paid {
             return;
         }
         self.left = self.left + paid - cost;
-        self.states[unit] = State::Whole;
         for part in around {
-            self.states[part] = State::Whole;
+            self.take(part, State::Whole, self.choice.costs[part]);
         }
+        self.take(unit, State::Whole, self.choice.costs[unit].saturating_sub(paid));
+        if let Some(rest) = self.kin.rest(unit) {
+            self.whole(rest);
+        }
+    }
+
+    /// Omission comments more than before: one when a unit is taken out of the middle of a gap.
+    fn gaps(&self, unit: usize) -> usize {
+        let kept = |unit: Option<usize>| {
+            unit.and_then(|unit| self.states.get(unit)).is_none_or(|state| *state != State::Dropped)
+        };
+        let beside = |step: fn(usize, usize) -> Option<usize>| {
+            let next = step(unit, 1);
+            // A blank line between two definitions is a unit as well.
+            let blank = next.and_then(|next| self.choice.costs.get(next)).is_some_and(|cost| *cost <= 2);
+            kept(next) || (blank && kept(step(unit, 2)))
+        };
+        let kept = usize::from(beside(usize::checked_sub)) + usize::from(beside(usize::checked_add));
+        1usize.saturating_sub(kept)
+    }
+
+    fn take(&mut self, unit: usize, state: State, cost: usize) {
+        self.order.push((unit, self.states[unit], cost));
+        self.states[unit] = state;
     }
 
     fn signature(&mut self, unit: usize) -> usize {
@@ -153,7 +213,7 @@ impl Selection<'_, '_, '_> {
             return 0;
         }
         self.left -= cost;
-        self.states[unit] = State::Signature;
+        self.take(unit, State::Signature, cost);
         cost
     }
 

@@ -134,6 +134,43 @@ fn stem(word: &[u8]) -> &[u8] {
     }
 }
 
+/// Verbs that instructions begin with.
+pub(super) fn is_task(word: &str) -> bool {
+    const TASKS: [&str; 30] = [
+        "add",
+        "change",
+        "check",
+        "clean",
+        "comment",
+        "convert",
+        "correct",
+        "debug",
+        "describe",
+        "document",
+        "explain",
+        "extend",
+        "find",
+        "finish",
+        "fix",
+        "implement",
+        "improve",
+        "inline",
+        "migrate",
+        "optimise",
+        "optimize",
+        "port",
+        "refactor",
+        "rename",
+        "repair",
+        "review",
+        "rewrite",
+        "simplify",
+        "test",
+        "update",
+    ];
+    TASKS.contains(&word)
+}
+
 /// English and request words that say nothing about which code is meant.
 pub(super) fn is_stop_word(word: &str) -> bool {
     const WORDS: &[&str] = &[

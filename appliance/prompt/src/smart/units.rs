@@ -39,6 +39,8 @@ pub(super) struct Unit<'a> {
     pub(super) name: &'a str,
     /// The opening of the class around it.
     pub(super) parent: Option<usize>,
+    /// The definition that goes on here, after an instruction in its middle or after what interrupts it.
+    pub(super) continues: Option<usize>,
     pub(super) file: Option<usize>,
     pub(super) language: Option<Language>,
 }
@@ -64,11 +66,18 @@ pub(super) struct Units<'a> {
 pub(super) fn scan<'a>(lines: &Lines<'a>, zones: &[Zone]) -> Units<'a> {
     let mut units = Vec::new();
     let mut quoted = vec![false; lines.len()];
-    for zone in zones {
+    for (number, zone) in zones.iter().enumerate() {
         match zone.kind {
             Kind::Code => {
-                strings(lines, zone, &mut quoted[zone.lines.clone()]);
-                Scanner { lines, zone, quoted: &quoted, units: &mut units }.zone();
+                let interrupted = number >= 2
+                    && zones[number - 1].kind == Kind::Prose
+                    && zones[number - 2].kind == Kind::Code
+                    && zones[number - 2].file == zone.file;
+                let before = if interrupted { zones[number - 2].lines.clone() } else { 0..0 };
+                let was_open = strings(lines, zone, before, &mut quoted);
+                let mut scanner = Scanner { lines, zone, quoted: &quoted, units: &mut units };
+                let from = if interrupted { scanner.rest(was_open) } else { zone.lines.start };
+                scanner.zone(from);
             }
             kind => {
                 let role = if kind == Kind::Header { Role::Header } else { Role::Fixed };
@@ -78,6 +87,7 @@ pub(super) fn scan<'a>(lines: &Lines<'a>, zones: &[Zone]) -> Units<'a> {
                     signature: zone.lines.start..zone.lines.start,
                     name: "",
                     parent: None,
+                    continues: None,
                     file: zone.file,
                     language: zone.language,
                 });
@@ -95,8 +105,34 @@ struct Scanner<'a, 's> {
 }
 
 impl<'a> Scanner<'a, '_> {
-    fn zone(&mut self) {
-        self.range(self.zone.lines.clone(), None, 0);
+    fn zone(&mut self, from: usize) {
+        self.range(from..self.zone.lines.end, None, 0);
+    }
+
+    /// What follows an instruction in the middle of a definition belongs to that definition, as far as it is indented
+    /// more deeply. Returns where that ends.
+    fn rest(&mut self, was_open: bool) -> usize {
+        let start = self.zone.lines.start;
+        let Some(before) = self.units.iter().rposition(|unit| unit.role != Role::Fixed) else { return start };
+        let unit = &self.units[before];
+        if unit.role != Role::Definition {
+            return start;
+        }
+        let (indent, name, parent) = (self.lines.indent(unit.signature.start), unit.name, unit.parent);
+        let inner = |at: &usize| self.lines.is_blank(*at) || self.quoted[*at] || self.lines.indent(*at) > indent;
+        let mut end = (start..self.zone.lines.end).find(|at| !inner(at)).unwrap_or(self.zone.lines.end);
+        let closes = |at: usize| self.lines.trimmed(at).starts_with(['}', ')', ']']);
+        if end < self.zone.lines.end && closes(end) {
+            end += 1;
+        }
+        if (start..end).all(|at| self.lines.is_blank(at)) && !was_open {
+            return start;
+        }
+        self.push(Role::Definition, start..end, start..start, name, parent);
+        if let Some(rest) = self.units.last_mut() {
+            rest.continues = Some(before);
+        }
+        end
     }
 
     /// Divides `range`, whose definitions belong to the class `parent`.
@@ -115,10 +151,33 @@ impl<'a> Scanner<'a, '_> {
             let end = self.block_end(at, signature_end, range.end);
             let start = self.attached(at, loose);
             self.pieces(loose..start, parent);
-            self.definition(start..end, at..signature_end, header, parent, depth);
+            let whole = self.definition_end(at, end, header.shape);
+            self.definition(start..whole, at..signature_end, header, parent, depth);
+            if whole < end {
+                self.stray(whole..end, parent);
+            }
             (at, loose) = (end, end);
         }
         self.pieces(loose..range.end, parent);
+    }
+
+    /// Where a function of Python really ends. Nobody leaves two blank lines within one: what is indented after them was
+    /// put there from elsewhere.
+    fn definition_end(&self, at: usize, end: usize, shape: Shape) -> usize {
+        if self.zone.language != Some(Language::Python) || shape != Shape::Leaf {
+            return end;
+        }
+        let blank = |at: usize| self.lines.is_blank(at) && !self.quoted(at);
+        (at + 1..end.saturating_sub(1)).find(|at| blank(*at) && blank(at + 1)).unwrap_or(end)
+    }
+
+    /// Lines after a definition that may yet belong to it.
+    fn stray(&mut self, lines: Range<usize>, parent: Option<usize>) {
+        let before = self.units.len() - 1;
+        self.push(Role::Piece, lines.clone(), lines.start..lines.start, "", parent);
+        if let Some(stray) = self.units.last_mut() {
+            stray.continues = Some(before);
+        }
     }
 
     /// A line that is no header. The block that it opens is looked into when it is long: a guard around a whole module.
@@ -310,21 +369,25 @@ impl<'a> Scanner<'a, '_> {
 
     fn push(&mut self, role: Role, lines: Range<usize>, signature: Range<usize>, name: &'a str, parent: Option<usize>) {
         let Zone { file, language, .. } = *self.zone;
-        self.units.push(Unit { role, lines, signature, name, parent, file, language });
+        self.units.push(Unit { role, lines, signature, name, parent, continues: None, file, language });
     }
 }
 
-/// Says of each line of a zone whether it begins inside a string or comment of several lines.
-fn strings(lines: &Lines<'_>, zone: &Zone, inside: &mut [bool]) {
+/// Says of each line of a zone whether it begins inside a string or comment of several lines; `before` are lines that the
+/// zone goes on from. Returns whether the zone begins inside one.
+fn strings(lines: &Lines<'_>, zone: &Zone, before: Range<usize>, inside: &mut [bool]) -> bool {
     let mut quoted = Quoted::new(zone.language);
-    for (at, inside) in zone.lines.clone().zip(inside.iter_mut()) {
-        *inside = quoted.is_open();
+    before.for_each(|at| quoted.read(lines.trimmed(at), lines.marks(at)));
+    let was_open = quoted.is_open();
+    for at in zone.lines.clone() {
+        inside[at] = quoted.is_open();
         quoted.read(lines.trimmed(at), lines.marks(at));
     }
     if quoted.is_open() {
         // What never closes was misread: the last stretch counts as open to nobody's harm but ours.
-        inside.iter_mut().rev().take_while(|open| **open).for_each(|open| *open = false);
+        zone.lines.clone().rev().take_while(|at| std::mem::take(&mut inside[*at])).for_each(drop);
     }
+    was_open
 }
 
 #[cfg(test)]
