@@ -22,13 +22,20 @@ pub(super) struct Copies {
     pub(super) lines: Vec<bool>,
     /// Per unit: nothing of it is left.
     pub(super) units: Vec<bool>,
+    /// Per line that is a copy: the line that stays in its place, or another copy of that.
+    stays: Vec<u32>,
     /// Lines compared, for tests: never more than a small multiple of the lines there are.
     pub(super) work: usize,
 }
 
 /// Finds all copies. Lines of units in `whole` go only when the entire unit is a copy.
 pub(super) fn find(lines: &Lines<'_>, units: &[Unit<'_>], whole: &[usize]) -> Copies {
-    let mut copies = Copies { lines: vec![false; lines.len()], units: vec![false; units.len()], work: 0 };
+    let mut copies = Copies {
+        lines: vec![false; lines.len()],
+        units: vec![false; units.len()],
+        stays: (0..lines.len() as u32).collect(),
+        work: 0,
+    };
     copies.whole_units(lines, units);
     copies.runs(lines, units, whole);
     for (gone, unit) in copies.units.iter_mut().zip(units) {
@@ -56,7 +63,7 @@ impl Copies {
             self.work += one.len();
             if same(lines, &one, &two) {
                 self.units[number] = true;
-                self.lines[unit.lines.clone()].fill(true);
+                one.iter().zip(&two).for_each(|(stays, goes)| self.drop_line(*goes, *stays));
             }
         }
     }
@@ -71,9 +78,9 @@ impl Copies {
             self.work += 1;
             let earlier = first.find(windows[at], |_| true).map(|earlier| earlier as usize);
             let length = earlier.map_or(0, |earlier| self.common(lines, &code, earlier, at));
-            let run = &code[at..at + length];
-            let heavy = length >= RUN_LINES && weight(lines, run) >= RUN_TOKENS;
-            if heavy && self.drop_run(&code, units, whole, run) {
+            let heavy = length >= RUN_LINES && weight(lines, &code[at..at + length]) >= RUN_TOKENS;
+            let run = Run { code: &code, units, whole, earlier: earlier.unwrap_or_default(), later: at, length };
+            if heavy && self.drop_run(&run) {
                 at += length;
                 gone_until = at;
                 continue;
@@ -106,28 +113,95 @@ impl Copies {
         length
     }
 
-    /// Marks a run as copied, but for what must stay of units that it only touches. Says whether anything was marked.
-    fn drop_run(&mut self, code: &[u32], units: &[Unit<'_>], whole: &[usize], run: &[u32]) -> bool {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else { return false };
-        let from = units.partition_point(|unit| unit.lines.end <= *first as usize);
-        let touched = units.iter().enumerate().skip(from).take_while(|(_, unit)| unit.lines.start <= *last as usize);
+    /// Drops one side of a run, unit by unit. Says whether anything was dropped.
+    fn drop_run(&mut self, run: &Run<'_, '_>) -> bool {
         let mut any = false;
-        for (number, unit) in touched {
-            let own = part(code, &unit.lines).len();
-            let covered = part(run, &unit.lines);
-            let inside = covered.len() == own;
-            let kept = if inside { 0 } else { CONTEXT_LINES };
-            if (!inside && (whole.contains(&number) || covered.len() < RUN_LINES + 2 * CONTEXT_LINES))
-                || covered.is_empty()
-            {
-                continue;
+        let mut offset = 0;
+        while offset < run.length {
+            let (later, earlier) = (run.side(run.later, offset), run.side(run.earlier, offset));
+            let length = later.left.min(earlier.left).min(run.length - offset);
+            let (goes, stays, skipped) = match choose(run, &later, &earlier, length) {
+                Goes::Later(skipped) => (run.later, run.earlier, skipped),
+                Goes::Earlier => (run.earlier, run.later, 0),
+                Goes::Neither => (0, 0, length),
+            };
+            for at in offset + skipped..(offset + length).saturating_sub(skipped) {
+                any |= !self.lines[run.code[goes + at] as usize];
+                self.drop_line(run.code[goes + at] as usize, run.code[stays + at] as usize);
             }
-            for at in &covered[kept..covered.len() - kept] {
-                self.lines[*at as usize] = true;
-                any = true;
-            }
+            offset += length;
         }
         any
+    }
+
+    fn drop_line(&mut self, goes: usize, stays: usize) {
+        self.lines[goes] = true;
+        self.stays[goes] = stays as u32;
+    }
+
+    /// The line that stays in place of one that is a copy.
+    pub(super) fn original(&self, at: usize) -> usize {
+        /// A copy of a copy of a copy is as far as it goes.
+        const STEPS: usize = 4;
+        (0..STEPS).fold(at, |at, _| if self.lines[at] { self.stays[at] as usize } else { at })
+    }
+}
+
+/// Lines that stand twice.
+struct Run<'r, 'a> {
+    /// Numbers of the lines that are looked at.
+    code: &'r [u32],
+    units: &'r [Unit<'a>],
+    /// Units that stay whole unless all of them stands elsewhere.
+    whole: &'r [usize],
+    /// Where in `code` the two sides begin.
+    earlier: usize,
+    later: usize,
+    length: usize,
+}
+
+/// One side of a part of a run: the unit it is in.
+struct Side {
+    unit: usize,
+    /// Lines of the unit, and those from here on.
+    own: usize,
+    left: usize,
+}
+
+impl Run<'_, '_> {
+    fn side(&self, start: usize, offset: usize) -> Side {
+        let line = self.code[start + offset] as usize;
+        let unit = self.units.partition_point(|unit| unit.lines.end <= line);
+        let own = part(self.code, &self.units[unit].lines);
+        let left = own.len() - own.partition_point(|at| (*at as usize) < line);
+        Side { unit, own: own.len(), left }
+    }
+}
+
+/// Which side of a run goes.
+enum Goes {
+    /// The second, but for so many lines at either end.
+    Later(usize),
+    Earlier,
+    Neither,
+}
+
+/// A unit that stands whole on one side stays there; what goes is the stretch that was put somewhere.
+fn choose(run: &Run<'_, '_>, later: &Side, earlier: &Side, length: usize) -> Goes {
+    let (second, first) = (&run.units[later.unit], &run.units[earlier.unit]);
+    let namesakes = second.name == first.name;
+    let is_kept = |side: &Side| run.whole.contains(&side.unit);
+    let stands = |unit: &Unit<'_>| unit.role == Role::Definition && !unit.name.is_empty();
+    match (length == later.own, length == earlier.own) {
+        (true, true) => Goes::Later(0),
+        (true, false) if stands(second) && !namesakes && !is_kept(earlier) => Goes::Earlier,
+        (true, false) if is_kept(later) => Goes::Neither,
+        (true, false) => Goes::Later(0),
+        (false, true) if namesakes && stands(second) => Goes::Earlier,
+        (false, true) if is_kept(later) => Goes::Neither,
+        (false, true) => Goes::Later(0),
+        _ if is_kept(later) || length < RUN_LINES + 2 * CONTEXT_LINES => Goes::Neither,
+        _ => Goes::Later(CONTEXT_LINES),
     }
 }
 

@@ -87,6 +87,8 @@ pub(crate) fn prepare(request: &Request<'_>) -> Prepared {
 /// What becomes of each unit.
 struct Selected {
     states: Vec<State>,
+    /// Lines that are left out of units that are sent.
+    gone: Vec<bool>,
     /// Whether omission comments list names.
     names: bool,
 }
@@ -186,6 +188,9 @@ impl<'a> Preparation<'a> {
             Some(target) => {
                 let query = rank::Query::new(texts.iter().map(|text| &text[..text.floor_char_boundary(QUERY_BYTES)]));
                 let scores = rank::score(&self.corpus(), &query);
+                // What is chosen may be the only copy that is left: it is paid for in full.
+                let none = vec![false; self.lines.len()];
+                let costs: Vec<usize> = self.units.iter().map(|unit| self.cost(unit, &none)).collect();
                 let choice = Choice {
                     lines: &self.lines,
                     words: &self.words,
@@ -196,7 +201,7 @@ impl<'a> Preparation<'a> {
                     names: &names,
                     gone: &copies.units,
                 };
-                self.fill(&choice, request, &copies.lines, target)
+                self.fill(&choice, request, &copies, target)
             }
         };
         self.finish(request, report, &selected, &copies.lines, &anchors)
@@ -213,12 +218,19 @@ impl<'a> Preparation<'a> {
 
     /// Selects for `target`. Omission comments cost what they cost: what they take is given back from the end of the
     /// ranking, so that what was named stays.
-    fn fill(&self, choice: &Choice<'_, '_>, request: &Request<'_>, gone: &[bool], target: usize) -> Selected {
+    fn fill(
+        &self,
+        choice: &Choice<'_, '_>,
+        request: &Request<'_>,
+        copies: &duplicates::Copies,
+        target: usize,
+    ) -> Selected {
         const TRIES: usize = 6;
         let mut chosen = select::select(choice, target);
         let mut names = true;
         for _ in 0..TRIES {
-            let text = assemble::assemble(&self.lines, &self.units, &chosen.states, gone, names);
+            let gone = self.gone(&chosen.states, copies);
+            let text = assemble::assemble(&self.lines, &self.units, &chosen.states, &gone, names);
             let tokens = count(&text, request);
             if tokens <= target || (!names && !chosen.give_back(tokens - target)) {
                 break;
@@ -226,7 +238,20 @@ impl<'a> Preparation<'a> {
             // Names of what is missing are the first thing to do without.
             names = false;
         }
-        Selected { states: chosen.states, names }
+        Selected { gone: self.gone(&chosen.states, copies), states: chosen.states, names }
+    }
+
+    /// Copied lines that are not needed, because the unit that has the other copy is sent whole.
+    fn gone(&self, states: &[State], copies: &duplicates::Copies) -> Vec<bool> {
+        let mut gone = copies.lines.clone();
+        for (unit, _) in self.units.iter().zip(states).filter(|(_, state)| **state == State::Whole) {
+            for at in unit.lines.clone().filter(|at| copies.lines[*at]) {
+                let original = copies.original(at);
+                let home = self.units.partition_point(|unit| unit.lines.end <= original);
+                gone[at] = states[home] == State::Whole && !copies.lines[original];
+            }
+        }
+        gone
     }
 
     fn finish(
@@ -243,7 +268,7 @@ impl<'a> Preparation<'a> {
         let whole =
             self.units.iter().zip(states).filter(|(unit, state)| **state != State::Whole && !unit.name.is_empty());
         report.dropped = whole.map(|(unit, _)| unit.name.to_owned()).collect();
-        let text = assemble::assemble(&self.lines, &self.units, states, gone, selected.names);
+        let text = assemble::assemble(&self.lines, &self.units, states, &selected.gone, selected.names);
         let text = self.with_instruction(request, report, text);
         let lossy = self.units.iter().zip(states).any(|(unit, state)| {
             *state != State::Whole && unit.lines.clone().any(|at| !gone[at] && !self.lines.is_blank(at))
@@ -288,7 +313,7 @@ impl<'a> Preparation<'a> {
 
     fn all_but_copies(&self, copies: &duplicates::Copies) -> Selected {
         let state = |gone: &bool| if *gone { State::Dropped } else { State::Whole };
-        Selected { states: copies.units.iter().map(state).collect(), names: true }
+        Selected { states: copies.units.iter().map(state).collect(), gone: copies.lines.clone(), names: true }
     }
 
     fn usable(&self, request: &Request<'_>, room: usize) -> usize {
