@@ -113,7 +113,9 @@ impl<'a> Scanner<'a, '_> {
     /// more deeply. Returns where that ends.
     fn rest(&mut self, was_open: bool) -> usize {
         let start = self.zone.lines.start;
-        let Some(before) = self.units.iter().rposition(|unit| unit.role != Role::Fixed) else { return start };
+        let filled = |unit: &Unit<'_>| unit.lines.clone().any(|at| !self.lines.is_blank(at));
+        let counts = |unit: &Unit<'_>| unit.role != Role::Fixed && filled(unit);
+        let Some(before) = self.units.iter().rposition(counts) else { return start };
         let unit = &self.units[before];
         if unit.role != Role::Definition {
             return start;
@@ -225,7 +227,7 @@ impl<'a> Scanner<'a, '_> {
 
     /// A class's opening takes the blank lines after its header, and its documentation when that is short.
     fn opening_end(&self, from: usize, end: usize) -> usize {
-        let mut at = from;
+        let mut at = self.brace_end(from, end);
         while at < end && (self.lines.is_blank(at) || self.lines.trimmed(at) == "{") {
             at += 1;
         }
@@ -236,6 +238,17 @@ impl<'a> Scanner<'a, '_> {
             }
         }
         at
+    }
+
+    /// `where` clauses and base classes stand between a header and its brace.
+    fn brace_end(&self, from: usize, end: usize) -> usize {
+        let braced = |at: &usize| self.lines.trimmed(*at).ends_with('{');
+        let ends = |at: &usize| braced(at) || self.lines.trimmed(*at).ends_with([';', '}']) || self.lines.is_blank(*at);
+        if self.zone.language == Some(Language::Python) || braced(&(from - 1)) {
+            return from;
+        }
+        let brace = (from..end.min(from + HEADER_LINES)).find(ends).filter(braced);
+        brace.map_or(from, |at| at + 1)
     }
 
     /// Where the lines begin that close a class.
@@ -439,6 +452,24 @@ mod tests {
         let c = "static int\ngo(int a,\n   int b)\n{\n  if (a) {\n    b = 1;\n  }\n#ifdef X\n  b++;\n#endif\nout:\n  return b;\n}\nint d;\n";
         let found = units(Language::C, c);
         assert_eq!(found[0], (Role::Definition, "go".to_owned(), 0, 13), "{found:?}");
+    }
+
+    #[test]
+    fn a_container_may_have_conditions() {
+        let text = "impl<R> Lines<R>\nwhere\n    R: Read,\n{\n    fn next(&self) {\n        x\n    }\n}\n";
+        let found: Vec<_> = units(Language::Rust, text).into_iter().map(|unit| (unit.0, unit.2, unit.3)).collect();
+        assert_eq!(found, [(Role::Opening, 0, 4), (Role::Definition, 4, 7), (Role::Closing, 7, 8)]);
+    }
+
+    #[test]
+    fn an_instruction_in_the_middle_cuts_no_definition() {
+        let text = "def a(x):\n    y = x\n\n# INSTRUCTION: make it faster.\n\n    return y\n\ndef b():\n    pass\n";
+        let lines = Lines::new(text, &Estimate);
+        let zones = divide(&lines, Some(Language::Python));
+        let found = scan(&lines, &zones.zones).units;
+        let rest = found.iter().find(|unit| unit.continues.is_some()).expect("goes on");
+        assert_eq!((rest.name, rest.lines.clone()), ("a", 5..7));
+        assert_eq!(found.last().map(|unit| unit.name), Some("b"));
     }
 
     #[test]

@@ -76,40 +76,102 @@ impl Divider<'_, '_> {
     }
 }
 
+/// Lines of code before an opening fence from which on it is text of the program, such as an example in a comment.
+const FENCED_BY_CHANCE: usize = 8;
+
 /// The kind of every line.
 fn kinds(lines: &Lines<'_>) -> Vec<Kind> {
+    let tail = marked_tail(lines);
+    let end = tail.unwrap_or(lines.len());
     let mut kinds = Vec::with_capacity(lines.len());
-    let mut quoted = Quoted::new(None);
-    let mut fences = 0usize;
-    let mut at = 0;
-    while at < lines.len() {
-        // A fence in a comment or a string is text of the program.
-        let fence = if fences == 0 && quoted.is_open() { None } else { fence(lines.trimmed(at)) };
-        match fence {
-            Some(tagged) => {
-                let inner = fences > 0 && (tagged || fences > 1);
-                fences = if tagged || fences == 0 { fences + 1 } else { fences - 1 };
-                kinds.push(if inner { Kind::Code } else { Kind::Fence });
-                quoted = Quoted::new(None);
-                at += 1;
-            }
-            None if fences == 0 => at = paragraph_outside(lines, at, &mut quoted, &mut kinds),
-            None => {
-                kinds.push(code_kind(lines, at, &mut quoted));
-                at += 1;
-            }
-        }
+    let open = Sorter { lines, quoted: Quoted::new(None), fences: Some(0), code: 0 }.sort(end, &mut kinds);
+    if open && tail.is_some() {
+        // The instruction is not in a fence, so none is open: these were no fences.
+        kinds.clear();
+        Sorter { lines, quoted: Quoted::new(None), fences: None, code: 0 }.sort(end, &mut kinds);
     }
-    demote_middle(lines, &mut kinds);
+    kinds.resize(lines.len(), Kind::Prose);
+    demote_middle(lines, &mut kinds, tail.is_some());
     if !kinds.contains(&Kind::Prose) {
         trailing_todo(lines, &mut kinds);
     }
     kinds
 }
 
+/// Where the last paragraph begins, if a marker says that it is the instruction.
+fn marked_tail(lines: &Lines<'_>) -> Option<usize> {
+    let last = (0..lines.len()).rev().find(|at| !lines.is_blank(*at))?;
+    let first = (0..last).rev().find(|at| lines.is_blank(*at)).map_or(0, |at| at + 1);
+    (first..=last).find(|at| marker(lines.trimmed(*at)).is_some() && lines.indent(*at) < 4)
+}
+
+/// Tells the kinds of lines, from the first on.
+struct Sorter<'a, 'l> {
+    lines: &'l Lines<'a>,
+    quoted: Quoted,
+    /// Fences open; absent when fences are not looked for.
+    fences: Option<usize>,
+    /// Lines of code since the last sentence, fence or heading.
+    code: usize,
+}
+
+impl Sorter<'_, '_> {
+    /// Says whether a fence is left open.
+    fn sort(mut self, end: usize, kinds: &mut Vec<Kind>) -> bool {
+        let mut at = 0;
+        while at < end {
+            match (self.fence(at), self.fences) {
+                (Some(tagged), Some(open)) => {
+                    let inner = open > 0 && (tagged || open > 1);
+                    self.fences = Some(if tagged || open == 0 { open + 1 } else { open - 1 });
+                    kinds.push(if inner { Kind::Code } else { Kind::Fence });
+                    (self.quoted, self.code) = (Quoted::new(None), 0);
+                    at += 1;
+                }
+                (None, Some(1..)) => {
+                    kinds.push(code_kind(self.lines, at, &mut self.quoted));
+                    at += 1;
+                }
+                _ => at = self.paragraph(at, end, kinds),
+            }
+        }
+        self.fences.is_some_and(|open| open > 0)
+    }
+
+    /// Whether a line is a fence, and whether it carries a tag. In a comment or a string, or right behind a lot of code, it
+    /// opens nothing.
+    fn fence(&self, at: usize) -> Option<bool> {
+        let outside = self.fences == Some(0);
+        if self.fences.is_none() || (outside && (self.quoted.is_open() || self.code >= FENCED_BY_CHANCE)) {
+            return None;
+        }
+        fence(self.lines.trimmed(at))
+    }
+
+    /// A paragraph outside fences: prose at the margin, outside strings and comments, is the instruction. Returns its end.
+    fn paragraph(&mut self, at: usize, end: usize, kinds: &mut Vec<Kind>) -> usize {
+        let lines = self.lines;
+        let paragraph = paragraph(lines, at..end);
+        let marked = marker(lines.trimmed(paragraph.start)).is_some();
+        let prose = marked || (!self.quoted.is_open() && is_prose_paragraph(lines, &paragraph));
+        for line in paragraph.clone() {
+            if prose {
+                self.quoted.read(lines.trimmed(line), lines.marks(line));
+                kinds.push(Kind::Prose);
+                self.code = 0;
+            } else {
+                let kind = code_kind(lines, line, &mut self.quoted);
+                kinds.push(kind);
+                self.code = if kind == Kind::Header { 0 } else { self.code + usize::from(!lines.is_blank(line)) };
+            }
+        }
+        paragraph.end
+    }
+}
+
 /// Sentences in the middle of code are mostly text of the program. They count only when no marker and nothing at either
-/// end, or beside a fence, speaks for itself.
-fn demote_middle(lines: &Lines<'_>, kinds: &mut [Kind]) {
+/// end, or beside a fence, speaks for itself. Where a marker ends the prompt, fences are no such place.
+fn demote_middle(lines: &Lines<'_>, kinds: &mut [Kind], marked: bool) {
     let mut runs: Vec<Range<usize>> = Vec::new();
     for at in (0..kinds.len()).filter(|at| kinds[*at] == Kind::Prose) {
         match runs.last_mut() {
@@ -117,7 +179,7 @@ fn demote_middle(lines: &Lines<'_>, kinds: &mut [Kind]) {
             _ => runs.push(at..at + 1),
         }
     }
-    let is_edge = |next: Option<usize>| next.is_none_or(|at| kinds[at] == Kind::Fence);
+    let is_edge = |next: Option<usize>| next.is_none_or(|at| kinds[at] == Kind::Fence && !marked);
     let filled = |at: &usize| !lines.is_blank(*at);
     let trusted = |run: &Range<usize>| {
         marker(lines.trimmed(run.start)).is_some()
@@ -165,22 +227,6 @@ fn fence(line: &str) -> Option<bool> {
     let tag = rest.trim_start_matches(['`', '~']);
     // "```code``` in a sentence" opens nothing.
     (!tag.contains('`')).then_some(!tag.is_empty())
-}
-
-/// A paragraph outside fences: prose at the margin, outside strings and comments, is the instruction. Returns its end.
-fn paragraph_outside(lines: &Lines<'_>, at: usize, quoted: &mut Quoted, kinds: &mut Vec<Kind>) -> usize {
-    let paragraph = paragraph(lines, at..lines.len());
-    let marked = marker(lines.trimmed(paragraph.start)).is_some();
-    let prose = marked || (!quoted.is_open() && is_prose_paragraph(lines, &paragraph));
-    for line in paragraph.clone() {
-        if prose {
-            quoted.read(lines.trimmed(line), lines.marks(line));
-            kinds.push(Kind::Prose);
-        } else {
-            kinds.push(code_kind(lines, line, quoted));
-        }
-    }
-    paragraph.end
 }
 
 /// Lines up to the next blank one, with the blank ones that follow.
