@@ -191,9 +191,11 @@ impl<'a> Scanner<'a, '_> {
         parent: Option<usize>,
         depth: usize,
     ) -> usize {
+        if !self.lines.trimmed(at).ends_with(['{', ':', '(', '[']) {
+            return at + 1;
+        }
         let end = self.block_end(at, at + 1, range.end);
-        let opens = self.lines.trimmed(at).ends_with(['{', ':', '(', '[']);
-        if !opens || depth >= DEPTH || end - at < BLOCK_LINES {
+        if depth >= DEPTH || end - at < BLOCK_LINES {
             return end;
         }
         self.pieces(*loose..at + 1, parent);

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::lines::{Lines, Marks};
 use super::prose;
 use super::quoted::Quoted;
+use super::terms;
 use crate::language::{self, Language};
 
 /// What a zone holds.
@@ -84,18 +85,63 @@ fn kinds(lines: &Lines<'_>) -> Vec<Kind> {
     let tail = marked_tail(lines);
     let end = tail.unwrap_or(lines.len());
     let mut kinds = Vec::with_capacity(lines.len());
-    let open = Sorter { lines, quoted: Quoted::new(None), fences: Some(0), code: 0 }.sort(end, &mut kinds);
-    if open && tail.is_some() {
+    let sorter = || Sorter { lines, quoted: Quoted::new(None), fences: Some(0), code: 0, fenced: false, stray: false };
+    let doubtful = sorter().sort(end, &mut kinds);
+    if tail.is_some() && doubtful != Doubt::None {
         // The instruction is not in a fence, so none is open: these were no fences.
         kinds.clear();
-        Sorter { lines, quoted: Quoted::new(None), fences: None, code: 0 }.sort(end, &mut kinds);
+        Sorter { fences: None, ..sorter() }.sort(end, &mut kinds);
+    } else if doubtful == Doubt::Stray {
+        one_fence(&mut kinds);
     }
     kinds.resize(lines.len(), Kind::Prose);
     demote_middle(lines, &mut kinds, tail.is_some());
     if !kinds.contains(&Kind::Prose) {
         trailing_todo(lines, &mut kinds);
     }
+    if !kinds.contains(&Kind::Prose) {
+        misplaced(lines, &mut kinds);
+    }
     kinds
+}
+
+/// What is wrong with the fences of a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
+    None,
+    /// One is never closed.
+    Open,
+    /// Code stands between them: some are examples in comments.
+    Stray,
+}
+
+/// Takes all between the first and the last fence as one block.
+fn one_fence(kinds: &mut [Kind]) {
+    let is_fence = |kind: &Kind| *kind == Kind::Fence;
+    if let (Some(first), Some(last)) = (kinds.iter().position(is_fence), kinds.iter().rposition(is_fence)) {
+        let inner = kinds[first..last].iter_mut().skip(1).filter(|kind| **kind != Kind::Header);
+        inner.for_each(|kind| *kind = Kind::Code);
+    }
+}
+
+/// An instruction that was put into the middle of a block, at the margin: taken for one when nothing else is.
+fn misplaced(lines: &Lines<'_>, kinds: &mut [Kind]) {
+    let indented = |at: Option<usize>| at.is_some_and(|at| lines.indent(at) > 0);
+    let starts = |at: &usize| {
+        let word = lines.trimmed(*at).split(' ').next().unwrap_or_default().to_ascii_lowercase();
+        lines.indent(*at) == 0
+            && (*at == 0 || lines.is_blank(*at - 1))
+            && (terms::is_task(&word) || word == "please")
+            && prose::is_prose(lines.trimmed(*at))
+    };
+    let mut found = (0..lines.len()).filter(starts).filter(|at| {
+        let end = paragraph(lines, *at..lines.len()).end;
+        let filled = |at: &usize| !lines.is_blank(*at);
+        indented((0..*at).rev().find(filled)) && indented((end..lines.len()).find(filled))
+    });
+    if let (Some(only), None) = (found.next(), found.next()) {
+        kinds[paragraph(lines, only..lines.len())].fill(Kind::Prose);
+    }
 }
 
 /// Where the last paragraph begins, if a marker says that it is the instruction.
@@ -113,15 +159,22 @@ struct Sorter<'a, 'l> {
     fences: Option<usize>,
     /// Lines of code since the last sentence, fence or heading.
     code: usize,
+    /// Whether there was a fence.
+    fenced: bool,
+    /// Whether there was a lot of code between two fences.
+    stray: bool,
 }
 
 impl Sorter<'_, '_> {
-    /// Says whether a fence is left open.
-    fn sort(mut self, end: usize, kinds: &mut Vec<Kind>) -> bool {
+    /// Says what is odd about the fences.
+    fn sort(mut self, end: usize, kinds: &mut Vec<Kind>) -> Doubt {
+        let mut most = 0;
         let mut at = 0;
         while at < end {
             match (self.fence(at), self.fences) {
                 (Some(tagged), Some(open)) => {
+                    self.stray |= self.fenced && most >= FENCED_BY_CHANCE;
+                    (self.fenced, most) = (true, 0);
                     let inner = open > 0 && (tagged || open > 1);
                     self.fences = Some(if tagged || open == 0 { open + 1 } else { open - 1 });
                     kinds.push(if inner { Kind::Code } else { Kind::Fence });
@@ -134,14 +187,19 @@ impl Sorter<'_, '_> {
                 }
                 _ => at = self.paragraph(at, end, kinds),
             }
+            most = most.max(self.code);
         }
-        self.fences.is_some_and(|open| open > 0)
+        match self.fences {
+            Some(_) if self.stray => Doubt::Stray,
+            Some(1..) => Doubt::Open,
+            _ => Doubt::None,
+        }
     }
 
     /// Whether a line is a fence, and whether it carries a tag. In a comment or a string, or right behind a lot of code, it
     /// opens nothing.
     fn fence(&self, at: usize) -> Option<bool> {
-        let outside = self.fences == Some(0);
+        let outside = self.fences == Some(0) && !self.fenced;
         if self.fences.is_none() || (outside && (self.quoted.is_open() || self.code >= FENCED_BY_CHANCE)) {
             return None;
         }
@@ -263,4 +321,49 @@ pub(super) fn marker(line: &str) -> Option<&'static str> {
     let bare = line.trim_start_matches(['#', '/', '*', '-', ';', '<', '!', '%', ' ', '"']);
     let starts = |marker: &&str| bare.get(..marker.len()).is_some_and(|start| start.eq_ignore_ascii_case(marker));
     MARKERS.into_iter().find(starts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokens::Estimate;
+
+    fn prose(text: &str) -> Vec<String> {
+        let lines = Lines::new(text, &Estimate);
+        let kinds = kinds(&lines);
+        (0..lines.len())
+            .filter(|at| kinds[*at] == Kind::Prose && !lines.is_blank(*at))
+            .map(|at| lines.trimmed(at).to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn a_marker_at_the_end_outranks_what_looks_like_prose_or_fences() {
+        let code = "fn a() {}\n".repeat(10);
+        let text =
+            format!("{code}\n* `pool` provides a way to reuse memory.\n\n```\nx\n\n{code}\n# TASK: make it faster\n");
+        assert_eq!(prose(&text), ["# TASK: make it faster"]);
+    }
+
+    #[test]
+    fn fences_in_comments_end_no_block() {
+        let code = "fn a() {}\n".repeat(10);
+        let text = format!(
+            "Make this faster please.\n\n```rust\n{code}```\n{code}\nThis is how it is used.\n\n```\n{code}```\n"
+        );
+        assert_eq!(prose(&text), ["Make this faster please."]);
+    }
+
+    #[test]
+    fn blocks_with_sentences_between_them() {
+        let text =
+            "Merge these two.\n\n```rust\nfn a() {}\n```\n\nAnd this is the second one:\n\n```rust\nfn b() {}\n```\n";
+        assert_eq!(prose(text), ["Merge these two.", "And this is the second one:"]);
+    }
+
+    #[test]
+    fn an_instruction_in_the_middle_of_a_string() {
+        let text = "class A:\n    def a(self):\n        \"\"\"Loads it.\n\nRefactor load, please.\n\n        Twice.\n        \"\"\"\n";
+        assert_eq!(prose(text), ["Refactor load, please."]);
+    }
 }
