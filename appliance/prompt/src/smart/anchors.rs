@@ -13,6 +13,8 @@ use super::zones::Zones;
 const NAMESAKES: usize = 6;
 /// Definitions of one name whose signatures are worth sending.
 const DEFINERS: usize = 3;
+/// Definitions of one name among which the one in the same file is looked for.
+const MEANT: usize = 24;
 /// Most anchors.
 const ANCHORS: usize = 24;
 /// Letters of the shortest quoted string that is looked for.
@@ -28,9 +30,16 @@ pub(super) struct Names {
 impl Names {
     pub(super) fn new(words: &Words<'_>, units: &[Unit<'_>], gone: impl Fn(usize) -> bool) -> Self {
         let named = units.iter().enumerate().filter(|(number, unit)| !unit.name.is_empty() && !gone(*number));
-        let pairs: Vec<(u32, Word)> =
+        let mut pairs: Vec<(u32, Word)> =
             named.filter_map(|(number, unit)| Some((number as u32, words.find(unit.name)?))).collect();
         let mut starts = vec![0u32; words.distinct() + 1];
+        let extends = |unit: u32| units[unit as usize].role == Role::Opening && units[unit as usize].extends;
+        for (_, word) in pairs.iter().filter(|(unit, _)| !extends(*unit)) {
+            starts[word.number() + 1] += 1;
+        }
+        // `impl Type` counts as the definition of a type only when nothing else is.
+        pairs.retain(|(unit, word)| !extends(*unit) || starts[word.number() + 1] == 0);
+        starts.fill(0);
         for (_, word) in &pairs {
             starts[word.number() + 1] += 1;
         }
@@ -47,9 +56,13 @@ impl Names {
         Self { starts, units: numbers }
     }
 
-    /// The units that define a name, unless there are too many.
-    pub(super) fn definers(&self, word: Word) -> &[u32] {
-        self.up_to(DEFINERS, word)
+    /// The units that a name in `file` means, as far as one can tell: those of the same file before others.
+    pub(super) fn meant(&self, word: Word, units: &[Unit<'_>], file: Option<usize>) -> impl Iterator<Item = usize> {
+        let all = self.up_to(MEANT, word);
+        let near = move |unit: &&u32| units[**unit as usize].file == file;
+        let few = if all.len() <= DEFINERS { all } else { &[] };
+        let many = if all.len() > DEFINERS { all } else { &[] };
+        few.iter().chain(many.iter().filter(near).take(DEFINERS)).map(|unit| *unit as usize)
     }
 
     fn namesakes(&self, word: Word) -> &[u32] {

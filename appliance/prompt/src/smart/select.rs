@@ -251,8 +251,9 @@ impl Selection<'_, '_, '_> {
                 if std::mem::replace(&mut used[word.number()], true) {
                     continue;
                 }
-                for definition in self.choice.names.definers(*word) {
-                    let cost = self.signature(*definition as usize);
+                let units = self.choice.units;
+                for definition in self.choice.names.meant(*word, units, units[unit].file) {
+                    let cost = self.signature(definition);
                     budget = budget.saturating_sub(cost);
                     if budget == 0 {
                         return used;

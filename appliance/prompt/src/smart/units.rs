@@ -41,6 +41,8 @@ pub(super) struct Unit<'a> {
     pub(super) parent: Option<usize>,
     /// The definition that goes on here, after an instruction in its middle or after what interrupts it.
     pub(super) continues: Option<usize>,
+    /// Adds to a type that is defined elsewhere, as `impl` does.
+    pub(super) extends: bool,
     pub(super) file: Option<usize>,
     pub(super) language: Option<Language>,
 }
@@ -88,6 +90,7 @@ pub(super) fn scan<'a>(lines: &Lines<'a>, zones: &[Zone]) -> Units<'a> {
                     name: "",
                     parent: None,
                     continues: None,
+                    extends: false,
                     file: zone.file,
                     language: zone.language,
                 });
@@ -219,7 +222,10 @@ impl<'a> Scanner<'a, '_> {
         }
         let opening = self.units.len();
         let inner = self.opening_end(signature.end, whole.end);
-        self.push(Role::Opening, whole.start..inner, signature, header.name, parent);
+        self.push(Role::Opening, whole.start..inner, signature.clone(), header.name, parent);
+        let line = self.lines.trimmed(signature.start);
+        let extends = ["impl", "unsafe impl", "extension "].iter().any(|word| line.starts_with(word));
+        self.units[opening].extends = extends;
         let closing = self.closing(inner, whole.end);
         self.range(inner..closing, Some(opening), depth + 1);
         if closing < whole.end {
@@ -384,7 +390,7 @@ impl<'a> Scanner<'a, '_> {
 
     fn push(&mut self, role: Role, lines: Range<usize>, signature: Range<usize>, name: &'a str, parent: Option<usize>) {
         let Zone { file, language, .. } = *self.zone;
-        self.units.push(Unit { role, lines, signature, name, parent, continues: None, file, language });
+        self.units.push(Unit { role, lines, signature, name, parent, continues: None, extends: false, file, language });
     }
 }
 
