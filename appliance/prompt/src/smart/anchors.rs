@@ -152,8 +152,7 @@ impl Place<'_, '_> {
             }
             parts.clear();
             terms::parts(name, |part| parts.push(part));
-            let place = (parts.len() >= 2).then(|| said.windows(parts.len()).position(|window| window == parts));
-            found.extend(place.flatten().map(|at| (at..at + parts.len(), Word::numbered(number))));
+            found.extend(said_at(&said, &parts).map(|place| (place, Word::numbered(number))));
         }
         // "read to end internal" names `read_to_end_internal`, not `read_to_end`.
         let within = |inner: &Range<usize>, outer: &Range<usize>| {
@@ -217,6 +216,26 @@ fn is_code(identifier: &str) -> bool {
     identifier.starts_with('_') || identifier.chars().skip(1).any(inner)
 }
 
+/// Where the words of a name stand in a sentence: right behind each other, or in order with a few others between them when
+/// they are three or more ("polls for the next line").
+fn said_at(said: &[u32], parts: &[u32]) -> Option<Range<usize>> {
+    /// Words between.
+    const GAPS: usize = 3;
+    let most = match parts.len() {
+        0 | 1 => return None,
+        2 => 2,
+        length => length + GAPS,
+    };
+    (0..said.len()).filter(|at| said[*at] == parts[0]).find_map(|start| {
+        let mut wanted = parts.iter().peekable();
+        let end = (start..said.len().min(start + most)).find(|at| {
+            wanted.next_if(|part| **part == said[*at]);
+            wanted.peek().is_none()
+        })?;
+        Some(start..end + 1)
+    })
+}
+
 /// In backticks or quotes, before "(", after "." or "::".
 fn is_marked(text: &str, identifier: &str) -> bool {
     let (before, after) = around(text, identifier);
@@ -267,6 +286,19 @@ fn selectable(unit: &Unit<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_are_said() {
+        for (said, parts, expected) in [
+            (&[1, 2, 3][..], &[2, 3][..], Some(1..3)),
+            (&[1, 2, 9, 3], &[2, 3], None),
+            (&[1, 9, 9, 2, 3], &[1, 2, 3], Some(0..5)),
+            (&[1, 9, 9, 9, 9, 2, 3], &[1, 2, 3], None),
+            (&[1], &[1], None),
+        ] {
+            assert_eq!(said_at(said, parts), expected, "{said:?} {parts:?}");
+        }
+    }
 
     #[test]
     fn objects() {

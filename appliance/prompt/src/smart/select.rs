@@ -25,6 +25,11 @@ const MARKER_TOKENS: usize = 12;
 /// Ranked units that follow the anchors at once, before signatures: the answer may be in the second best as well.
 const LEADERS: usize = 2;
 
+/// How much the tokens of a unit count against its score ...
+const COST_POWER: f32 = 0.3;
+/// ... and tokens that every unit costs.
+const COST_OFFSET: usize = 30;
+
 /// What is chosen from.
 pub(super) struct Choice<'c, 'a> {
     pub(super) lines: &'c Lines<'a>,
@@ -71,11 +76,11 @@ pub(super) fn select(choice: &Choice<'_, '_>, room: usize) -> Chosen {
     selection.fixed();
     let ranked = ranked(choice);
     for anchor in choice.anchors {
-        selection.whole(*anchor);
+        selection.take_whole(*anchor, true);
     }
     let leaders = if choice.anchors.is_empty() { LEADERS + 1 } else { 0 };
     for unit in ranked.iter().take(leaders) {
-        selection.whole(*unit);
+        selection.take_whole(*unit, true);
     }
     let used = selection.references(room);
     selection.imports(&used);
@@ -91,8 +96,12 @@ fn ranked(choice: &Choice<'_, '_>) -> Vec<usize> {
         .filter(|unit| !choice.gone[*unit] && is_free(choice.units[*unit].role) && choice.costs[*unit] > 0)
         .collect();
     let near = |unit: usize| choice.anchors.iter().any(|anchor| choice.units[*anchor].file == choice.units[unit].file);
-    let score =
-        |unit: usize| choice.scores[unit] * if near(unit) { 1.1 } else { 1.0 } + if near(unit) { 1e-3 } else { 0.0 };
+    // Short units first, among equals: more of what may be meant fits.
+    let cost = |unit: usize| ((choice.costs[unit] + COST_OFFSET) as f32).powf(COST_POWER);
+    let score = |unit: usize| {
+        let (factor, extra) = if near(unit) { (1.1, 1e-3) } else { (1.0, 0.0) };
+        (choice.scores[unit] * factor + extra) / cost(unit)
+    };
     let mut keyed: Vec<(f32, usize)> = ranked.drain(..).map(|unit| (score(unit), unit)).collect();
     keyed.sort_by(|one, two| two.0.total_cmp(&one.0).then(one.1.cmp(&two.1)));
     keyed.into_iter().map(|(_, unit)| unit).collect()
@@ -166,16 +175,23 @@ impl Selection<'_, '_, '_> {
 
     /// Takes a unit with the openings of the classes around it, if there is room.
     fn whole(&mut self, unit: usize) {
+        self.take_whole(unit, false);
+    }
+
+    fn take_whole(&mut self, unit: usize, first: bool) {
         if self.states[unit] == State::Whole || self.choice.gone[unit] {
             return;
         }
-        let around = self.around(unit);
-        let cost = self.choice.costs[unit]
-            + self.gaps(unit) * MARKER_TOKENS
-            + around.iter().map(|part| self.choice.costs[*part]).sum::<usize>();
+        let mut around = self.around(unit);
+        let alone = self.choice.costs[unit] + self.gaps(unit) * MARKER_TOKENS;
+        let mut cost = alone + around.iter().map(|part| self.choice.costs[*part]).sum::<usize>();
         let paid = if self.states[unit] == State::Signature { self.signature_cost(unit) } else { 0 };
         if cost > self.left + paid {
-            return;
+            // Better without its surroundings than not at all, if it is what is asked for.
+            if !first || alone > self.left + paid {
+                return;
+            }
+            (cost, around) = (alone, Vec::new());
         }
         self.left = self.left + paid - cost;
         for part in around {
