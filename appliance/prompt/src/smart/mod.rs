@@ -47,6 +47,8 @@ const FLOOR_COMPLETION: f32 = 0.35;
 const RESERVE: f32 = 0.15;
 /// Instructions up to this long are sent at both ends of the prompt.
 const REPEATED_TOKENS: usize = 40;
+/// Names of definitions left out that a report lists.
+const DROPPED_NAMES: usize = 256;
 /// Words used for ranking from an instruction or a tail.
 const QUERY_BYTES: usize = 8 << 10;
 
@@ -87,10 +89,9 @@ pub(crate) fn prepare(request: &Request<'_>) -> Prepared {
 /// What becomes of each unit.
 struct Selected {
     states: Vec<State>,
-    /// Lines that are left out of units that are sent.
-    gone: Vec<bool>,
-    /// Whether omission comments list names.
-    names: bool,
+    /// The text that comes of it, and its tokens.
+    text: String,
+    tokens: usize,
 }
 
 /// A prompt taken apart.
@@ -184,7 +185,7 @@ impl<'a> Preparation<'a> {
         report.anchors = anchors.iter().map(|unit| self.units[*unit].name.to_owned()).collect();
         let unique: usize = costs.iter().sum();
         let selected = match self.target(request, report, unique, &anchors) {
-            None => self.all_but_copies(&copies),
+            None => self.all_but_copies(request, &copies),
             Some(target) => {
                 let query = rank::Query::new(texts.iter().map(|text| &text[..text.floor_char_boundary(QUERY_BYTES)]));
                 let scores = rank::score(&self.corpus(), &query);
@@ -204,7 +205,7 @@ impl<'a> Preparation<'a> {
                 self.fill(&choice, request, &copies, target)
             }
         };
-        self.finish(request, report, &selected, &copies.lines, &anchors)
+        self.finish(request, report, selected, &copies.lines, &anchors)
     }
 
     fn place<'p>(&'p self, names: &'p Names) -> anchors::Place<'p, 'a> {
@@ -216,8 +217,8 @@ impl<'a> Preparation<'a> {
         rank::Corpus { lines, words, units, quoted, files: &zones.files }
     }
 
-    /// Selects for `target`. Omission comments cost what they cost: what they take is given back from the end of the
-    /// ranking, so that what was named stays.
+    /// Selects for `target`. Where that is all the room there is, omission comments are paid for as well: what they take is
+    /// given back from the end of the ranking, so that what was named stays.
     fn fill(
         &self,
         choice: &Choice<'_, '_>,
@@ -226,19 +227,20 @@ impl<'a> Preparation<'a> {
         target: usize,
     ) -> Selected {
         const TRIES: usize = 6;
+        let tight = request.room.is_some_and(|room| target >= self.usable(request, room));
         let mut chosen = select::select(choice, target);
-        let mut names = true;
-        for _ in 0..TRIES {
+        for last in (0..TRIES).map(|number| !tight || number + 1 == TRIES) {
             let gone = self.gone(&chosen.states, copies);
-            let text = assemble::assemble(&self.lines, &self.units, &chosen.states, &gone, names);
-            let tokens = count(&text, request);
-            if tokens <= target || (!names && !chosen.give_back(tokens - target)) {
-                break;
-            }
             // Names of what is missing are the first thing to do without.
-            names = false;
+            let text = assemble::assemble(&self.lines, &self.units, &chosen.states, &gone, !tight);
+            let tokens = count(&text, request);
+            // A little more than needed, so that one more time is enough.
+            let excess = (tokens + tokens / 128).saturating_sub(target);
+            if last || tokens <= target || !chosen.give_back(excess) {
+                return Selected { states: chosen.states, text, tokens };
+            }
         }
-        Selected { gone: self.gone(&chosen.states, copies), states: chosen.states, names }
+        unreachable!("the last try returns")
     }
 
     /// Copied lines that are not needed, because the unit that has the other copy is sent whole.
@@ -258,7 +260,7 @@ impl<'a> Preparation<'a> {
         &self,
         request: &Request<'_>,
         report: &mut Report,
-        selected: &Selected,
+        selected: Selected,
         gone: &[bool],
         anchors: &[usize],
     ) -> Result<(Outcome, String), Outcome> {
@@ -267,13 +269,12 @@ impl<'a> Preparation<'a> {
         report.chunks_kept = states.iter().filter(|state| kept(state)).count();
         let whole =
             self.units.iter().zip(states).filter(|(unit, state)| **state != State::Whole && !unit.name.is_empty());
-        report.dropped = whole.map(|(unit, _)| unit.name.to_owned()).collect();
-        let text = assemble::assemble(&self.lines, &self.units, states, &selected.gone, selected.names);
-        let text = self.with_instruction(request, report, text);
+        report.dropped = whole.take(DROPPED_NAMES).map(|(unit, _)| unit.name.to_owned()).collect();
+        let (text, tokens) = self.with_instruction(request, report, selected.text, selected.tokens);
         let lossy = self.units.iter().zip(states).any(|(unit, state)| {
             *state != State::Whole && unit.lines.clone().any(|at| !gone[at] && !self.lines.is_blank(at))
         });
-        report.final_tokens = count(&text, request);
+        report.final_tokens = tokens;
         if text.len() >= request.prompt.len() || report.final_tokens >= report.original_tokens {
             return Err(Outcome::NothingToChoose);
         }
@@ -286,34 +287,38 @@ impl<'a> Preparation<'a> {
     }
 
     /// Puts a short instruction that stands at one end only at the other end as well.
-    fn with_instruction(&self, request: &Request<'_>, report: &Report, text: String) -> String {
+    fn with_instruction(&self, request: &Request<'_>, report: &Report, text: String, tokens: usize) -> (String, usize) {
         let prose: Vec<_> = self.zones.zones.iter().filter(|zone| zone.kind == Kind::Prose).collect();
-        let [zone] = prose.as_slice() else { return text };
+        let [zone] = prose.as_slice() else { return (text, tokens) };
         let instruction = self.lines.slice(&zone.lines).trim_end();
         if request.slot.is_some()
             || matches!(report.rule, Rule::Field | Rule::Completion)
             || request.tokens.count(instruction) > REPEATED_TOKENS
         {
-            return text;
+            return (text, tokens);
         }
+        let more = request.tokens.count(instruction) + 2;
         let room = request.room.map_or(usize::MAX, |room| self.usable(request, room));
-        if count(&text, request) + request.tokens.count(instruction) + 2 > room {
-            return text;
+        if tokens + more > room {
+            return (text, tokens);
         }
         let after = self.units.iter().filter(|unit| unit.role != Role::Fixed);
         let ends = after.fold((false, false), |(before, behind), unit| {
             (before || unit.lines.end <= zone.lines.start, behind || unit.lines.start >= zone.lines.end)
         });
         match ends {
-            (true, false) => format!("{instruction}\n\n{text}"),
-            (false, true) => format!("{}\n\n{instruction}\n", text.trim_end()),
-            _ => text,
+            (true, false) => (format!("{instruction}\n\n{text}"), tokens + more),
+            (false, true) => (format!("{}\n\n{instruction}\n", text.trim_end()), tokens + more),
+            _ => (text, tokens),
         }
     }
 
-    fn all_but_copies(&self, copies: &duplicates::Copies) -> Selected {
+    fn all_but_copies(&self, request: &Request<'_>, copies: &duplicates::Copies) -> Selected {
         let state = |gone: &bool| if *gone { State::Dropped } else { State::Whole };
-        Selected { states: copies.units.iter().map(state).collect(), gone: copies.lines.clone(), names: true }
+        let states: Vec<State> = copies.units.iter().map(state).collect();
+        let text = assemble::assemble(&self.lines, &self.units, &states, &copies.lines, true);
+        let tokens = count(&text, request);
+        Selected { states, text, tokens }
     }
 
     fn usable(&self, request: &Request<'_>, room: usize) -> usize {

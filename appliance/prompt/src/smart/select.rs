@@ -182,13 +182,16 @@ impl Selection<'_, '_, '_> {
         if self.states[unit] == State::Whole || self.choice.gone[unit] {
             return;
         }
-        let mut around = self.around(unit);
-        let alone = self.choice.costs[unit] + self.gaps(unit) * MARKER_TOKENS;
-        let mut cost = alone + around.iter().map(|part| self.choice.costs[*part]).sum::<usize>();
         let paid = if self.states[unit] == State::Signature { self.signature_cost(unit) } else { 0 };
+        let alone = self.choice.costs[unit] + self.gaps(unit) * MARKER_TOKENS;
+        if alone > self.left + paid {
+            return;
+        }
+        let mut around = self.around(unit);
+        let mut cost = alone + around.iter().map(|part| self.choice.costs[*part]).sum::<usize>();
         if cost > self.left + paid {
             // Better without its surroundings than not at all, if it is what is asked for.
-            if !first || alone > self.left + paid {
+            if !first {
                 return;
             }
             (cost, around) = (alone, Vec::new());
