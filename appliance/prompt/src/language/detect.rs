@@ -84,6 +84,10 @@ pub(crate) fn fence_tag(line: &str) -> Option<Language> {
 /// A line that is a path and little else: "# src/main.rs", "=== lib/app.py ===", "File: a/b.c:".
 pub(crate) fn path_line(line: &str) -> Option<(&str, Language)> {
     const AROUND: &[char] = &['#', '/', '*', '=', '-', '+', ' ', '<', '>', '!', ';', '"', '\'', '`', ':', '[', ']'];
+    // Most lines of code are turned away here, in one pass.
+    if !line.contains('.') || line.bytes().any(|byte| b"(){};,".contains(&byte)) {
+        return None;
+    }
     let bare = line.trim_matches(AROUND);
     let bare = bare.strip_prefix("File").or_else(|| bare.strip_prefix("file")).unwrap_or(bare).trim_matches(AROUND);
     if bare.is_empty() || bare.len() > 200 || bare.contains(|c: char| c.is_whitespace() || "(){};,=".contains(c)) {

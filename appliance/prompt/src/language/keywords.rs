@@ -64,6 +64,9 @@ fn words(line: &str, mut each: impl FnMut(&str, Option<u8>)) {
 /// What a whole line says.
 fn line_signs(line: &str) -> &'static [(Language, u32)] {
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| line.starts_with(prefix));
+    // Searching a line for a byte is cheap, for a string it is not.
+    let has = |byte: u8| line.as_bytes().contains(&byte);
+    let (colon, equals) = (has(b':'), has(b'='));
     if line.starts_with('#') {
         return hash_signs(line);
     }
@@ -78,15 +81,19 @@ fn line_signs(line: &str) -> &'static [(Language, u32)] {
         }
         _ if starts(&["from "]) && line.contains(" import ") => &[(Python, 4)],
         _ if starts(&["import "]) && line.contains(" from ") => &[(JavaScript, 4), (TypeScript, 4)],
-        _ if line.contains(": string") || line.contains(": number") || line.contains(": boolean") => &[(TypeScript, 4)],
-        _ if line.contains("===") || line.contains("=> {") => &[(JavaScript, 2), (TypeScript, 2)],
-        _ if line.contains("-> ") && line.ends_with('{') => &[(Rust, 2)],
-        _ if line.contains(":= ") => &[(Go, 3)],
+        _ if colon && [": string", ": number", ": boolean"].iter().any(|word| line.contains(word)) => {
+            &[(TypeScript, 4)]
+        }
+        _ if equals && (line.contains("===") || line.contains("=> {")) => &[(JavaScript, 2), (TypeScript, 2)],
+        _ if line.ends_with('{') && line.contains("-> ") => &[(Rust, 2)],
+        _ if colon && equals && line.contains(":= ") => &[(Go, 3)],
         _ if starts(&["fi", "done", "esac", "then"]) && line.len() < 6 => &[(Shell, 4)],
-        _ if line.contains("std::") && line.ends_with(';') => &[(Cpp, 1), (Rust, 1)],
-        _ if line.contains("->") && line.ends_with(';') => &[(C, 2), (Cpp, 2), (Php, 1)],
+        _ if colon && line.ends_with(';') && line.contains("std::") => &[(Cpp, 1), (Rust, 1)],
+        _ if line.ends_with(';') && line.contains("->") => &[(C, 2), (Cpp, 2), (Php, 1)],
         _ if line.starts_with('$') && line.ends_with(';') => &[(Php, 3)],
-        _ if line.contains("[[ ") || line.contains("$(") || line.contains("${") => &[(Shell, 2)],
+        _ if (has(b'[') && line.contains("[[ ")) || (has(b'$') && (line.contains("$(") || line.contains("${"))) => {
+            &[(Shell, 2)]
+        }
         _ => &[],
     }
 }

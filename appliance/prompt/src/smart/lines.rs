@@ -47,6 +47,7 @@ impl Marks {
     pub(super) const EQUALS: Self = Self(128);
 
     /// Whether any of `other` is among these.
+    #[inline]
     pub(super) fn any(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
@@ -95,37 +96,45 @@ impl<'a> Lines<'a> {
         Self { text, lines, tokens_before }
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.lines.len()
     }
 
     /// The line without white space around it.
+    #[inline]
     pub(super) fn trimmed(&self, at: usize) -> &'a str {
         let line = &self.lines[at];
         &self.text[line.body as usize..line.end as usize]
     }
 
+    #[inline]
     pub(super) fn is_blank(&self, at: usize) -> bool {
         self.lines[at].hash == 0
     }
 
+    #[inline]
     pub(super) fn indent(&self, at: usize) -> u32 {
         u32::from(self.lines[at].indent)
     }
 
+    #[inline]
     pub(super) fn marks(&self, at: usize) -> Marks {
         self.lines[at].marks
     }
 
+    #[inline]
     pub(super) fn hash(&self, at: usize) -> u32 {
         self.lines[at].hash
     }
 
+    #[inline]
     pub(super) fn start(&self, at: usize) -> usize {
         self.lines.get(at).map_or(self.text.len(), |line| line.start as usize)
     }
 
     /// Where the first character of a line stands.
+    #[inline]
     pub(super) fn body(&self, at: usize) -> usize {
         self.lines[at].body as usize
     }
@@ -141,6 +150,7 @@ impl<'a> Lines<'a> {
     }
 
     /// The tokens of some lines.
+    #[inline]
     pub(super) fn tokens(&self, lines: &Range<usize>) -> usize {
         (self.tokens_before[lines.end] - self.tokens_before[lines.start]) as usize
     }

@@ -75,6 +75,7 @@ impl Query {
         self.filter[(term as usize >> 6) & 63] |= 1 << (term & 63);
     }
 
+    #[inline]
     fn find(&self, term: u32) -> Option<usize> {
         if self.filter[(term as usize >> 6) & 63] & (1 << (term & 63)) == 0 {
             return None;
@@ -179,6 +180,7 @@ impl Hits {
         hits
     }
 
+    #[inline]
     fn of(&self, word: Word) -> &[u32] {
         let (start, end) = self.spans[word.number()];
         &self.terms[start as usize..end as usize]

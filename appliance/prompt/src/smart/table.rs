@@ -40,6 +40,7 @@ impl Table {
     }
 
     /// The value that `same` accepts, or `value` put in its place.
+    #[inline]
     pub(super) fn entry(&mut self, hash: u32, value: u32, same: impl Fn(u32) -> bool) -> Entry {
         if self.filled * 8 >= self.slots.len() * 5 {
             self.grow();
@@ -56,6 +57,7 @@ impl Table {
     }
 
     /// The value, or the place where it would be, if there is one.
+    #[inline]
     fn probe(&self, hash: u32, same: impl Fn(u32) -> bool) -> Result<u32, Option<usize>> {
         let mask = self.slots.len() - 1;
         for step in 0..PROBES {

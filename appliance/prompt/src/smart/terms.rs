@@ -24,6 +24,7 @@ pub(super) fn tokens<'t>(text: &'t str, mut each: impl FnMut(Kind, u32, &'t str)
 }
 
 /// Calls `each` for every identifier of `text`.
+#[inline]
 pub(super) fn identifiers<'t>(text: &'t str, mut each: impl FnMut(&'t str)) {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -223,12 +224,20 @@ pub(super) fn stem(word: &str) -> &str {
 /// "parses", "parsed", "parsing", "parser" and "parse" are the same.
 fn cut(word: &[u8]) -> &[u8] {
     const ENDINGS: [&[u8]; 9] = [b"ations", b"ation", b"ing", b"ers", b"ies", b"er", b"ed", b"es", b"s"];
+    if !matches!(word.last(), Some(b's' | b'g' | b'r' | b'd' | b'e' | b'y' | b'n')) {
+        return undouble(word);
+    }
     let cut =
         ENDINGS.iter().filter_map(|ending| word.strip_suffix(*ending)).find(|rest| rest.len() >= 3).unwrap_or(word);
     let cut = match cut {
         [rest @ .., b'e' | b'y'] if rest.len() >= 3 => rest,
         _ => cut,
     };
+    undouble(cut)
+}
+
+/// "stopp" of "stopped" is "stop".
+fn undouble(cut: &[u8]) -> &[u8] {
     match cut {
         [rest @ .., a, b] if a == b && a.is_ascii() && rest.len() >= 2 => &cut[..rest.len() + 1],
         _ => cut,

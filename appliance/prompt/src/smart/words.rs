@@ -3,8 +3,6 @@
 
 use std::ops::Range;
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use super::lines::Lines;
 use super::table::{Entry, Table};
 use super::terms;
@@ -18,6 +16,7 @@ pub(super) struct Word(u32);
 
 impl Word {
     /// Its number: below [`Words::distinct`], for tables.
+    #[inline]
     pub(super) fn number(self) -> usize {
         self.0 as usize
     }
@@ -68,6 +67,7 @@ impl<'a> Words<'a> {
     }
 
     /// The occurrences in some lines.
+    #[inline]
     pub(super) fn of(&self, lines: &Range<usize>) -> &[Word] {
         &self.occurrences[self.starts[lines.start] as usize..self.starts[lines.end] as usize]
     }
@@ -94,8 +94,31 @@ impl<'a> Words<'a> {
     }
 }
 
+/// Mixes the first and the last bytes, and those between in steps of eight. Good enough for identifiers; the table bears bad
+/// luck.
 fn hash(identifier: &str) -> u32 {
-    xxh3_64(identifier.as_bytes()) as u32
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let bytes = identifier.as_bytes();
+    let word =
+        |at: usize| bytes.get(at..at + 8).map_or(0, |eight| u64::from_le_bytes(eight.try_into().unwrap_or_default()));
+    let half =
+        |at: usize| bytes.get(at..at + 4).map_or(0, |four| u32::from_le_bytes(four.try_into().unwrap_or_default()));
+    let last = bytes.len();
+    let (first, second) = match last {
+        0 => (0, 0),
+        1..=3 => (u64::from(bytes[0]) << 8 | u64::from(bytes[last / 2]), u64::from(bytes[last - 1])),
+        4..=7 => (u64::from(half(0)), u64::from(half(last - 4))),
+        _ => (
+            (8..last.saturating_sub(8))
+                .step_by(8)
+                .fold(word(0), |sum, at| (sum.rotate_left(23) ^ word(at)).wrapping_mul(ODD)),
+            word(last - 8),
+        ),
+    };
+    let mixed =
+        (first ^ ODD).wrapping_mul(0xd6e8_feb8_6659_fd93) ^ (second.rotate_left(32) ^ last as u64).wrapping_mul(ODD);
+    let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(ODD);
+    (mixed >> 32) as u32
 }
 
 #[cfg(test)]
