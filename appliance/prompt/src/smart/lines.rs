@@ -96,6 +96,11 @@ impl<'a> Lines<'a> {
         Self { text, lines, tokens_before }
     }
 
+    /// The fingerprint of a trimmed line that is not blank.
+    pub(super) fn hash_of(trimmed: &str) -> u32 {
+        xxh3_64(trimmed.as_bytes()) as u32 | 1
+    }
+
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.lines.len()
@@ -160,7 +165,7 @@ fn line(raw: &str, start: usize) -> Line {
     let trimmed = raw.trim_ascii();
     let body = if trimmed.is_empty() { raw.len() } else { trimmed.as_ptr() as usize - raw.as_ptr() as usize };
     let indent: u32 = raw.bytes().take(body).map(|byte| if byte == b'\t' { TAB_COLUMNS } else { 1 }).sum();
-    let hash = if trimmed.is_empty() { 0 } else { xxh3_64(trimmed.as_bytes()) as u32 | 1 };
+    let hash = if trimmed.is_empty() { 0 } else { Lines::hash_of(trimmed) };
     let at = |offset: usize| u32::try_from(start + offset).unwrap_or(u32::MAX);
     let end = if trimmed.is_empty() { body } else { body + trimmed.len() };
     let indent = u16::try_from(indent).unwrap_or(u16::MAX);

@@ -13,6 +13,7 @@ mod prose;
 mod quoted;
 mod rank;
 mod select;
+mod session;
 mod table;
 mod terms;
 mod units;
@@ -23,7 +24,7 @@ use std::panic::AssertUnwindSafe;
 
 use crate::language::Language;
 use crate::report::{Outcome, Prepared, Report, Rule};
-use crate::request::{Mode, Profile, Request};
+use crate::request::{Mode, Profile, Rates, Request, Slot};
 use anchors::Names;
 use lines::Lines;
 use select::{Choice, State};
@@ -92,6 +93,16 @@ struct Selected {
     /// The text that comes of it, and its tokens.
     text: String,
     tokens: usize,
+}
+
+/// A turn of a session.
+struct Session<'s, 'a> {
+    slot: Slot<'s>,
+    layout: session::Layout<'a>,
+    texts: &'s [&'s str],
+    anchors: &'s [usize],
+    names: &'s Names,
+    copies: &'s duplicates::Copies,
 }
 
 /// A prompt taken apart.
@@ -184,6 +195,15 @@ impl<'a> Preparation<'a> {
         report.chunks_unique = self.units.len() - copies.units.iter().filter(|gone| **gone).count();
         report.anchors = anchors.iter().map(|unit| self.units[*unit].name.to_owned()).collect();
         let unique: usize = costs.iter().sum();
+        if let Some(slot) = request.slot
+            && report.rule != Rule::Completion
+            && let Some(layout) = session::Layout::of(&self.lines, &self.zones.zones)
+        {
+            let session = Session { slot, layout, texts: &texts, anchors: &anchors, names: &names, copies: &copies };
+            if let Some(done) = self.in_session(&session, request, report, unique) {
+                return Ok(done);
+            }
+        }
         let selected = match self.target(request, report, unique, &anchors) {
             None => self.all_but_copies(request, &copies),
             Some(target) => {
@@ -201,6 +221,7 @@ impl<'a> Preparation<'a> {
                     anchors: &anchors,
                     names: &names,
                     gone: &copies.units,
+                    kept: &[],
                 };
                 self.fill(&choice, request, &copies, target)
             }
@@ -215,6 +236,100 @@ impl<'a> Preparation<'a> {
     fn corpus(&self) -> rank::Corpus<'_, 'a> {
         let Self { lines, words, units, quoted, zones } = self;
         rank::Corpus { lines, words, units, quoted, files: &zones.files }
+    }
+
+    /// The prompt of a session's turn: the context that the server has, what it lacks, and the instruction. None when that
+    /// does not fit or is no shorter than the original.
+    fn in_session(
+        &self,
+        session: &Session<'_, 'a>,
+        request: &Request<'_>,
+        report: &mut Report,
+        unique: usize,
+    ) -> Option<(Outcome, String)> {
+        let room = request.room.map_or(usize::MAX, |room| self.usable(request, room));
+        let target = self.target_in_session(request, report, unique, session.anchors).min(room);
+        let kept = session::Kept::of(&session.slot, session.layout.open, &self.lines, &self.units);
+        let none = session::Kept { text: "", units: vec![false; self.units.len()] };
+        // When the context has no room for more, it begins anew.
+        [kept, none].iter().find_map(|kept| self.turn(session, kept, request, report, (target, room)))
+    }
+
+    fn turn(
+        &self,
+        session: &Session<'_, 'a>,
+        kept: &session::Kept<'_>,
+        request: &Request<'_>,
+        report: &mut Report,
+        (target, room): (usize, usize),
+    ) -> Option<(Outcome, String)> {
+        let query = rank::Query::new(session.texts.iter().map(|text| &text[..text.floor_char_boundary(QUERY_BYTES)]));
+        let scores = rank::score(&self.corpus(), &query);
+        let none = vec![false; self.lines.len()];
+        let cost = |(unit, kept): (&Unit<'_>, &bool)| if *kept { 0 } else { self.cost(unit, &none) };
+        let costs: Vec<usize> = self.units.iter().zip(&kept.units).map(cost).collect();
+        let choice = Choice {
+            lines: &self.lines,
+            words: &self.words,
+            units: &self.units,
+            costs: &costs,
+            scores: &scores,
+            anchors: session.anchors,
+            names: session.names,
+            gone: &session.copies.units,
+            kept: &kept.units,
+        };
+        let has = count(kept.text, request);
+        let named: usize = session.anchors.iter().map(|unit| costs[*unit]).sum();
+        // What the instruction names is added in any case, with a little for what that refers to.
+        let more = target.saturating_sub(has).max(named + named / 2).min(room.saturating_sub(has));
+        let mut chosen = select::select(&choice, more);
+        let (context, text, tokens) = loop {
+            if session.anchors.iter().any(|unit| chosen.states[*unit] != State::Whole) {
+                return None;
+            }
+            let context = self.context(session, kept, &chosen.states);
+            let text = session.layout.prompt(&context);
+            let tokens = count(&text, request);
+            if tokens <= room {
+                break (context, text, tokens);
+            }
+            // Every round gives something back, and what is named ends the loop.
+            if !chosen.give_back(tokens - room + tokens / 64) {
+                return None;
+            }
+        };
+        if text.len() >= request.prompt.len() || tokens >= report.original_tokens {
+            return None;
+        }
+        report.chunks_kept = chosen.states.iter().filter(|state| **state != State::Dropped).count();
+        report.final_tokens = tokens;
+        report.stable_bytes = context.len();
+        report.saved_s = (report.original_tokens - tokens) as f32 / request.rates.prefill_per_s.max(0.01);
+        Some((Outcome::Reduced, text))
+    }
+
+    /// The context of a turn: the one before with what is added to it.
+    fn context(&self, session: &Session<'_, 'a>, kept: &session::Kept<'_>, states: &[State]) -> String {
+        if kept.text.is_empty() {
+            let gone = self.gone(states, session.copies);
+            let code = assemble::context(&self.lines, &self.units, states, &gone);
+            format!("{}{}\n", session.layout.open, code.trim_end())
+        } else {
+            let more = session::appended(&self.lines, &self.units, states, &kept.units);
+            format!("{}{more}", kept.text)
+        }
+    }
+
+    /// The tokens that a session's first context comes down to: there is no point in filling the room before it is known
+    /// what will be asked.
+    fn target_in_session(&self, request: &Request<'_>, report: &Report, unique: usize, anchors: &[usize]) -> usize {
+        let free = Request {
+            room: None,
+            rates: Rates { least_gain_s: 0.0, least_gain_share: 0.0, ..request.rates },
+            ..*request
+        };
+        self.target(&free, report, unique, anchors).unwrap_or(unique)
     }
 
     /// Selects for `target`. Where that is all the room there is, omission comments are paid for as well: what they take is

@@ -42,6 +42,8 @@ pub(super) struct Choice<'c, 'a> {
     pub(super) names: &'c Names,
     /// Per unit: a copy of an earlier one.
     pub(super) gone: &'c [bool],
+    /// Per unit: stands in what the server has already, and costs nothing. Empty where there is no session.
+    pub(super) kept: &'c [bool],
 }
 
 /// What was chosen, and in which order: what came last goes first when there is too much.
@@ -74,6 +76,9 @@ pub(super) fn select(choice: &Choice<'_, '_>, room: usize) -> Chosen {
         kin: Kin::new(choice.units),
     };
     selection.fixed();
+    for unit in (0..choice.kept.len()).filter(|unit| choice.kept[*unit]) {
+        selection.states[unit] = State::Whole;
+    }
     let ranked = ranked(choice);
     for anchor in choice.anchors {
         selection.take_whole(*anchor, true);
@@ -262,9 +267,10 @@ impl Selection<'_, '_, '_> {
     fn references(&mut self, room: usize) -> Vec<bool> {
         let mut used = vec![false; self.choice.words.distinct()];
         let mut budget = (room as f32 * SIGNATURE_SHARE) as usize;
-        let kept: Vec<usize> = (0..self.states.len())
-            .filter(|unit| self.states[*unit] == State::Whole && is_free(self.choice.units[*unit].role))
-            .collect();
+        let free = |unit: &usize| self.states[*unit] == State::Whole && is_free(self.choice.units[*unit].role);
+        let new = |unit: &usize| !self.choice.kept.get(*unit).copied().unwrap_or_default();
+        let anchors = self.choice.anchors.iter().copied().filter(|unit| !new(unit) && free(unit));
+        let kept: Vec<usize> = anchors.chain((0..self.states.len()).filter(|unit| new(unit) && free(unit))).collect();
         for unit in kept.into_iter().take(FOLLOWED.max(self.choice.anchors.len())) {
             for word in self.choice.words.of(&self.choice.units[unit].lines) {
                 if std::mem::replace(&mut used[word.number()], true) {
