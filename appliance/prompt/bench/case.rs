@@ -69,6 +69,27 @@ pub(crate) fn make(family: char, group: &Group, bytes: usize, random: &mut Rando
     Some(Case { family, group: group.name.clone(), prompt, instruction, gold, signatures, completion })
 }
 
+/// A case whose file and target come from elsewhere than the group.
+pub(crate) fn make_from(
+    group: &Group,
+    source: &Source,
+    target: &Definition,
+    instruction: &str,
+    random: &mut Random,
+) -> Option<Case> {
+    let mut pieces = others(group, source, target, [32, 120][random.below(2)] << 10, random);
+    pieces.insert(random.below(pieces.len() + 1), Piece { path: source.path.clone(), text: source.text.clone() });
+    inject(&mut pieces, random);
+    let comment = source.grammar.comment();
+    let text = |piece: &Piece| format!("{comment} {}\n{}\n\n", piece.path, piece.text.trim_end());
+    let code: String = pieces.iter().map(text).collect();
+    let signatures = signatures('D', group, &code, target, &unique_names(group));
+    let gold = gold('D', source, target);
+    let prompt = format!("{code}\n{comment} INSTRUCTION: {instruction}\n");
+    let instruction = instruction.to_owned();
+    Some(Case { family: 'D', group: group.name.clone(), prompt, instruction, gold, signatures, completion: false })
+}
+
 fn pick<'g>(family: char, group: &'g Group, source: &'g Source, random: &mut Random) -> Option<&'g Definition> {
     let names = unique_names(group);
     let fits = |definition: &&Definition| {

@@ -8,6 +8,7 @@ mod baseline;
 mod case;
 mod gold;
 mod hostile;
+mod replay;
 mod session;
 mod tree;
 
@@ -110,7 +111,7 @@ fn options() -> Options {
         json: None,
         show: None,
         keep: None,
-        only: "ABCEFGH".to_owned(),
+        only: "ABCDEFGH".to_owned(),
         baselines: true,
         quick: false,
     };
@@ -172,6 +173,11 @@ fn cases(groups: &[Group], options: &Options, random: &mut Random) -> Vec<Case> 
             if made >= options.cases {
                 break;
             }
+        }
+    }
+    if options.only.contains('D') {
+        for tree in options.trees.iter().filter(|tree| tree.join(".git").exists()) {
+            cases.extend(replay::cases(tree, groups, random, options.cases));
         }
     }
     if options.only.contains('H') {
