@@ -183,7 +183,7 @@ fn keys(root: &mut Section<'_>, listen: SocketAddr, tls: bool) -> Option<Keyring
 }
 
 fn profile(section: &mut Section<'_>) -> Profile {
-    let words = [Profile::Off, Profile::Classic].map(|profile| (profile.as_str(), profile));
+    let words = [Profile::Off, Profile::Classic, Profile::Smart].map(|profile| (profile.as_str(), profile));
     section.choice("profile", Profile::Classic, &words)
 }
 

@@ -69,6 +69,27 @@ pub(crate) fn make(family: char, group: &Group, bytes: usize, random: &mut Rando
     Some(Case { family, group: group.name.clone(), prompt, instruction, gold, signatures, completion })
 }
 
+/// A case whose file and target come from elsewhere than the group.
+pub(crate) fn make_from(
+    group: &Group,
+    source: &Source,
+    target: &Definition,
+    instruction: &str,
+    random: &mut Random,
+) -> Option<Case> {
+    let mut pieces = others(group, source, target, [32, 120][random.below(2)] << 10, random);
+    pieces.insert(random.below(pieces.len() + 1), Piece { path: source.path.clone(), text: source.text.clone() });
+    inject(&mut pieces, random);
+    let comment = source.grammar.comment();
+    let text = |piece: &Piece| format!("{comment} {}\n{}\n\n", piece.path, piece.text.trim_end());
+    let code: String = pieces.iter().map(text).collect();
+    let signatures = signatures('D', group, &code, target, &unique_names(group));
+    let gold = gold('D', source, target);
+    let prompt = format!("{code}\n{comment} INSTRUCTION: {instruction}\n");
+    let instruction = instruction.to_owned();
+    Some(Case { family: 'D', group: group.name.clone(), prompt, instruction, gold, signatures, completion: false })
+}
+
 fn pick<'g>(family: char, group: &'g Group, source: &'g Source, random: &mut Random) -> Option<&'g Definition> {
     let names = unique_names(group);
     let fits = |definition: &&Definition| {
@@ -196,12 +217,15 @@ fn inject(pieces: &mut [Piece], random: &mut Random) {
 fn edited(source: &Source, target: &Definition) -> Option<String> {
     let body = &source.text[target.range.clone()];
     let line = body.lines().skip(2).filter(|line| line.trim().len() > 12 && line.contains(' ')).last()?;
-    let changed = line.replacen(' ', "  ", 1).replace(|c: char| c.is_ascii_digit(), "7")
-        + &format!(" {} changed", source.grammar.comment());
+    let changed = line.replacen(' ', "  ", 1).replace(|c: char| c.is_ascii_digit(), "7") + &edit_mark(source);
     let at = target.range.start + body.find(line)?;
     let mut text = source.text.clone();
     text.replace_range(at..at + line.len(), &changed);
     Some(text)
+}
+
+fn edit_mark(source: &Source) -> String {
+    format!(" {} changed in this version", source.grammar.comment())
 }
 
 /// Where to cut the target so that the next line needs a definition of another file.
@@ -242,8 +266,9 @@ fn gold(family: char, source: &Source, target: &Definition) -> Vec<String> {
     if family == 'G'
         && let Some(text) = edited(source, target)
     {
-        let added: Vec<String> = distinctive(&text).into_iter().filter(|line| line.ends_with("changed")).collect();
-        lines.extend(added);
+        // The line that differs; a file may have other lines that end with this word.
+        let mark = edit_mark(source);
+        lines.extend(distinctive(&text).into_iter().filter(|line| line.ends_with(&mark)));
     }
     if family == 'F' {
         lines.clear();

@@ -8,6 +8,7 @@ mod baseline;
 mod case;
 mod gold;
 mod hostile;
+mod replay;
 mod session;
 mod tree;
 
@@ -44,7 +45,13 @@ struct Options {
     seed: u64,
     json: Option<PathBuf>,
     show: Option<char>,
+    /// Where prompts that lost something are written to, beside what was sent.
+    keep: Option<PathBuf>,
+    /// Families to make cases of.
+    only: String,
     baselines: bool,
+    /// Neither speeds nor sessions.
+    quick: bool,
 }
 
 /// Sums for one row of the table.
@@ -79,6 +86,9 @@ fn main() -> std::process::ExitCode {
     }
     print(&table);
     by_group(&cases);
+    if options.quick {
+        return std::process::ExitCode::SUCCESS;
+    }
     let speeds = speeds(&groups, &mut random);
     let sticky = session::run(&groups, &mut random);
     let result = result(&table, &speeds, sticky);
@@ -94,7 +104,17 @@ fn main() -> std::process::ExitCode {
 }
 
 fn options() -> Options {
-    let mut options = Options { trees: Vec::new(), cases: 60, seed: 7, json: None, show: None, baselines: true };
+    let mut options = Options {
+        trees: Vec::new(),
+        cases: 60,
+        seed: 7,
+        json: None,
+        show: None,
+        keep: None,
+        only: "ABCDEFGH".to_owned(),
+        baselines: true,
+        quick: false,
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().unwrap_or_default();
@@ -104,7 +124,10 @@ fn options() -> Options {
             "--seed" => options.seed = value().parse().unwrap_or(options.seed),
             "--json" => options.json = Some(value().into()),
             "--show" => options.show = value().chars().next(),
+            "--keep" => options.keep = Some(value().into()),
+            "--only" => options.only = value(),
             "--ours" => options.baselines = false,
+            "--quick" => options.quick = true,
             _ => println!("unknown option {word}"),
         }
     }
@@ -138,7 +161,7 @@ fn default_trees() -> Vec<PathBuf> {
 
 fn cases(groups: &[Group], options: &Options, random: &mut Random) -> Vec<Case> {
     let mut cases = Vec::new();
-    for family in ['A', 'B', 'C', 'E', 'F', 'G'] {
+    for family in ['A', 'B', 'C', 'E', 'F', 'G'].into_iter().filter(|family| options.only.contains(*family)) {
         let mut made = 0;
         for attempt in 0..options.cases * 30 {
             let size = [8, 32, 120][attempt % 3] << 10;
@@ -152,7 +175,14 @@ fn cases(groups: &[Group], options: &Options, random: &mut Random) -> Vec<Case> 
             }
         }
     }
-    cases.extend(hostile::cases(groups, random, options.cases / 2));
+    if options.only.contains('D') {
+        for tree in options.trees.iter().filter(|tree| tree.join(".git").exists()) {
+            cases.extend(replay::cases(tree, groups, random, options.cases));
+        }
+    }
+    if options.only.contains('H') {
+        cases.extend(hostile::cases(groups, random, options.cases / 2));
+    }
     cases
 }
 
@@ -161,8 +191,10 @@ const BUDGETS: [(&str, usize); 7] =
 
 fn measure(case: &Case, options: &Options, table: &mut Table) {
     let all = Estimate.count(&case.prompt);
-    let gold: usize =
-        case.gold.iter().map(|line| Estimate.count(line) + 2).sum::<usize>() + Estimate.count(&case.instruction);
+    // Family G needs both versions.
+    let versions = if case.family == 'G' { 2 } else { 1 };
+    let target: usize = case.gold.iter().map(|line| Estimate.count(line) + 2).sum();
+    let gold = target * versions + Estimate.count(&case.instruction);
     for (label, size) in BUDGETS {
         let budget = if size <= 50 { all * size / 100 } else { size };
         // A budget that the target alone would fill decides nothing about choosing.
@@ -172,7 +204,13 @@ fn measure(case: &Case, options: &Options, table: &mut Table) {
         let sent = ours(case, Some(budget)).prompt;
         let intact = record(case, "smart", label, &sent, table);
         if !intact && options.show == Some(case.family) && label == "20%" {
-            println!("LOST in {}: {}\n  {:?}", case.group, case.instruction, lost(case, &sent));
+            println!("LOST in {}: {}\n  {:?}", case.group, case.instruction, lost(&case.gold, &sent));
+            keep(options, case, "20", &sent);
+        }
+        let unsigned = lost(&case.signatures, &sent);
+        if options.show == Some('s') && label == "20%" && !unsigned.is_empty() {
+            let sizes = (gold, Estimate.count(&sent), budget, case.signatures.len());
+            println!("UNSIGNED in {} {} {sizes:?}: {}\n  {unsigned:?}", case.family, case.group, case.instruction);
         }
         if options.baselines && label == "20%" && !case.completion && case.family != 'H' {
             let grammar = Grammar::ALL.into_iter().find(|grammar| case.group.ends_with(grammar.tag()));
@@ -185,13 +223,25 @@ fn measure(case: &Case, options: &Options, table: &mut Table) {
     let sent = ours(case, None);
     let intact = record(case, "smart", "auto", &sent.prompt, table);
     if !intact && options.show == Some(case.family) {
+        keep(options, case, "auto", &sent.prompt);
         println!(
             "WRONG in {} ({:?}): {}\n  {:?}",
             case.group,
             sent.report.outcome,
             case.instruction,
-            lost(case, &sent.prompt)
+            lost(&case.gold, &sent.prompt)
         );
+    }
+}
+
+fn keep(options: &Options, case: &Case, label: &str, sent: &str) {
+    let Some(folder) = &options.keep else { return };
+    let name: String = case.instruction.chars().filter(|c| c.is_alphanumeric() || "_ ".contains(*c)).take(60).collect();
+    for (kind, text) in [("prompt", case.prompt.as_str()), ("sent", sent)] {
+        let path = folder.join(format!("{}-{name}-{label}.{kind}", case.family).replace(' ', "_"));
+        if let Err(error) = std::fs::write(&path, text) {
+            println!("cannot write {}: {error}", path.display());
+        }
     }
 }
 
@@ -218,9 +268,9 @@ fn record(case: &Case, method: &str, budget: &str, sent: &str, table: &mut Table
     intact
 }
 
-fn lost<'c>(case: &'c Case, sent: &str) -> Vec<&'c str> {
+fn lost<'c>(gold: &'c [String], sent: &str) -> Vec<&'c str> {
     let present: HashSet<&str> = sent.lines().map(str::trim).collect();
-    case.gold.iter().map(String::as_str).filter(|line| !present.contains(line)).take(3).collect()
+    gold.iter().map(String::as_str).filter(|line| !present.contains(line)).take(3).collect()
 }
 
 fn share(part: usize, all: usize) -> f64 {
@@ -261,10 +311,35 @@ fn by_group(cases: &[Case]) {
     }
 }
 
-/// Milliseconds (median, p99) and peak MiB by size.
+/// Time that this thread spent on a processor, where the system tells it (Linux), so that neighbours do not count; else time
+/// on the wall.
+struct Clock {
+    wall: Instant,
+    on_cpu_ns: Option<u64>,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { on_cpu_ns: Self::on_cpu_ns(), wall: Instant::now() }
+    }
+
+    fn on_cpu_ns() -> Option<u64> {
+        std::fs::read_to_string("/proc/thread-self/schedstat").ok()?.split(' ').next()?.parse().ok()
+    }
+
+    fn elapsed_ms(&self) -> f64 {
+        let wall = self.wall.elapsed().as_secs_f64() * 1000.0;
+        match self.on_cpu_ns.zip(Self::on_cpu_ns()) {
+            Some((before, after)) if after > before => (after - before) as f64 / 1e6,
+            _ => wall,
+        }
+    }
+}
+
+/// Milliseconds of processor time by size of the prompt.
 struct Speed {
     label: &'static str,
-    median_ms: f64,
+    mean_ms: f64,
 }
 
 fn speeds(groups: &[Group], random: &mut Random) -> Vec<Speed> {
@@ -276,17 +351,12 @@ fn speeds(groups: &[Group], random: &mut Random) -> Vec<Speed> {
 }
 
 fn speed(all: &str, label: &'static str, bytes: usize, runs: usize, random: &mut Random) -> Speed {
+    let prompts: Vec<String> = (0..runs).map(|_| prompt_of(all, bytes, random)).collect();
     let mut times = Vec::new();
     let mut peak = 0f32;
-    for _ in 0..runs {
-        let mut code = String::new();
-        while code.len() < bytes {
-            let start = all.floor_char_boundary(random.below(all.len().saturating_sub(bytes)));
-            code.push_str(&all[start..all.floor_char_boundary((start + bytes - code.len()).min(all.len()))]);
-            code.push('\n');
-        }
-        let prompt = format!("Refactor the function that reads the header.\n\n{code}");
-        let request = Request { room: Some(Estimate.count(&prompt) / 5), tokens: &AsExact, ..Request::new(&prompt) };
+    let all_runs = Clock::start();
+    for prompt in &prompts {
+        let request = Request { room: Some(Estimate.count(prompt) / 5), tokens: &AsExact, ..Request::new(prompt) };
         PEAK.reset_peak_usage();
         let before = PEAK.current_usage_as_mb();
         let started = Instant::now();
@@ -295,10 +365,23 @@ fn speed(all: &str, label: &'static str, bytes: usize, runs: usize, random: &mut
         peak = peak.max(PEAK.peak_usage_as_mb() - before);
         drop(prepared);
     }
+    let mean_ms = all_runs.elapsed_ms() / runs as f64;
     times.sort_by(f64::total_cmp);
-    let (median_ms, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
-    println!("speed {label}: p50 {median_ms:.3} ms, p99 {p99:.3} ms, peak {peak:.1} MiB");
-    Speed { label, median_ms }
+    let (median, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+    println!(
+        "speed {label}: {mean_ms:.3} ms on the processor, p50 {median:.3} ms, p99 {p99:.3} ms, peak {peak:.1} MiB"
+    );
+    Speed { label, mean_ms }
+}
+
+fn prompt_of(all: &str, bytes: usize, random: &mut Random) -> String {
+    let mut code = String::new();
+    while code.len() < bytes {
+        let start = all.floor_char_boundary(random.below(all.len().saturating_sub(bytes)));
+        code.push_str(&all[start..all.floor_char_boundary((start + bytes - code.len()).min(all.len()))]);
+        code.push('\n');
+    }
+    format!("Refactor the function that reads the header.\n\n{code}")
 }
 
 fn result(table: &Table, speeds: &[Speed], sticky: f64) -> String {
@@ -307,7 +390,7 @@ fn result(table: &Table, speeds: &[Speed], sticky: f64) -> String {
     let signatures: Vec<&Row> = ['A', 'B', 'C'].iter().filter_map(|family| row(*family, "20%")).collect();
     let sum = |part: fn(&Row) -> usize| signatures.iter().map(|row| part(row)).sum::<usize>();
     let wrong = |family| row(family, "auto").map_or(0, |row| row.wrong) + row(family, "50%").map_or(0, |row| row.wrong);
-    let ms = |label: &str| speeds.iter().find(|speed| speed.label == label).map_or(f64::NAN, |speed| speed.median_ms);
+    let ms = |label: &str| speeds.iter().find(|speed| speed.label == label).map_or(f64::NAN, |speed| speed.mean_ms);
     format!(
         "RESULT a_intact20={:.3} b_intact20={:.3} c_intact20={:.3} d_intact20={:.3} signatures20={:.3} g_wrong={} h_wrong={} ms_8k={:.3} ms_1m={:.2} sticky_prefill_ratio={:.3}",
         intact('A'),

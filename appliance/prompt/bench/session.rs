@@ -47,7 +47,8 @@ fn session(context: &str, asked: &[&str], sticky: bool) -> usize {
     let mut read = 0;
     for name in asked {
         let prompt = prompt(context, name);
-        let slot = last.as_ref().filter(|_| sticky).map(|(prompt, stable)| Slot { prompt, stable_bytes: *stable });
+        let (sent, stable_bytes) = last.as_ref().map_or(("", 0), |(prompt, stable)| (prompt.as_str(), *stable));
+        let slot = sticky.then_some(Slot { prompt: sent, stable_bytes });
         let prepared = prepare_request(&Request { slot, room: Some(3000), ..Request::new(&prompt) }, &settings);
         read += new_tokens(last.as_ref().map_or("", |(prompt, _)| prompt), &prepared.prompt);
         last = Some((prepared.prompt, prepared.report.stable_bytes));

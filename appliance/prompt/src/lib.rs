@@ -6,6 +6,7 @@
 //!
 //! Whatever goes wrong in here, the answer is the original prompt: a preparation can fail to save, never to answer.
 
+mod chat;
 mod classic;
 pub mod language;
 mod report;
@@ -13,6 +14,7 @@ mod request;
 mod smart;
 pub mod tokens;
 
+pub use chat::{Message, PreparedChat, PreparedInfill, Role, prepare_chat, prepare_infill};
 pub use language::{Language, LanguageMap};
 pub use report::{Outcome, Prepared, Report, Rule};
 pub use request::{Mode, Profile, Rates, Request, Settings, Slot};

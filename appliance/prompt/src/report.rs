@@ -54,7 +54,7 @@ pub struct Report {
     pub final_tokens: usize,
     /// Names of the definitions that the instruction names, and that are therefore sent.
     pub anchors: Vec<String>,
-    /// Names of definitions that are not sent whole.
+    /// Names of definitions that are not sent whole, up to 256 of them.
     pub dropped: Vec<String>,
     /// Lines left out because an earlier one says the same.
     pub duplicate_lines: usize,

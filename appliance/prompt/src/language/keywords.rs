@@ -50,25 +50,14 @@ fn relative(language: Language) -> Option<Language> {
 
 /// Calls `each` with every word of a line and the byte that follows it.
 fn words(line: &str, mut each: impl FnMut(&str, Option<u8>)) {
-    if line.is_ascii() {
-        // The same, byte by byte: most code is ASCII, and this is the longest loop of a detection.
-        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-        let mut rest = line;
-        while let Some(start) = rest.bytes().position(|byte| is_word(&byte)) {
-            let from = &rest[start..];
-            let end = from.bytes().position(|byte| !is_word(&byte)).unwrap_or(from.len());
-            each(&from[..end], from.as_bytes().get(end).copied());
-            rest = &from[end..];
-        }
-        return;
-    }
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    let mut rest = line;
-    while let Some(start) = rest.find(is_word) {
-        let from = &rest[start..];
-        let end = from.find(|c| !is_word(c)).unwrap_or(from.len());
-        each(&from[..end], from.as_bytes().get(end).copied());
-        rest = &from[end..];
+    // Bytes beyond ASCII are in no word that is looked for.
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte >= 0x80;
+    let bytes = line.as_bytes();
+    let mut at = 0;
+    while let Some(start) = bytes[at..].iter().position(is_word).map(|found| at + found) {
+        let end = bytes[start..].iter().position(|byte| !is_word(byte)).map_or(bytes.len(), |found| start + found);
+        each(&line[start..end], bytes.get(end).copied());
+        at = end;
     }
 }
 

@@ -17,10 +17,25 @@ pub(super) fn is_marker(line: &str) -> bool {
     rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.contains(OMITTED))
 }
 
-/// Writes what is kept of `units`; `gone` are lines that are copies of others.
-pub(super) fn assemble(lines: &Lines<'_>, units: &[Unit<'_>], states: &[State], gone: &[bool]) -> String {
+/// Writes the context that a session begins with: everything but sentences and fences.
+pub(super) fn context(lines: &Lines<'_>, units: &[Unit<'_>], states: &[State], gone: &[bool]) -> String {
+    let code = units.iter().zip(states).filter(|(unit, _)| unit.role != Role::Fixed);
+    put_together(lines, code, gone, true)
+}
+
+/// Writes what is kept of `units`; `gone` are lines that are copies of others. With `names`, comments list what is missing.
+pub(super) fn assemble(lines: &Lines<'_>, units: &[Unit<'_>], states: &[State], gone: &[bool], names: bool) -> String {
+    put_together(lines, units.iter().zip(states), gone, names)
+}
+
+fn put_together<'u, 'a: 'u>(
+    lines: &Lines<'a>,
+    units: impl Iterator<Item = (&'u Unit<'a>, &'u State)>,
+    gone: &[bool],
+    names: bool,
+) -> String {
     let mut writer = Writer { lines, out: String::new(), missing: Missing::default() };
-    for (unit, state) in units.iter().zip(states) {
+    for (unit, state) in units {
         match state {
             State::Whole => writer.unit(unit, &unit.lines, gone),
             State::Signature => {
@@ -34,7 +49,7 @@ pub(super) fn assemble(lines: &Lines<'_>, units: &[Unit<'_>], states: &[State], 
                 );
             }
             State::Dropped => {
-                let name = if matches!(unit.role, Role::Definition | Role::Opening) { unit.name } else { "" };
+                let name = if names && matches!(unit.role, Role::Definition | Role::Opening) { unit.name } else { "" };
                 let first = unit.lines.clone().find(|at| !lines.is_blank(*at)).unwrap_or(unit.lines.start);
                 writer.missing.skip(filled(lines, &unit.lines), lines.indent(first), unit, name);
             }

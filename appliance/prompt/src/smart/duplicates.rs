@@ -1,10 +1,10 @@
 //! Finds copies: whole units, and runs of lines that stood earlier in the prompt. Exact up to white space around lines,
 //! and in Python up to one constant change of indentation. Edited copies are not copies.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use super::lines::Lines;
+use super::table::{Entry, Table};
 use super::units::{Role, Unit};
 
 /// A run of copied lines goes only when it is at least this long ...
@@ -22,13 +22,20 @@ pub(super) struct Copies {
     pub(super) lines: Vec<bool>,
     /// Per unit: nothing of it is left.
     pub(super) units: Vec<bool>,
+    /// Per line that is a copy: the line that stays in its place, or another copy of that.
+    stays: Vec<u32>,
     /// Lines compared, for tests: never more than a small multiple of the lines there are.
     pub(super) work: usize,
 }
 
 /// Finds all copies. Lines of units in `whole` go only when the entire unit is a copy.
 pub(super) fn find(lines: &Lines<'_>, units: &[Unit<'_>], whole: &[usize]) -> Copies {
-    let mut copies = Copies { lines: vec![false; lines.len()], units: vec![false; units.len()], work: 0 };
+    let mut copies = Copies {
+        lines: vec![false; lines.len()],
+        units: vec![false; units.len()],
+        stays: (0..lines.len() as u32).collect(),
+        work: 0,
+    };
     copies.whole_units(lines, units);
     copies.runs(lines, units, whole);
     for (gone, unit) in copies.units.iter_mut().zip(units) {
@@ -41,59 +48,62 @@ pub(super) fn find(lines: &Lines<'_>, units: &[Unit<'_>], whole: &[usize]) -> Co
 
 impl Copies {
     fn whole_units(&mut self, lines: &Lines<'_>, units: &[Unit<'_>]) {
-        let mut first: HashMap<u64, usize> = HashMap::new();
+        let mut first = Table::with_capacity(units.len() / 2);
         for (number, unit) in units.iter().enumerate() {
             let chosen =
                 matches!(unit.role, Role::Definition | Role::Piece) && lines.tokens(&unit.lines) >= UNIT_TOKENS;
             if !chosen {
                 continue;
             }
-            let hash = unit.lines.clone().fold(0u64, |sum, at| mix(sum, lines.hash(at)));
+            let hash = unit.lines.clone().fold(0u64, |sum, at| mix(sum, u64::from(lines.hash(at))));
             self.work += unit.lines.len();
-            let Some(earlier) = first.get(&hash).copied() else {
-                first.insert(hash, number);
-                continue;
-            };
+            let Entry::Found(earlier) = first.entry(short(hash), number as u32, |_| true) else { continue };
+            let earlier = earlier as usize;
             let (one, two) = (filled(lines, &units[earlier].lines), filled(lines, &unit.lines));
             self.work += one.len();
             if same(lines, &one, &two) {
                 self.units[number] = true;
-                self.lines[unit.lines.clone()].fill(true);
+                one.iter().zip(&two).for_each(|(stays, goes)| self.drop_line(*goes, *stays));
             }
         }
     }
 
     fn runs(&mut self, lines: &Lines<'_>, units: &[Unit<'_>], whole: &[usize]) {
         let code = code_lines(lines, units, &self.lines);
-        let mut first: HashMap<u64, u32> = HashMap::with_capacity(code.len());
+        let mut first = Table::with_capacity(code.len());
         let windows = windows(lines, &code);
         let mut at = 0;
         let mut gone_until = 0;
         while at < windows.len() {
             self.work += 1;
-            let earlier = first.get(&windows[at]).map(|earlier| *earlier as usize);
+            let earlier = first.find(windows[at], |_| true).map(|earlier| earlier as usize);
             let length = earlier.map_or(0, |earlier| self.common(lines, &code, earlier, at));
-            let run = &code[at..at + length];
-            let heavy = length >= RUN_LINES && weight(lines, run) >= RUN_TOKENS;
-            if heavy && self.drop_run(lines, units, whole, run) {
+            let heavy = length >= RUN_LINES && weight(lines, &code[at..at + length]) >= RUN_TOKENS;
+            let run = Run { code: &code, units, whole, earlier: earlier.unwrap_or_default(), later: at, length };
+            if heavy && self.drop_run(&run) {
                 at += length;
                 gone_until = at;
                 continue;
             }
+            if length > RUN_LINES {
+                // What could not go as a whole cannot go in part: looking at it again line by line would cost its square.
+                at += length - RUN_LINES;
+                continue;
+            }
             // A window that shares lines with a dropped run must not vouch for others.
             if at >= gone_until && earlier.is_none() {
-                first.insert(windows[at], at as u32);
+                first.entry(windows[at], at as u32, |_| true);
             }
             at += 1;
         }
     }
 
     /// How many lines from `at` on repeat those from `earlier` on, without running into each other.
-    fn common(&mut self, lines: &Lines<'_>, code: &[usize], earlier: usize, at: usize) -> usize {
-        let shift = shift(lines, code[earlier], code[at]);
+    fn common(&mut self, lines: &Lines<'_>, code: &[u32], earlier: usize, at: usize) -> usize {
+        let shift = shift(lines, code[earlier] as usize, code[at] as usize);
         let limit = (at - earlier).min(code.len() - at);
         let equal = |offset: &usize| {
-            let (one, two) = (code[earlier + offset], code[at + offset]);
+            let (one, two) = (code[earlier + offset] as usize, code[at + offset] as usize);
             lines.hash(one) == lines.hash(two)
                 && lines.trimmed(one) == lines.trimmed(two)
                 && shift == self::shift(lines, one, two)
@@ -103,32 +113,111 @@ impl Copies {
         length
     }
 
-    /// Marks a run as copied, but for what must stay of units that it only touches. Says whether anything was marked.
-    fn drop_run(&mut self, lines: &Lines<'_>, units: &[Unit<'_>], whole: &[usize], run: &[usize]) -> bool {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else { return false };
-        let from = units.partition_point(|unit| unit.lines.end <= *first);
+    /// Drops one side of a run, unit by unit. Says whether anything was dropped.
+    fn drop_run(&mut self, run: &Run<'_, '_>) -> bool {
         let mut any = false;
-        for (number, unit) in units.iter().enumerate().skip(from).take_while(|(_, unit)| unit.lines.start <= *last) {
-            let own = filled(lines, &unit.lines);
-            let covered: Vec<usize> = own.iter().copied().filter(|at| (*first..=*last).contains(at)).collect();
-            let inside = covered.len() == own.len();
-            let kept = if inside { 0 } else { CONTEXT_LINES };
-            if (!inside && (whole.contains(&number) || covered.len() < RUN_LINES + 2 * CONTEXT_LINES))
-                || covered.is_empty()
-            {
-                continue;
+        let mut offset = 0;
+        while offset < run.length {
+            let (later, earlier) = (run.side(run.later, offset), run.side(run.earlier, offset));
+            let length = later.left.min(earlier.left).min(run.length - offset);
+            let (goes, stays, skipped) = match choose(run, &later, &earlier, length) {
+                Goes::Later(skipped) => (run.later, run.earlier, skipped),
+                Goes::Earlier => (run.earlier, run.later, 0),
+                Goes::Neither => (0, 0, length),
+            };
+            for at in offset + skipped..(offset + length).saturating_sub(skipped) {
+                any |= !self.lines[run.code[goes + at] as usize];
+                self.drop_line(run.code[goes + at] as usize, run.code[stays + at] as usize);
             }
-            for at in &covered[kept..covered.len() - kept] {
-                self.lines[*at] = true;
-                any = true;
-            }
+            offset += length;
         }
         any
     }
+
+    fn drop_line(&mut self, goes: usize, stays: usize) {
+        self.lines[goes] = true;
+        self.stays[goes] = stays as u32;
+    }
+
+    /// The line that stays in place of one that is a copy.
+    pub(super) fn original(&self, at: usize) -> usize {
+        /// A copy of a copy of a copy is as far as it goes.
+        const STEPS: usize = 4;
+        (0..STEPS).fold(at, |at, _| if self.lines[at] { self.stays[at] as usize } else { at })
+    }
+}
+
+/// Lines that stand twice.
+struct Run<'r, 'a> {
+    /// Numbers of the lines that are looked at.
+    code: &'r [u32],
+    units: &'r [Unit<'a>],
+    /// Units that stay whole unless all of them stands elsewhere.
+    whole: &'r [usize],
+    /// Where in `code` the two sides begin.
+    earlier: usize,
+    later: usize,
+    length: usize,
+}
+
+/// One side of a part of a run: the unit it is in.
+struct Side {
+    unit: usize,
+    /// Lines of the unit, and those from here on.
+    own: usize,
+    left: usize,
+}
+
+impl Run<'_, '_> {
+    fn side(&self, start: usize, offset: usize) -> Side {
+        let line = self.code[start + offset] as usize;
+        let unit = self.units.partition_point(|unit| unit.lines.end <= line);
+        let own = part(self.code, &self.units[unit].lines);
+        let left = own.len() - own.partition_point(|at| (*at as usize) < line);
+        Side { unit, own: own.len(), left }
+    }
+}
+
+/// Which side of a run goes.
+enum Goes {
+    /// The second, but for so many lines at either end.
+    Later(usize),
+    Earlier,
+    Neither,
+}
+
+/// A unit that stands whole on one side stays there; what goes is the stretch that was put somewhere.
+fn choose(run: &Run<'_, '_>, later: &Side, earlier: &Side, length: usize) -> Goes {
+    let (second, first) = (&run.units[later.unit], &run.units[earlier.unit]);
+    let namesakes = second.name == first.name;
+    let is_kept = |side: &Side| run.whole.contains(&side.unit);
+    let stands = |unit: &Unit<'_>| unit.role == Role::Definition && !unit.name.is_empty();
+    match (length == later.own, length == earlier.own) {
+        (true, true) => Goes::Later(0),
+        (true, false) if stands(second) && !namesakes && !is_kept(earlier) => Goes::Earlier,
+        (true, false) if is_kept(later) => Goes::Neither,
+        (true, false) => Goes::Later(0),
+        (false, true) if namesakes && stands(second) => Goes::Earlier,
+        (false, true) if is_kept(later) => Goes::Neither,
+        (false, true) => Goes::Later(0),
+        _ if is_kept(later) || length < RUN_LINES + 2 * CONTEXT_LINES => Goes::Neither,
+        _ => Goes::Later(CONTEXT_LINES),
+    }
+}
+
+/// Of line numbers in order, those within a range.
+fn part<'c>(code: &'c [u32], lines: &Range<usize>) -> &'c [u32] {
+    let at = |line: usize| code.partition_point(|code| (*code as usize) < line);
+    &code[at(lines.start)..at(lines.end)]
 }
 
 fn mix(sum: u64, hash: u64) -> u64 {
     if hash == 0 { sum } else { (sum.rotate_left(5) ^ hash).wrapping_mul(0x9e37_79b9_7f4a_7c15) }
+}
+
+/// The upper half, where a product's bits are mixed best.
+fn short(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }
 
 fn filled(lines: &Lines<'_>, range: &Range<usize>) -> Vec<usize> {
@@ -148,33 +237,34 @@ fn shift(lines: &Lines<'_>, one: usize, two: usize) -> i64 {
     i64::from(lines.indent(two)) - i64::from(lines.indent(one))
 }
 
-fn code_lines(lines: &Lines<'_>, units: &[Unit<'_>], gone: &[bool]) -> Vec<usize> {
+fn code_lines(lines: &Lines<'_>, units: &[Unit<'_>], gone: &[bool]) -> Vec<u32> {
     units
         .iter()
         .filter(|unit| !matches!(unit.role, Role::Fixed | Role::Header))
         .flat_map(|unit| unit.lines.clone())
         .filter(|at| !gone[*at] && !lines.is_blank(*at))
+        .map(|at| at as u32)
         .collect()
 }
 
 /// The fingerprint of every [`RUN_LINES`] lines, rolled on from line to line.
-fn windows(lines: &Lines<'_>, code: &[usize]) -> Vec<u64> {
+fn windows(lines: &Lines<'_>, code: &[u32]) -> Vec<u32> {
     const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
     let top = (0..RUN_LINES).fold(1u64, |power, _| power.wrapping_mul(BASE));
     let mut windows = Vec::with_capacity(code.len());
     let mut rolled = 0u64;
     for (number, at) in code.iter().enumerate() {
-        rolled = rolled.wrapping_mul(BASE).wrapping_add(lines.hash(*at));
+        rolled = rolled.wrapping_mul(BASE).wrapping_add(u64::from(lines.hash(*at as usize)));
         if number >= RUN_LINES {
-            rolled = rolled.wrapping_sub(lines.hash(code[number - RUN_LINES]).wrapping_mul(top));
+            rolled = rolled.wrapping_sub(u64::from(lines.hash(code[number - RUN_LINES] as usize)).wrapping_mul(top));
         }
         if number + 1 >= RUN_LINES {
-            windows.push(rolled);
+            windows.push(short(rolled));
         }
     }
     windows
 }
 
-fn weight(lines: &Lines<'_>, run: &[usize]) -> usize {
-    run.iter().map(|at| lines.tokens(&(*at..*at + 1))).sum()
+fn weight(lines: &Lines<'_>, run: &[u32]) -> usize {
+    run.iter().map(|at| lines.tokens(&(*at as usize..*at as usize + 1))).sum()
 }

@@ -1,5 +1,6 @@
 //! Recognises the first line of a definition by its words, without a parser: one rule per family of languages.
 
+use super::lines::Marks;
 use crate::language::Language;
 
 /// What a definition is, as far as choosing goes.
@@ -22,41 +23,67 @@ pub(super) struct Header<'a> {
 }
 
 /// Words before the one that says what is defined.
-const MODIFIERS: [&str; 24] = [
-    "pub",
-    "async",
-    "unsafe",
-    "static",
-    "inline",
-    "export",
-    "default",
-    "public",
-    "private",
-    "protected",
-    "final",
-    "abstract",
-    "override",
-    "virtual",
-    "declare",
-    "readonly",
-    "const",
-    "extern",
-    "open",
-    "data",
-    "sealed",
-    "suspend",
-    "internal",
-    "constexpr",
-];
+fn is_modifier(word: &str) -> bool {
+    matches!(
+        word,
+        "pub"
+            | "async"
+            | "unsafe"
+            | "static"
+            | "inline"
+            | "export"
+            | "default"
+            | "public"
+            | "private"
+            | "protected"
+            | "final"
+            | "abstract"
+            | "override"
+            | "virtual"
+            | "declare"
+            | "readonly"
+            | "const"
+            | "extern"
+            | "open"
+            | "data"
+            | "sealed"
+            | "suspend"
+            | "internal"
+            | "constexpr"
+    )
+}
 /// Words after which a name with parentheses is no definition.
-const CONTROL: [&str; 22] = [
-    "if", "for", "while", "switch", "return", "else", "do", "case", "sizeof", "new", "throw", "catch", "try", "match",
-    "foreach", "await", "yield", "assert", "defined", "elif", "with", "delete",
-];
+fn is_control(word: &str) -> bool {
+    matches!(
+        word,
+        "if" | "for"
+            | "while"
+            | "switch"
+            | "return"
+            | "else"
+            | "do"
+            | "case"
+            | "sizeof"
+            | "new"
+            | "throw"
+            | "catch"
+            | "try"
+            | "match"
+            | "foreach"
+            | "await"
+            | "yield"
+            | "assert"
+            | "defined"
+            | "elif"
+            | "with"
+            | "delete"
+    )
+}
 
 /// Reads a trimmed line; `follows` gives the lines after it, for headers that go on.
 pub(super) fn header<'a>(
     line: &'a str,
+    marks: Marks,
     language: Option<Language>,
     follows: &mut dyn Iterator<Item = &'a str>,
 ) -> Option<Header<'a>> {
@@ -70,7 +97,15 @@ pub(super) fn header<'a>(
         return define(directive)
             .or_else(|| directive.starts_with(char::is_alphabetic).then(|| method(line, language, follows))?);
     }
-    keyword(line, language).or_else(|| assigned(line)).or_else(|| method(line, language, follows))
+    if let Some(found) = keyword(line, language) {
+        return Some(found);
+    }
+    if marks.any(Marks::EQUALS.and(Marks::COLON))
+        && let Some(found) = assigned(line)
+    {
+        return Some(found);
+    }
+    if marks.any(Marks::PAREN) { method(line, language, follows) } else { None }
 }
 
 fn import(line: &str, language: Option<Language>) -> Option<Header<'static>> {
@@ -103,7 +138,7 @@ fn keyword<'a>(line: &'a str, language: Option<Language>) -> Option<Header<'a>> 
         if let Some(found) = after_keyword(word, after, language) {
             return Some(found);
         }
-        if !MODIFIERS.contains(&word) {
+        if !is_modifier(word) {
             return None;
         }
         rest = skip_scope(after);
@@ -131,6 +166,8 @@ fn after_keyword<'a>(word: &str, after: &'a str, language: Option<Language>) -> 
         "struct" | "enum" | "union" => Shape::Leaf,
         "class" | "trait" | "interface" | "impl" | "mod" | "module" | "namespace" | "object" | "extension"
         | "protocol" => Shape::Container,
+        // `static async go (` is a method, `static limit = 3` a field.
+        "static" if scripted && !after[identifier(after).len()..].trim_start().starts_with('=') => return None,
         "const" | "static" | "let" | "var" if matches!(language, Some(Rust | Go)) || scripted => Shape::Leaf,
         _ => return None,
     };
@@ -193,11 +230,7 @@ fn method<'a>(
     let before = line[..open].trim_end();
     let name = last_identifier(before);
     let first = identifier(line);
-    if name.is_empty()
-        || CONTROL.contains(&first)
-        || CONTROL.contains(&name)
-        || before.contains(['=', '.', ';', '{', '"'])
-    {
+    if name.is_empty() || is_control(first) || is_control(name) || before.contains(['=', '.', ';', '{', '"']) {
         return None;
     }
     body_follows(&line[open..], follows).then_some(Header { shape: Shape::Leaf, name })
@@ -276,6 +309,8 @@ mod tests {
             (Cpp, "namespace {", Some((Container, ""))),
             (JavaScript, "exports.go = function (a) {", Some((Leaf, "go"))),
             (JavaScript, "const go = async (a) => {", Some((Leaf, "go"))),
+            (JavaScript, "static async go (a) {", Some((Leaf, "go"))),
+            (JavaScript, "static limit = 3", Some((Leaf, "limit"))),
             (JavaScript, "constructor(a, b) {", Some((Leaf, "constructor"))),
             (JavaScript, "#hidden (a) {", Some((Leaf, "hidden"))),
             (JavaScript, "setKeys ({ keys, tokens }) {", Some((Leaf, "setKeys"))),
@@ -283,7 +318,7 @@ mod tests {
             (JavaScript, "if (a) {", None),
             (Java, "public static void main(String[] args) throws IOException {", Some((Leaf, "main"))),
         ] {
-            let found = header(line, Some(language), &mut std::iter::empty());
+            let found = header(line, Marks::of(line), Some(language), &mut std::iter::empty());
             assert_eq!(found.map(|header| (header.shape, header.name)), expected, "{line}");
         }
     }
@@ -291,8 +326,9 @@ mod tests {
     #[test]
     fn the_brace_may_come_later() {
         let mut follows = ["          int b)", "{"].into_iter();
-        let found = header("int go(int a,", Some(C), &mut follows);
+        let marks = Marks::of("int go(int a,");
+        let found = header("int go(int a,", marks, Some(C), &mut follows);
         assert_eq!(found, Some(Header { shape: Leaf, name: "go" }));
-        assert_eq!(header("int go(int a,", Some(C), &mut ["int b);"].into_iter()), None);
+        assert_eq!(header("int go(int a,", marks, Some(C), &mut ["int b);"].into_iter()), None);
     }
 }

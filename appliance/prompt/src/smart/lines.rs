@@ -1,4 +1,6 @@
-//! A text as a table of lines: where each begins and ends, how far it is indented, its fingerprint and its tokens.
+//! A text as a table of lines: where each begins and ends, how far it is indented, which marks it has, its fingerprint
+//! and its tokens. Everything that asks "does this line have a ..?" asks the marks first, so that the bytes of most lines
+//! are looked at once.
 
 use std::ops::Range;
 
@@ -16,10 +18,60 @@ struct Line {
     body: u32,
     /// After the last byte that is not white space.
     end: u32,
-    indent: u32,
-    /// Of the trimmed line; 0 for a blank one.
-    hash: u64,
+    /// Of the trimmed line; 0 for a blank one. Whoever acts on equal fingerprints compares the bytes.
+    hash: u32,
+    indent: u16,
+    marks: Marks,
 }
+
+/// Which of some bytes a line has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marks(u8);
+
+impl Marks {
+    /// `"`, `'` or `` ` ``.
+    pub(super) const QUOTE: Self = Self(1);
+    /// `(`, `)`, `[` or `]`.
+    pub(super) const PAREN: Self = Self(2);
+    /// `{` or `}`.
+    pub(super) const BRACE: Self = Self(4);
+    /// `*`.
+    pub(super) const STAR: Self = Self(8);
+    /// `.`.
+    pub(super) const DOT: Self = Self(16);
+    /// `:`.
+    pub(super) const COLON: Self = Self(32);
+    /// `;` or `,`.
+    pub(super) const SEPARATOR: Self = Self(64);
+    /// `=`.
+    pub(super) const EQUALS: Self = Self(128);
+
+    /// Whether any of `other` is among these.
+    #[inline]
+    pub(super) fn any(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(super) fn of(text: &str) -> Self {
+        Self(text.bytes().fold(0, |marks, byte| marks | MARKS[usize::from(byte)]))
+    }
+}
+
+const MARKS: [u8; 256] = {
+    let mut table = [0; 256];
+    let bytes = b"\"'`()[]{}*.:;,=";
+    let marks = [1, 1, 1, 2, 2, 2, 2, 4, 4, 8, 16, 32, 64, 64, 128];
+    let mut at = 0;
+    while at < bytes.len() {
+        table[bytes[at] as usize] = marks[at];
+        at += 1;
+    }
+    table
+};
 
 /// The lines of a text.
 pub(super) struct Lines<'a> {
@@ -44,33 +96,50 @@ impl<'a> Lines<'a> {
         Self { text, lines, tokens_before }
     }
 
+    /// The fingerprint of a trimmed line that is not blank.
+    pub(super) fn hash_of(trimmed: &str) -> u32 {
+        xxh3_64(trimmed.as_bytes()) as u32 | 1
+    }
+
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.lines.len()
     }
 
     /// The line without white space around it.
+    #[inline]
     pub(super) fn trimmed(&self, at: usize) -> &'a str {
         let line = &self.lines[at];
         &self.text[line.body as usize..line.end as usize]
     }
 
+    #[inline]
     pub(super) fn is_blank(&self, at: usize) -> bool {
         self.lines[at].hash == 0
     }
 
+    #[inline]
     pub(super) fn indent(&self, at: usize) -> u32 {
-        self.lines[at].indent
+        u32::from(self.lines[at].indent)
     }
 
-    pub(super) fn hash(&self, at: usize) -> u64 {
+    #[inline]
+    pub(super) fn marks(&self, at: usize) -> Marks {
+        self.lines[at].marks
+    }
+
+    #[inline]
+    pub(super) fn hash(&self, at: usize) -> u32 {
         self.lines[at].hash
     }
 
+    #[inline]
     pub(super) fn start(&self, at: usize) -> usize {
         self.lines.get(at).map_or(self.text.len(), |line| line.start as usize)
     }
 
     /// Where the first character of a line stands.
+    #[inline]
     pub(super) fn body(&self, at: usize) -> usize {
         self.lines[at].body as usize
     }
@@ -86,6 +155,7 @@ impl<'a> Lines<'a> {
     }
 
     /// The tokens of some lines.
+    #[inline]
     pub(super) fn tokens(&self, lines: &Range<usize>) -> usize {
         (self.tokens_before[lines.end] - self.tokens_before[lines.start]) as usize
     }
@@ -94,9 +164,34 @@ impl<'a> Lines<'a> {
 fn line(raw: &str, start: usize) -> Line {
     let trimmed = raw.trim_ascii();
     let body = if trimmed.is_empty() { raw.len() } else { trimmed.as_ptr() as usize - raw.as_ptr() as usize };
-    let indent = raw.bytes().take(body).map(|byte| if byte == b'\t' { TAB_COLUMNS } else { 1 }).sum();
-    let hash = if trimmed.is_empty() { 0 } else { xxh3_64(trimmed.as_bytes()) | 1 };
+    let indent: u32 = raw.bytes().take(body).map(|byte| if byte == b'\t' { TAB_COLUMNS } else { 1 }).sum();
+    let hash = if trimmed.is_empty() { 0 } else { Lines::hash_of(trimmed) };
     let at = |offset: usize| u32::try_from(start + offset).unwrap_or(u32::MAX);
     let end = if trimmed.is_empty() { body } else { body + trimmed.len() };
-    Line { start: at(0), body: at(body), end: at(end), indent, hash }
+    let indent = u16::try_from(indent).unwrap_or(u16::MAX);
+    Line { start: at(0), body: at(body), end: at(end), indent, hash, marks: Marks::of(trimmed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_of_lines() {
+        let all = Marks::QUOTE.and(Marks::PAREN).and(Marks::BRACE).and(Marks::STAR).and(Marks::DOT);
+        let all = all.and(Marks::COLON).and(Marks::SEPARATOR).and(Marks::EQUALS);
+        for (text, expected) in [
+            ("plain text", Marks::default()),
+            ("f(x);", Marks::PAREN.and(Marks::SEPARATOR)),
+            ("a.b = {'x': 1}", all.without(Marks::PAREN).without(Marks::STAR).without(Marks::SEPARATOR)),
+        ] {
+            assert_eq!(Marks::of(text), expected, "{text}");
+        }
+    }
+
+    impl Marks {
+        fn without(self, other: Self) -> Self {
+            Self(self.0 & !other.0)
+        }
+    }
 }

@@ -13,19 +13,23 @@ mod prose;
 mod quoted;
 mod rank;
 mod select;
+mod session;
+mod table;
 mod terms;
 mod units;
+mod words;
 mod zones;
 
 use std::panic::AssertUnwindSafe;
 
 use crate::language::Language;
 use crate::report::{Outcome, Prepared, Report, Rule};
-use crate::request::{Mode, Profile, Request};
+use crate::request::{Mode, Profile, Rates, Request, Slot};
 use anchors::Names;
 use lines::Lines;
 use select::{Choice, State};
-use units::{Role, Unit};
+use units::{Role, Unit, Units};
+use words::Words;
 use zones::{Kind, Zones};
 
 /// Larger prompts are sent as they come; the gateway refuses them long before.
@@ -44,6 +48,8 @@ const FLOOR_COMPLETION: f32 = 0.35;
 const RESERVE: f32 = 0.15;
 /// Instructions up to this long are sent at both ends of the prompt.
 const REPEATED_TOKENS: usize = 40;
+/// Names of definitions left out that a report lists.
+const DROPPED_NAMES: usize = 256;
 /// Words used for ranking from an instruction or a tail.
 const QUERY_BYTES: usize = 8 << 10;
 
@@ -81,19 +87,40 @@ pub(crate) fn prepare(request: &Request<'_>) -> Prepared {
     Prepared { prompt, report }
 }
 
+/// What becomes of each unit.
+struct Selected {
+    states: Vec<State>,
+    /// The text that comes of it, and its tokens.
+    text: String,
+    tokens: usize,
+}
+
+/// A turn of a session.
+struct Session<'s, 'a> {
+    slot: Slot<'s>,
+    layout: session::Layout<'a>,
+    texts: &'s [&'s str],
+    anchors: &'s [usize],
+    names: &'s Names,
+    copies: &'s duplicates::Copies,
+}
+
 /// A prompt taken apart.
 struct Preparation<'a> {
     lines: Lines<'a>,
     zones: Zones<'a>,
     units: Vec<Unit<'a>>,
+    quoted: Vec<bool>,
+    words: Words<'a>,
 }
 
 impl<'a> Preparation<'a> {
     fn read(request: &Request<'a>, language: Option<Language>) -> Self {
         let lines = Lines::new(request.prompt, request.tokens);
         let zones = zones::divide(&lines, language);
-        let units = units::scan(&lines, &zones.zones);
-        let mut preparation = Self { lines, zones, units };
+        let Units { units, quoted } = units::scan(&lines, &zones.zones);
+        let words = Words::new(&lines);
+        let mut preparation = Self { lines, zones, units, quoted, words };
         if preparation.rule(request) == Rule::Completion {
             preparation.keep_tail();
         }
@@ -123,8 +150,13 @@ impl<'a> Preparation<'a> {
             if unit.lines.start >= tail {
                 unit.role = Role::Fixed;
             } else if unit.lines.end > tail {
-                let rest =
-                    Unit { role: Role::Fixed, lines: tail..unit.lines.end, signature: tail..tail, ..unit.clone() };
+                let rest = Unit {
+                    role: Role::Fixed,
+                    lines: tail..unit.lines.end,
+                    signature: tail..tail,
+                    continues: None,
+                    ..unit.clone()
+                };
                 unit.lines.end = tail;
                 unit.signature.end = unit.signature.end.min(tail);
                 self.units.insert(number + 1, Unit { name: "", ..rest });
@@ -151,74 +183,213 @@ impl<'a> Preparation<'a> {
             return Err(Outcome::Prepared);
         }
         let texts = self.query_texts(request, report.rule);
-        let names = Names::new(&self.units, |_| false);
-        let named = anchors::find(&texts, &self.lines, &self.units, &self.zones.zones, &self.zones.files, &names);
+        let named = anchors::find(&texts, &self.place(&Names::new(&self.words, &self.units, |_| false)));
         let copies = duplicates::find(&self.lines, &self.units, &named);
         report.work = copies.work;
         report.duplicate_lines = copies.lines.iter().filter(|gone| **gone).count();
-        let names = Names::new(&self.units, |unit| copies.units[unit]);
-        let anchors = anchors::find(&texts, &self.lines, &self.units, &self.zones.zones, &self.zones.files, &names);
+        let names = Names::new(&self.words, &self.units, |unit| copies.units[unit]);
+        let anchors = anchors::find(&texts, &self.place(&names));
         let anchors: Vec<usize> = anchors.into_iter().filter(|unit| !copies.units[*unit]).collect();
         let costs: Vec<usize> = self.units.iter().map(|unit| self.cost(unit, &copies.lines)).collect();
         report.chunks_total = self.units.len();
         report.chunks_unique = self.units.len() - copies.units.iter().filter(|gone| **gone).count();
         report.anchors = anchors.iter().map(|unit| self.units[*unit].name.to_owned()).collect();
         let unique: usize = costs.iter().sum();
-        let states = match self.target(request, report, unique, &anchors) {
-            None => self.all_but_copies(&copies),
+        if let Some(slot) = request.slot
+            && report.rule != Rule::Completion
+            && let Some(layout) = session::Layout::of(&self.lines, &self.zones.zones)
+        {
+            let session = Session { slot, layout, texts: &texts, anchors: &anchors, names: &names, copies: &copies };
+            if let Some(done) = self.in_session(&session, request, report, unique) {
+                return Ok(done);
+            }
+        }
+        let selected = match self.target(request, report, unique, &anchors) {
+            None => self.all_but_copies(request, &copies),
             Some(target) => {
                 let query = rank::Query::new(texts.iter().map(|text| &text[..text.floor_char_boundary(QUERY_BYTES)]));
-                let scores = rank::score(&self.lines, &self.units, &self.zones.files, &query);
+                let scores = rank::score(&self.corpus(), &query);
+                // What is chosen may be the only copy that is left: it is paid for in full.
+                let none = vec![false; self.lines.len()];
+                let costs: Vec<usize> = self.units.iter().map(|unit| self.cost(unit, &none)).collect();
                 let choice = Choice {
                     lines: &self.lines,
+                    words: &self.words,
                     units: &self.units,
                     costs: &costs,
                     scores: &scores,
                     anchors: &anchors,
                     names: &names,
                     gone: &copies.units,
+                    kept: &[],
                 };
-                self.fill(&choice, request, &copies.lines, target)
+                self.fill(&choice, request, &copies, target)
             }
         };
-        self.finish(request, report, &states, &copies.lines, &anchors)
+        self.finish(request, report, selected, &copies.lines, &anchors)
     }
 
-    /// Selects for `target`; markers cost what they cost, so a result that is over is selected again for less.
-    fn fill(&self, choice: &Choice<'_, '_>, request: &Request<'_>, gone: &[bool], target: usize) -> Vec<State> {
-        const TRIES: usize = 4;
-        let mut room = target;
-        for _ in 0..TRIES {
-            let states = select::select(choice, room);
-            let text = assemble::assemble(&self.lines, &self.units, &states, gone);
-            let tokens = count(&text, request);
-            if tokens <= target {
-                return states;
+    fn place<'p>(&'p self, names: &'p Names) -> anchors::Place<'p, 'a> {
+        anchors::Place { lines: &self.lines, words: &self.words, units: &self.units, zones: &self.zones, names }
+    }
+
+    fn corpus(&self) -> rank::Corpus<'_, 'a> {
+        let Self { lines, words, units, quoted, zones } = self;
+        rank::Corpus { lines, words, units, quoted, files: &zones.files }
+    }
+
+    /// The prompt of a session's turn: the context that the server has, what it lacks, and the instruction. None when that
+    /// does not fit or is no shorter than the original.
+    fn in_session(
+        &self,
+        session: &Session<'_, 'a>,
+        request: &Request<'_>,
+        report: &mut Report,
+        unique: usize,
+    ) -> Option<(Outcome, String)> {
+        let room = request.room.map_or(usize::MAX, |room| self.usable(request, room));
+        let target = self.target_in_session(request, report, unique, session.anchors).min(room);
+        let kept = session::Kept::of(&session.slot, session.layout.open, &self.lines, &self.units);
+        let none = session::Kept { text: "", units: vec![false; self.units.len()] };
+        // When the context has no room for more, it begins anew.
+        [kept, none].iter().find_map(|kept| self.turn(session, kept, request, report, (target, room)))
+    }
+
+    fn turn(
+        &self,
+        session: &Session<'_, 'a>,
+        kept: &session::Kept<'_>,
+        request: &Request<'_>,
+        report: &mut Report,
+        (target, room): (usize, usize),
+    ) -> Option<(Outcome, String)> {
+        let query = rank::Query::new(session.texts.iter().map(|text| &text[..text.floor_char_boundary(QUERY_BYTES)]));
+        let scores = rank::score(&self.corpus(), &query);
+        let none = vec![false; self.lines.len()];
+        let cost = |(unit, kept): (&Unit<'_>, &bool)| if *kept { 0 } else { self.cost(unit, &none) };
+        let costs: Vec<usize> = self.units.iter().zip(&kept.units).map(cost).collect();
+        let choice = Choice {
+            lines: &self.lines,
+            words: &self.words,
+            units: &self.units,
+            costs: &costs,
+            scores: &scores,
+            anchors: session.anchors,
+            names: session.names,
+            gone: &session.copies.units,
+            kept: &kept.units,
+        };
+        let has = count(kept.text, request);
+        let named: usize = session.anchors.iter().map(|unit| costs[*unit]).sum();
+        // What the instruction names is added in any case, with a little for what that refers to.
+        let more = target.saturating_sub(has).max(named + named / 2).min(room.saturating_sub(has));
+        let mut chosen = select::select(&choice, more);
+        let (context, text, tokens) = loop {
+            if session.anchors.iter().any(|unit| chosen.states[*unit] != State::Whole) {
+                return None;
             }
-            room = (room * target / tokens.max(1)).saturating_sub(8);
+            let context = self.context(session, kept, &chosen.states);
+            let text = session.layout.prompt(&context);
+            let tokens = count(&text, request);
+            if tokens <= room {
+                break (context, text, tokens);
+            }
+            // Every round gives something back, and what is named ends the loop.
+            if !chosen.give_back(tokens - room + tokens / 64) {
+                return None;
+            }
+        };
+        if text.len() >= request.prompt.len() || tokens >= report.original_tokens {
+            return None;
         }
-        select::select(choice, room)
+        report.chunks_kept = chosen.states.iter().filter(|state| **state != State::Dropped).count();
+        report.final_tokens = tokens;
+        report.stable_bytes = context.len();
+        report.saved_s = (report.original_tokens - tokens) as f32 / request.rates.prefill_per_s.max(0.01);
+        Some((Outcome::Reduced, text))
+    }
+
+    /// The context of a turn: the one before with what is added to it.
+    fn context(&self, session: &Session<'_, 'a>, kept: &session::Kept<'_>, states: &[State]) -> String {
+        if kept.text.is_empty() {
+            let gone = self.gone(states, session.copies);
+            let code = assemble::context(&self.lines, &self.units, states, &gone);
+            format!("{}{}\n", session.layout.open, code.trim_end())
+        } else {
+            let more = session::appended(&self.lines, &self.units, states, &kept.units);
+            format!("{}{more}", kept.text)
+        }
+    }
+
+    /// The tokens that a session's first context comes down to: there is no point in filling the room before it is known
+    /// what will be asked.
+    fn target_in_session(&self, request: &Request<'_>, report: &Report, unique: usize, anchors: &[usize]) -> usize {
+        let free = Request {
+            room: None,
+            rates: Rates { least_gain_s: 0.0, least_gain_share: 0.0, ..request.rates },
+            ..*request
+        };
+        self.target(&free, report, unique, anchors).unwrap_or(unique)
+    }
+
+    /// Selects for `target`. Where that is all the room there is, omission comments are paid for as well: what they take is
+    /// given back from the end of the ranking, so that what was named stays.
+    fn fill(
+        &self,
+        choice: &Choice<'_, '_>,
+        request: &Request<'_>,
+        copies: &duplicates::Copies,
+        target: usize,
+    ) -> Selected {
+        const TRIES: usize = 6;
+        let tight = request.room.is_some_and(|room| target >= self.usable(request, room));
+        let mut chosen = select::select(choice, target);
+        for last in (0..TRIES).map(|number| !tight || number + 1 == TRIES) {
+            let gone = self.gone(&chosen.states, copies);
+            // Names of what is missing are the first thing to do without.
+            let text = assemble::assemble(&self.lines, &self.units, &chosen.states, &gone, !tight);
+            let tokens = count(&text, request);
+            // A little more than needed, so that one more time is enough.
+            let excess = (tokens + tokens / 128).saturating_sub(target);
+            if last || tokens <= target || !chosen.give_back(excess) {
+                return Selected { states: chosen.states, text, tokens };
+            }
+        }
+        unreachable!("the last try returns")
+    }
+
+    /// Copied lines that are not needed, because the unit that has the other copy is sent whole.
+    fn gone(&self, states: &[State], copies: &duplicates::Copies) -> Vec<bool> {
+        let mut gone = copies.lines.clone();
+        for (unit, _) in self.units.iter().zip(states).filter(|(_, state)| **state == State::Whole) {
+            for at in unit.lines.clone().filter(|at| copies.lines[*at]) {
+                let original = copies.original(at);
+                let home = self.units.partition_point(|unit| unit.lines.end <= original);
+                gone[at] = states[home] == State::Whole && !copies.lines[original];
+            }
+        }
+        gone
     }
 
     fn finish(
         &self,
         request: &Request<'_>,
         report: &mut Report,
-        states: &[State],
+        selected: Selected,
         gone: &[bool],
         anchors: &[usize],
     ) -> Result<(Outcome, String), Outcome> {
+        let states = &selected.states;
         let kept = |state: &State| *state != State::Dropped;
         report.chunks_kept = states.iter().filter(|state| kept(state)).count();
         let whole =
             self.units.iter().zip(states).filter(|(unit, state)| **state != State::Whole && !unit.name.is_empty());
-        report.dropped = whole.map(|(unit, _)| unit.name.to_owned()).collect();
-        let text = assemble::assemble(&self.lines, &self.units, states, gone);
-        let text = self.with_instruction(request, report, text);
+        report.dropped = whole.take(DROPPED_NAMES).map(|(unit, _)| unit.name.to_owned()).collect();
+        let (text, tokens) = self.with_instruction(request, report, selected.text, selected.tokens);
         let lossy = self.units.iter().zip(states).any(|(unit, state)| {
             *state != State::Whole && unit.lines.clone().any(|at| !gone[at] && !self.lines.is_blank(at))
         });
-        report.final_tokens = count(&text, request);
+        report.final_tokens = tokens;
         if text.len() >= request.prompt.len() || report.final_tokens >= report.original_tokens {
             return Err(Outcome::NothingToChoose);
         }
@@ -231,33 +402,38 @@ impl<'a> Preparation<'a> {
     }
 
     /// Puts a short instruction that stands at one end only at the other end as well.
-    fn with_instruction(&self, request: &Request<'_>, report: &Report, text: String) -> String {
+    fn with_instruction(&self, request: &Request<'_>, report: &Report, text: String, tokens: usize) -> (String, usize) {
         let prose: Vec<_> = self.zones.zones.iter().filter(|zone| zone.kind == Kind::Prose).collect();
-        let [zone] = prose.as_slice() else { return text };
+        let [zone] = prose.as_slice() else { return (text, tokens) };
         let instruction = self.lines.slice(&zone.lines).trim_end();
         if request.slot.is_some()
             || matches!(report.rule, Rule::Field | Rule::Completion)
             || request.tokens.count(instruction) > REPEATED_TOKENS
         {
-            return text;
+            return (text, tokens);
         }
+        let more = request.tokens.count(instruction) + 2;
         let room = request.room.map_or(usize::MAX, |room| self.usable(request, room));
-        if count(&text, request) + request.tokens.count(instruction) + 2 > room {
-            return text;
+        if tokens + more > room {
+            return (text, tokens);
         }
         let after = self.units.iter().filter(|unit| unit.role != Role::Fixed);
         let ends = after.fold((false, false), |(before, behind), unit| {
             (before || unit.lines.end <= zone.lines.start, behind || unit.lines.start >= zone.lines.end)
         });
         match ends {
-            (true, false) => format!("{instruction}\n\n{text}"),
-            (false, true) => format!("{}\n\n{instruction}\n", text.trim_end()),
-            _ => text,
+            (true, false) => (format!("{instruction}\n\n{text}"), tokens + more),
+            (false, true) => (format!("{}\n\n{instruction}\n", text.trim_end()), tokens + more),
+            _ => (text, tokens),
         }
     }
 
-    fn all_but_copies(&self, copies: &duplicates::Copies) -> Vec<State> {
-        copies.units.iter().map(|gone| if *gone { State::Dropped } else { State::Whole }).collect()
+    fn all_but_copies(&self, request: &Request<'_>, copies: &duplicates::Copies) -> Selected {
+        let state = |gone: &bool| if *gone { State::Dropped } else { State::Whole };
+        let states: Vec<State> = copies.units.iter().map(state).collect();
+        let text = assemble::assemble(&self.lines, &self.units, &states, &copies.lines, true);
+        let tokens = count(&text, request);
+        Selected { states, text, tokens }
     }
 
     fn usable(&self, request: &Request<'_>, room: usize) -> usize {

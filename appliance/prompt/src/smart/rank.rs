@@ -1,10 +1,12 @@
-//! BM25F: how much each unit has to do with the query. Only the query's own tokens are counted, in one pass over the
-//! text; names count more than bodies.
+//! BM25F: how much each unit has to do with the query. Whether an identifier speaks of the query is found out once for each
+//! distinct one; then the occurrences are counted. Names count more than bodies.
+
+use std::ops::Range;
 
 use super::lines::Lines;
-use super::quoted::Quoted;
 use super::terms::{self, Kind};
 use super::units::{Role, Unit};
+use super::words::{Word, Words};
 
 /// Occurrences in a definition's name count this often.
 const NAME_WEIGHT: f32 = 5.0;
@@ -12,12 +14,22 @@ const NAME_WEIGHT: f32 = 5.0;
 const SIGNATURE_WEIGHT: f32 = 1.5;
 /// An identifier that is named as a whole says more than its parts.
 const WHOLE_WEIGHT: f32 = 2.5;
-const K1: f32 = 1.2;
+const K1: f32 = 1.6;
 const B: f32 = 0.75;
 /// Occurrences in comments and documentation: sentences share words with any instruction.
-const COMMENT_WEIGHT: f32 = 0.35;
+const COMMENT_WEIGHT: f32 = 0.25;
 /// What the share of a name that the query speaks of adds, over its occurrences.
 const NAMED_BONUS: f32 = 1.5;
+/// What a query word within a one-word name adds ...
+const ONE_WORD_BONUS: f32 = 1.0;
+/// ... one in the name of the class around ...
+const CLASS_BONUS: f32 = 0.8;
+/// ... and one in the path of the file.
+const PATH_BONUS: f32 = 0.4;
+/// Words that only say what is to be done count this much.
+const TASK_WEIGHT: f32 = 0.3;
+/// Letters of a word that is looked for within names.
+const WORD_BYTES: usize = 4;
 /// Query tokens that are used; an instruction with more is a document.
 const QUERY_TERMS: usize = 256;
 /// Tests and generated code, when the query does not speak of them.
@@ -29,31 +41,41 @@ pub(super) struct Query {
     terms: Vec<(u32, f32)>,
     /// Bit set over the low bits of the fingerprints: most tokens of a text are turned away here.
     filter: [u64; 64],
+    /// Plain words and their terms: looked for in names that are written as one word.
+    words: Vec<(u32, String)>,
     mentions_tests: bool,
 }
 
 impl Query {
     /// The tokens of some texts; stop words do not count.
     pub(super) fn new<'t>(texts: impl Iterator<Item = &'t str>) -> Self {
-        let mut query = Self { terms: Vec::new(), filter: [0; 64], mentions_tests: false };
+        let mut query = Self { terms: Vec::new(), filter: [0; 64], words: Vec::new(), mentions_tests: false };
         for text in texts {
             query.mentions_tests |= text.contains("test") || text.contains("Test");
-            terms::tokens(text, |kind, term, identifier| query.add(kind, term, identifier));
+            let task = task_phrase(text);
+            terms::tokens(text, |kind, term, identifier| {
+                let at = identifier.as_ptr() as usize - text.as_ptr() as usize;
+                query.add(kind, term, identifier, if task.contains(&at) { TASK_WEIGHT } else { 1.0 });
+            });
         }
         query.terms.sort_unstable_by_key(|(term, _)| *term);
         query
     }
 
-    fn add(&mut self, kind: Kind, term: u32, identifier: &str) {
+    fn add(&mut self, kind: Kind, term: u32, identifier: &str, share: f32) {
         let known = self.terms.iter().any(|(known, _)| *known == term);
         if known || self.terms.len() >= QUERY_TERMS || terms::is_stop_word(&identifier.to_ascii_lowercase()) {
             return;
         }
         let weight = if kind == Kind::Whole { WHOLE_WEIGHT } else { 1.0 };
-        self.terms.push((term, weight));
+        self.terms.push((term, weight * share));
+        if kind == Kind::Part && identifier.len() >= WORD_BYTES {
+            self.words.push((term, terms::stem(&identifier.to_ascii_lowercase()).to_owned()));
+        }
         self.filter[(term as usize >> 6) & 63] |= 1 << (term & 63);
     }
 
+    #[inline]
     fn find(&self, term: u32) -> Option<usize> {
         if self.filter[(term as usize >> 6) & 63] & (1 << (term & 63)) == 0 {
             return None;
@@ -62,16 +84,107 @@ impl Query {
     }
 }
 
+/// What is ranked.
+pub(super) struct Corpus<'c, 'a> {
+    pub(super) lines: &'c Lines<'a>,
+    pub(super) words: &'c Words<'a>,
+    pub(super) units: &'c [Unit<'a>],
+    /// For each line, whether it begins inside a string or comment of several lines.
+    pub(super) quoted: &'c [bool],
+    pub(super) files: &'c [&'a str],
+}
+
+/// "error handling" in "Fix the error handling of ..": what is to be done, not where. Bytes of the text.
+fn task_phrase(text: &str) -> Range<usize> {
+    /// Words that such a phrase has at most, with its verb and preposition.
+    const WORDS: usize = 6;
+    let start = text.len() - text.trim_start_matches(|c: char| !c.is_alphabetic()).len();
+    let mut at = start;
+    for (number, word) in text[start..].split(' ').take(WORDS).enumerate() {
+        if number == 0 && !terms::is_task(&word.to_ascii_lowercase()) {
+            break;
+        }
+        if matches!(word, "of" | "to" | "for" | "in") {
+            return start..at;
+        }
+        at += word.len() + 1;
+    }
+    start..start
+}
+
 /// A score per unit; 0 for those that cannot be chosen.
-pub(super) fn score(lines: &Lines<'_>, units: &[Unit<'_>], files: &[&str], query: &Query) -> Vec<f32> {
-    let counts = Counts::collect(lines, units, query);
+pub(super) fn score(corpus: &Corpus<'_, '_>, query: &Query) -> Vec<f32> {
+    let hits = Hits::new(corpus.words, query);
+    let counts = Counts::collect(corpus, query, &hits);
     let idf = counts.idf(query);
-    let mut scores: Vec<f32> = (0..units.len()).map(|unit| counts.score(unit, &idf, query)).collect();
-    for (score, unit) in scores.iter_mut().zip(units) {
-        let named = if *score > 0.0 { named(unit, &idf, query) } else { 0.0 };
-        *score = (*score + NAMED_BONUS * named) * prior(unit, files, query);
+    let mut scores: Vec<f32> = (0..corpus.units.len()).map(|unit| counts.score(unit, &idf, query)).collect();
+    let context = Context::new(corpus, query);
+    for (score, unit) in scores.iter_mut().zip(corpus.units).filter(|(score, _)| **score > 0.0) {
+        let named = NAMED_BONUS * named(unit, &idf, query) + ONE_WORD_BONUS * within(unit.name, &idf, query);
+        let around = context.score(corpus, unit, &hits, &idf);
+        *score = (*score + named + around) * prior(unit, corpus.files, query);
     }
     scores
+}
+
+/// What the place of a unit says: the class around it, and its file.
+struct Context {
+    /// By file: the query's terms in its path.
+    paths: Vec<Vec<usize>>,
+}
+
+impl Context {
+    fn new(corpus: &Corpus<'_, '_>, query: &Query) -> Self {
+        let terms = |path: &&str| {
+            let mut found = Vec::new();
+            terms::tokens(path, |_, term, _| found.extend(query.find(term).filter(|term| !found.contains(term))));
+            found
+        };
+        Self { paths: corpus.files.iter().map(terms).collect() }
+    }
+
+    fn score(&self, corpus: &Corpus<'_, '_>, unit: &Unit<'_>, hits: &Hits, idf: &[f32]) -> f32 {
+        let parent = unit.parent.and_then(|parent| corpus.words.find(corpus.units[parent].name));
+        let parent = parent.map_or(&[][..], |word| hits.of(word));
+        let class: f32 = parent.iter().map(|term| idf[*term as usize]).sum();
+        let path = unit.file.map_or(&[][..], |file| &self.paths[file]);
+        let path: f32 = path.iter().filter(|term| !parent.contains(&(**term as u32))).map(|term| idf[*term]).sum();
+        CLASS_BONUS * class + PATH_BONUS * path
+    }
+}
+
+/// Query words within a name that is written as one word: "header" in `putheader`.
+fn within(name: &str, idf: &[f32], query: &Query) -> f32 {
+    if name.len() <= WORD_BYTES || name.bytes().any(|byte| byte == b'_' || byte.is_ascii_uppercase()) {
+        return 0.0;
+    }
+    let found = query.words.iter().filter(|(_, word)| word.len() < name.len() && name.contains(word.as_str()));
+    found.filter_map(|(term, _)| query.find(*term)).map(|term| idf[term]).sum()
+}
+
+/// For each distinct word of the text, the query's terms that it speaks of.
+struct Hits {
+    /// By word: where its terms are in `terms`.
+    spans: Vec<(u32, u32)>,
+    terms: Vec<u32>,
+}
+
+impl Hits {
+    fn new(words: &Words<'_>, query: &Query) -> Self {
+        let mut hits = Self { spans: Vec::with_capacity(words.distinct()), terms: Vec::new() };
+        for text in words.texts() {
+            let start = hits.terms.len() as u32;
+            terms::tokens(text, |_, term, _| hits.terms.extend(query.find(term).map(|term| term as u32)));
+            hits.spans.push((start, hits.terms.len() as u32));
+        }
+        hits
+    }
+
+    #[inline]
+    fn of(&self, word: Word) -> &[u32] {
+        let (start, end) = self.spans[word.number()];
+        &self.terms[start as usize..end as usize]
+    }
 }
 
 /// Weighted occurrences, unit by unit.
@@ -87,7 +200,8 @@ struct Counts {
 }
 
 impl Counts {
-    fn collect(lines: &Lines<'_>, units: &[Unit<'_>], query: &Query) -> Self {
+    fn collect(corpus: &Corpus<'_, '_>, query: &Query, hits: &Hits) -> Self {
+        let (lines, units) = (corpus.lines, corpus.units);
         let mut counts = Self {
             hits: Vec::new(),
             starts: Vec::with_capacity(units.len() + 1),
@@ -101,7 +215,7 @@ impl Counts {
             let counted = !matches!(unit.role, Role::Fixed | Role::Header | Role::Closing);
             counts.lengths.push(if counted { lines.tokens(&unit.lines) as f32 } else { 0.0 });
             if counted {
-                count(lines, unit, query, &mut tally);
+                count(corpus, unit, hits, &mut tally);
                 counts.take(number, &mut tally);
             }
         }
@@ -138,29 +252,28 @@ impl Counts {
     }
 }
 
-fn count(lines: &Lines<'_>, unit: &Unit<'_>, query: &Query, tally: &mut [f32]) {
-    let mut add = |text: &str, weight: f32| {
-        terms::tokens(text, |_, term, _| {
-            if let Some(at) = query.find(term) {
-                tally[at] += weight;
-            }
-        });
+fn count(corpus: &Corpus<'_, '_>, unit: &Unit<'_>, hits: &Hits, tally: &mut [f32]) {
+    let mut add = |words: &[Word], weight: f32| {
+        for term in words.iter().flat_map(|word| hits.of(*word)) {
+            tally[*term as usize] += weight;
+        }
     };
-    add(unit.name, NAME_WEIGHT);
-    let mut quoted = Quoted::new(unit.language);
+    if let Some(name) = corpus.words.find(unit.name) {
+        add(&[name], NAME_WEIGHT);
+    }
     for at in unit.lines.clone() {
-        let line = lines.trimmed(at);
-        let inside = quoted.is_open();
-        quoted.read(line);
-        let comment =
-            inside || line.starts_with(['#', '*', '"', '\'']) || line.starts_with("//") || line.starts_with("/*");
-        let weight = match (comment, unit.signature.contains(&at)) {
+        let weight = match (is_comment(corpus, at), unit.signature.contains(&at)) {
             (true, _) => COMMENT_WEIGHT,
             (_, true) => SIGNATURE_WEIGHT,
             _ => 1.0,
         };
-        add(line, weight);
+        add(corpus.words.of(&(at..at + 1)), weight);
     }
+}
+
+fn is_comment(corpus: &Corpus<'_, '_>, at: usize) -> bool {
+    let line = corpus.lines.trimmed(at);
+    corpus.quoted[at] || line.starts_with(['#', '*', '"', '\'']) || line.starts_with("//") || line.starts_with("/*")
 }
 
 /// How much of a unit's name the query speaks of: the inverse frequencies of the parts found, by their share.

@@ -1,11 +1,9 @@
 //! Chooses units until the room is used: what is named, what that refers to, then by rank.
 
-use std::collections::HashSet;
-
 use super::anchors::Names;
 use super::lines::Lines;
-use super::terms;
 use super::units::{Role, Unit};
+use super::words::Words;
 
 /// What becomes of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,14 +20,20 @@ pub(super) enum State {
 const SIGNATURE_SHARE: f32 = 0.3;
 /// Units whose references are followed.
 const FOLLOWED: usize = 8;
-/// Tokens that an omission marker costs, spread over what is kept.
-const MARKER_TOKENS: usize = 6;
+/// Tokens that an omission comment costs.
+const MARKER_TOKENS: usize = 12;
 /// Ranked units that follow the anchors at once, before signatures: the answer may be in the second best as well.
 const LEADERS: usize = 2;
+
+/// How much the tokens of a unit count against its score ...
+const COST_POWER: f32 = 0.3;
+/// ... and tokens that every unit costs.
+const COST_OFFSET: usize = 30;
 
 /// What is chosen from.
 pub(super) struct Choice<'c, 'a> {
     pub(super) lines: &'c Lines<'a>,
+    pub(super) words: &'c Words<'a>,
     pub(super) units: &'c [Unit<'a>],
     /// Tokens that each unit costs when sent whole, copies not counted.
     pub(super) costs: &'c [usize],
@@ -38,26 +42,57 @@ pub(super) struct Choice<'c, 'a> {
     pub(super) names: &'c Names,
     /// Per unit: a copy of an earlier one.
     pub(super) gone: &'c [bool],
+    /// Per unit: stands in what the server has already, and costs nothing. Empty where there is no session.
+    pub(super) kept: &'c [bool],
+}
+
+/// What was chosen, and in which order: what came last goes first when there is too much.
+pub(super) struct Chosen {
+    pub(super) states: Vec<State>,
+    /// Every unit that was taken, with what it was before and the tokens it was thought to cost.
+    order: Vec<(usize, State, usize)>,
+}
+
+impl Chosen {
+    /// Gives back at least `tokens`, last come first. Says whether anything was left to give.
+    pub(super) fn give_back(&mut self, tokens: usize) -> bool {
+        let mut given = 0;
+        while given < tokens {
+            let Some((unit, before, cost)) = self.order.pop() else { return given > 0 };
+            self.states[unit] = before;
+            given += cost.max(1);
+        }
+        true
+    }
 }
 
 /// Chooses within `room` tokens.
-pub(super) fn select(choice: &Choice<'_, '_>, room: usize) -> Vec<State> {
-    let mut selection = Selection { choice, states: vec![State::Dropped; choice.units.len()], left: room };
+pub(super) fn select(choice: &Choice<'_, '_>, room: usize) -> Chosen {
+    let mut selection = Selection {
+        choice,
+        states: vec![State::Dropped; choice.units.len()],
+        order: Vec::new(),
+        left: room,
+        kin: Kin::new(choice.units),
+    };
     selection.fixed();
+    for unit in (0..choice.kept.len()).filter(|unit| choice.kept[*unit]) {
+        selection.states[unit] = State::Whole;
+    }
     let ranked = ranked(choice);
     for anchor in choice.anchors {
-        selection.whole(*anchor);
+        selection.take_whole(*anchor, true);
     }
     let leaders = if choice.anchors.is_empty() { LEADERS + 1 } else { 0 };
     for unit in ranked.iter().take(leaders) {
-        selection.whole(*unit);
+        selection.take_whole(*unit, true);
     }
     let used = selection.references(room);
     selection.imports(&used);
     for unit in ranked {
         selection.whole(unit);
     }
-    selection.states
+    Chosen { states: selection.states, order: selection.order }
 }
 
 /// Units with any score, best first; equals in source order.
@@ -66,8 +101,12 @@ fn ranked(choice: &Choice<'_, '_>) -> Vec<usize> {
         .filter(|unit| !choice.gone[*unit] && is_free(choice.units[*unit].role) && choice.costs[*unit] > 0)
         .collect();
     let near = |unit: usize| choice.anchors.iter().any(|anchor| choice.units[*anchor].file == choice.units[unit].file);
-    let score =
-        |unit: usize| choice.scores[unit] * if near(unit) { 1.1 } else { 1.0 } + if near(unit) { 1e-3 } else { 0.0 };
+    // Short units first, among equals: more of what may be meant fits.
+    let cost = |unit: usize| ((choice.costs[unit] + COST_OFFSET) as f32).powf(COST_POWER);
+    let score = |unit: usize| {
+        let (factor, extra) = if near(unit) { (1.1, 1e-3) } else { (1.0, 0.0) };
+        (choice.scores[unit] * factor + extra) / cost(unit)
+    };
     let mut keyed: Vec<(f32, usize)> = ranked.drain(..).map(|unit| (score(unit), unit)).collect();
     keyed.sort_by(|one, two| two.0.total_cmp(&one.0).then(one.1.cmp(&two.1)));
     keyed.into_iter().map(|(_, unit)| unit).collect()
@@ -80,7 +119,52 @@ fn is_free(role: Role) -> bool {
 struct Selection<'s, 'c, 'a> {
     choice: &'s Choice<'c, 'a>,
     states: Vec<State>,
+    order: Vec<(usize, State, usize)>,
     left: usize,
+    kin: Kin,
+}
+
+/// Which units belong to others, found once.
+struct Kin {
+    /// By opening: its closing.
+    closings: Vec<u32>,
+    /// By file: its header.
+    headers: Vec<u32>,
+    /// By definition: where it goes on after an interruption.
+    rests: Vec<u32>,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl Kin {
+    fn new(units: &[Unit<'_>]) -> Self {
+        let files = units.iter().filter_map(|unit| unit.file).max().map_or(0, |last| last + 1);
+        let mut kin =
+            Self { closings: vec![NONE; units.len()], headers: vec![NONE; files], rests: vec![NONE; units.len()] };
+        for (number, unit) in units.iter().enumerate() {
+            if let Some(before) = unit.continues {
+                kin.rests[before] = number as u32;
+            }
+            match (unit.role, unit.parent, unit.file) {
+                (Role::Closing, Some(opening), _) => kin.closings[opening] = number as u32,
+                (Role::Header, _, Some(file)) => kin.headers[file] = number as u32,
+                _ => {}
+            }
+        }
+        kin
+    }
+
+    fn closing(&self, opening: usize) -> Option<usize> {
+        Some(self.closings[opening]).filter(|at| *at != NONE).map(|at| at as usize)
+    }
+
+    fn rest(&self, unit: usize) -> Option<usize> {
+        Some(self.rests[unit]).filter(|at| *at != NONE).map(|at| at as usize)
+    }
+
+    fn header(&self, unit: &Unit<'_>) -> Option<usize> {
+        Some(self.headers[unit.file?]).filter(|at| *at != NONE).map(|at| at as usize)
+    }
 }
 
 impl Selection<'_, '_, '_> {
@@ -96,21 +180,55 @@ impl Selection<'_, '_, '_> {
 
     /// Takes a unit with the openings of the classes around it, if there is room.
     fn whole(&mut self, unit: usize) {
+        self.take_whole(unit, false);
+    }
+
+    fn take_whole(&mut self, unit: usize, first: bool) {
         if self.states[unit] == State::Whole || self.choice.gone[unit] {
             return;
         }
-        let around = self.around(unit);
-        let cost =
-            self.choice.costs[unit] + MARKER_TOKENS + around.iter().map(|part| self.choice.costs[*part]).sum::<usize>();
         let paid = if self.states[unit] == State::Signature { self.signature_cost(unit) } else { 0 };
-        if cost > self.left + paid {
+        let alone = self.choice.costs[unit] + self.gaps(unit) * MARKER_TOKENS;
+        if alone > self.left + paid {
             return;
         }
-        self.left = self.left + paid - cost;
-        self.states[unit] = State::Whole;
-        for part in around {
-            self.states[part] = State::Whole;
+        let mut around = self.around(unit);
+        let mut cost = alone + around.iter().map(|part| self.choice.costs[*part]).sum::<usize>();
+        if cost > self.left + paid {
+            // Better without its surroundings than not at all, if it is what is asked for.
+            if !first {
+                return;
+            }
+            (cost, around) = (alone, Vec::new());
         }
+        self.left = self.left + paid - cost;
+        for part in around {
+            self.take(part, State::Whole, self.choice.costs[part]);
+        }
+        self.take(unit, State::Whole, self.choice.costs[unit].saturating_sub(paid));
+        if let Some(rest) = self.kin.rest(unit) {
+            self.whole(rest);
+        }
+    }
+
+    /// Omission comments more than before: one when a unit is taken out of the middle of a gap.
+    fn gaps(&self, unit: usize) -> usize {
+        let kept = |unit: Option<usize>| {
+            unit.and_then(|unit| self.states.get(unit)).is_none_or(|state| *state != State::Dropped)
+        };
+        let beside = |step: fn(usize, usize) -> Option<usize>| {
+            let next = step(unit, 1);
+            // A blank line between two definitions is a unit as well.
+            let blank = next.and_then(|next| self.choice.costs.get(next)).is_some_and(|cost| *cost <= 2);
+            kept(next) || (blank && kept(step(unit, 2)))
+        };
+        let kept = usize::from(beside(usize::checked_sub)) + usize::from(beside(usize::checked_add));
+        1usize.saturating_sub(kept)
+    }
+
+    fn take(&mut self, unit: usize, state: State, cost: usize) {
+        self.order.push((unit, self.states[unit], cost));
+        self.states[unit] = state;
     }
 
     fn signature(&mut self, unit: usize) -> usize {
@@ -119,7 +237,7 @@ impl Selection<'_, '_, '_> {
             return 0;
         }
         self.left -= cost;
-        self.states[unit] = State::Signature;
+        self.take(unit, State::Signature, cost);
         cost
     }
 
@@ -133,58 +251,38 @@ impl Selection<'_, '_, '_> {
         let mut around = Vec::new();
         let mut parent = units[unit].parent;
         if units[unit].role == Role::Opening {
-            around.extend(self.closing(unit));
+            around.extend(self.kin.closing(unit));
         }
         while let Some(opening) = parent {
             around.push(opening);
-            around.extend(self.closing(opening));
+            around.extend(self.kin.closing(opening));
             parent = units[opening].parent;
         }
-        around.extend(self.header(unit));
+        around.extend(self.kin.header(&units[unit]));
         around.retain(|part| self.states[*part] != State::Whole);
         around
     }
 
-    fn closing(&self, opening: usize) -> Option<usize> {
-        let units = self.choice.units;
-        let siblings = units[opening].lines.start;
-        (opening + 1..units.len())
-            .take_while(|at| units[*at].lines.start > siblings && units[*at].parent.is_some())
-            .find(|at| units[*at].role == Role::Closing && units[*at].parent == Some(opening))
-    }
-
-    fn header(&self, unit: usize) -> Option<usize> {
-        let units = self.choice.units;
-        let file = units[unit].file?;
-        let first = units.partition_point(|other| {
-            other.file.is_none_or(|other| other < file) && other.lines.end <= units[unit].lines.start
-        });
-        (0..=unit)
-            .rev()
-            .take(unit + 1 - first.min(unit))
-            .chain([first])
-            .find(|at| units.get(*at).is_some_and(|other| other.role == Role::Header && other.file == Some(file)))
-    }
-
-    /// Signatures of what the kept units refer to, one level. Returns every identifier that they use.
-    fn references(&mut self, room: usize) -> HashSet<u32> {
-        let mut used = HashSet::new();
+    /// Signatures of what the kept units refer to, one level. Returns which words they use.
+    fn references(&mut self, room: usize) -> Vec<bool> {
+        let mut used = vec![false; self.choice.words.distinct()];
         let mut budget = (room as f32 * SIGNATURE_SHARE) as usize;
-        let kept: Vec<usize> = (0..self.states.len())
-            .filter(|unit| self.states[*unit] == State::Whole && is_free(self.choice.units[*unit].role))
-            .collect();
+        let free = |unit: &usize| self.states[*unit] == State::Whole && is_free(self.choice.units[*unit].role);
+        let new = |unit: &usize| !self.choice.kept.get(*unit).copied().unwrap_or_default();
+        let anchors = self.choice.anchors.iter().copied().filter(|unit| !new(unit) && free(unit));
+        let kept: Vec<usize> = anchors.chain((0..self.states.len()).filter(|unit| new(unit) && free(unit))).collect();
         for unit in kept.into_iter().take(FOLLOWED.max(self.choice.anchors.len())) {
-            let mut wanted = Vec::new();
-            terms::identifiers(self.choice.lines.slice(&self.choice.units[unit].lines), |identifier| {
-                if used.insert(terms::whole(identifier)) {
-                    wanted.extend_from_slice(self.choice.names.definers(identifier));
+            for word in self.choice.words.of(&self.choice.units[unit].lines) {
+                if std::mem::replace(&mut used[word.number()], true) {
+                    continue;
                 }
-            });
-            for definition in wanted {
-                let cost = self.signature(definition);
-                budget = budget.saturating_sub(cost);
-                if budget == 0 {
-                    return used;
+                let units = self.choice.units;
+                for definition in self.choice.names.meant(*word, units, units[unit].file) {
+                    let cost = self.signature(definition);
+                    budget = budget.saturating_sub(cost);
+                    if budget == 0 {
+                        return used;
+                    }
                 }
             }
         }
@@ -192,19 +290,20 @@ impl Selection<'_, '_, '_> {
     }
 
     /// Imports of anything that the kept units use, in the files they are in.
-    fn imports(&mut self, used: &HashSet<u32>) {
+    fn imports(&mut self, used: &[bool]) {
         let units = self.choice.units;
-        let files: HashSet<Option<usize>> = (0..units.len())
-            .filter(|unit| self.states[*unit] == State::Whole && units[*unit].role == Role::Definition)
-            .map(|unit| units[unit].file)
-            .collect();
-        for (number, unit) in units.iter().enumerate() {
-            if unit.role != Role::Import || !files.contains(&unit.file) {
-                continue;
+        let mut files = vec![false; self.kin.headers.len()];
+        for (unit, state) in units.iter().zip(&self.states) {
+            if let (State::Whole, Role::Definition, Some(file)) = (state, unit.role, unit.file) {
+                files[file] = true;
             }
-            let mut hit = false;
-            terms::identifiers(self.choice.lines.slice(&unit.lines), |name| hit |= used.contains(&terms::whole(name)));
-            if hit {
+        }
+        for (number, unit) in units.iter().enumerate() {
+            let near = unit.file.is_none_or(|file| files[file]);
+            if unit.role == Role::Import
+                && near
+                && self.choice.words.of(&unit.lines).iter().any(|word| used[word.number()])
+            {
                 self.whole(number);
             }
         }

@@ -24,6 +24,7 @@ pub(super) fn tokens<'t>(text: &'t str, mut each: impl FnMut(Kind, u32, &'t str)
 }
 
 /// Calls `each` for every identifier of `text`.
+#[inline]
 pub(super) fn identifiers<'t>(text: &'t str, mut each: impl FnMut(&'t str)) {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -40,6 +41,31 @@ pub(super) fn identifiers<'t>(text: &'t str, mut each: impl FnMut(&'t str)) {
             each(&text[start..at]);
         }
     }
+}
+
+/// Calls `each` for every word of a sentence: identifiers, and words that begin with a digit ("7bit").
+pub(super) fn words<'t>(text: &'t str, mut each: impl FnMut(&'t str)) {
+    let is_word = |c: char| !c.is_ascii() || CLASS[c as usize];
+    for word in text.split(|c| !is_word(c)).filter(|word| word.len() > 1) {
+        if word.bytes().any(|byte| !byte.is_ascii_digit()) {
+            each(word);
+        }
+    }
+}
+
+/// The fingerprint of an identifier's first part.
+pub(super) fn first_part(identifier: &str) -> Option<u32> {
+    let bytes = identifier.as_bytes();
+    let mut start = 0;
+    for at in 0..=bytes.len() {
+        if at == bytes.len() || bytes[at] == b'_' || boundary(bytes, start, at) {
+            if at - start > 1 {
+                return Some(part(&bytes[start..at]));
+            }
+            start = if at < bytes.len() && bytes[at] == b'_' { at + 1 } else { at };
+        }
+    }
+    None
 }
 
 /// Bytes of identifiers: letters, digits, the underscore, and everything beyond ASCII.
@@ -81,7 +107,9 @@ pub(super) fn parts(identifier: &str, mut each: impl FnMut(u32)) {
 fn boundary(bytes: &[u8], start: usize, at: usize) -> bool {
     let upper = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_uppercase);
     let lower = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_lowercase);
-    at > start && upper(at) && (!upper(at - 1) || lower(at + 1))
+    let after_digit =
+        at > start && bytes.get(at).is_some_and(u8::is_ascii_alphabetic) && bytes[at - 1].is_ascii_digit();
+    after_digit || (at > start && upper(at) && (!upper(at - 1) || lower(at + 1)))
 }
 
 /// Fingerprint of one part: lower case, without the endings that English words change.
@@ -91,22 +119,166 @@ fn part(bytes: &[u8]) -> u32 {
     for (to, from) in buffer.iter_mut().zip(bytes) {
         *to = from.to_ascii_lowercase();
     }
-    hash(stem(&buffer[..length]).iter().copied()) & !1
+    let word = &buffer[..length];
+    // "http2" and "http" are the same here; a name of digits is nothing.
+    let letters = word.iter().rposition(|byte| !byte.is_ascii_digit()).map_or(word, |last| &word[..=last]);
+    hash(cut(full(letters)).iter().copied()) & !1
+}
+
+/// The word that an abbreviation stands for: programs say `msg`, sentences say "message".
+fn full(word: &[u8]) -> &[u8] {
+    match word {
+        b"addr" => b"address",
+        b"alloc" => b"allocate",
+        b"arg" | b"args" => b"argument",
+        b"attr" | b"attrs" => b"attribute",
+        b"auth" => b"authenticate",
+        b"buf" => b"buffer",
+        b"calc" => b"calculate",
+        b"cfg" | b"conf" | b"config" => b"configuration",
+        b"char" | b"chars" | b"ch" => b"character",
+        b"cls" => b"class",
+        b"cmd" => b"command",
+        b"cmp" => b"compare",
+        b"conn" => b"connection",
+        b"ctx" => b"context",
+        b"cur" | b"curr" => b"current",
+        b"db" => b"database",
+        b"decl" => b"declaration",
+        b"def" | b"defs" => b"definition",
+        b"del" => b"delete",
+        b"dest" | b"dst" => b"destination",
+        b"dict" => b"dictionary",
+        b"dir" | b"dirs" => b"directory",
+        b"doc" | b"docs" => b"documentation",
+        b"elem" | b"elems" => b"element",
+        b"env" => b"environment",
+        b"eq" => b"equal",
+        b"err" | b"errs" => b"error",
+        b"exc" => b"exception",
+        b"exec" => b"execute",
+        b"expr" => b"expression",
+        b"ext" => b"extension",
+        b"fmt" => b"format",
+        b"fn" | b"func" => b"function",
+        b"gen" => b"generate",
+        b"hdr" => b"header",
+        b"hex" => b"hexadecimal",
+        b"id" | b"ident" => b"identifier",
+        b"idx" => b"index",
+        b"impl" => b"implementation",
+        b"info" => b"information",
+        b"init" => b"initialize",
+        b"int" => b"integer",
+        b"iter" => b"iterator",
+        b"lang" => b"language",
+        b"len" => b"length",
+        b"lib" => b"library",
+        b"loc" => b"location",
+        b"max" => b"maximum",
+        b"mem" => b"memory",
+        b"min" => b"minimum",
+        b"mod" => b"module",
+        b"msg" | b"msgs" => b"message",
+        b"nav" => b"navigation",
+        b"num" => b"number",
+        b"obj" => b"object",
+        b"op" | b"ops" => b"operation",
+        b"opt" | b"opts" => b"option",
+        b"orig" => b"original",
+        b"param" | b"params" => b"parameter",
+        b"pkg" => b"package",
+        b"pos" => b"position",
+        b"prev" => b"previous",
+        b"proc" => b"process",
+        b"prop" | b"props" => b"property",
+        b"ptr" => b"pointer",
+        b"recv" => b"receive",
+        b"ref" | b"refs" => b"reference",
+        b"reg" => b"register",
+        b"req" => b"request",
+        b"resp" | b"res" => b"response",
+        b"seq" => b"sequence",
+        b"sep" => b"separator",
+        b"sig" => b"signature",
+        b"spec" | b"specs" => b"specification",
+        b"src" => b"source",
+        b"stmt" => b"statement",
+        b"str" => b"string",
+        b"sync" => b"synchronize",
+        b"temp" | b"tmp" => b"temporary",
+        b"tok" => b"token",
+        b"val" | b"vals" => b"value",
+        b"var" | b"vars" => b"variable",
+        b"vec" => b"vector",
+        b"ver" => b"version",
+        _ => word,
+    }
+}
+
+/// A word in lower case without the endings that English words change.
+pub(super) fn stem(word: &str) -> &str {
+    word.get(..cut(word.as_bytes()).len()).unwrap_or(word)
 }
 
 /// "parses", "parsed", "parsing", "parser" and "parse" are the same.
-fn stem(word: &[u8]) -> &[u8] {
+fn cut(word: &[u8]) -> &[u8] {
     const ENDINGS: [&[u8]; 9] = [b"ations", b"ation", b"ing", b"ers", b"ies", b"er", b"ed", b"es", b"s"];
+    if !matches!(word.last(), Some(b's' | b'g' | b'r' | b'd' | b'e' | b'y' | b'n')) {
+        return undouble(word);
+    }
     let cut =
         ENDINGS.iter().filter_map(|ending| word.strip_suffix(*ending)).find(|rest| rest.len() >= 3).unwrap_or(word);
     let cut = match cut {
         [rest @ .., b'e' | b'y'] if rest.len() >= 3 => rest,
         _ => cut,
     };
+    undouble(cut)
+}
+
+/// "stopp" of "stopped" is "stop".
+fn undouble(cut: &[u8]) -> &[u8] {
     match cut {
-        [rest @ .., a, b] if a == b && rest.len() >= 2 => &cut[..rest.len() + 1],
+        [rest @ .., a, b] if a == b && a.is_ascii() && rest.len() >= 2 => &cut[..rest.len() + 1],
         _ => cut,
     }
+}
+
+/// Verbs that instructions begin with.
+pub(super) fn is_task(word: &str) -> bool {
+    const TASKS: [&str; 30] = [
+        "add",
+        "change",
+        "check",
+        "clean",
+        "comment",
+        "convert",
+        "correct",
+        "debug",
+        "describe",
+        "document",
+        "explain",
+        "extend",
+        "find",
+        "finish",
+        "fix",
+        "implement",
+        "improve",
+        "inline",
+        "migrate",
+        "optimise",
+        "optimize",
+        "port",
+        "refactor",
+        "rename",
+        "repair",
+        "review",
+        "rewrite",
+        "simplify",
+        "test",
+        "update",
+    ];
+    TASKS.contains(&word)
 }
 
 /// English and request words that say nothing about which code is meant.
@@ -248,6 +420,8 @@ mod tests {
         assert_eq!(split("parsing"), split("parse"));
         assert_eq!(split("parser"), split("parsed"));
         assert_eq!(split("entries"), split("entry"));
+        assert_eq!(split("http2time"), split("http_time"));
+        assert_eq!(split("msg_idx"), split("message_indexes"));
         assert_ne!(split("header"), split("line"));
     }
 

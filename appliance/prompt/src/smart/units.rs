@@ -39,6 +39,10 @@ pub(super) struct Unit<'a> {
     pub(super) name: &'a str,
     /// The opening of the class around it.
     pub(super) parent: Option<usize>,
+    /// The definition that goes on here, after an instruction in its middle or after what interrupts it.
+    pub(super) continues: Option<usize>,
+    /// Adds to a type that is defined elsewhere, as `impl` does.
+    pub(super) extends: bool,
     pub(super) file: Option<usize>,
     pub(super) language: Option<Language>,
 }
@@ -52,12 +56,31 @@ const DEPTH: usize = 6;
 /// A block without a header of its own is looked into when it is at least this long.
 const BLOCK_LINES: usize = 12;
 
-/// The units of a prompt, in order.
-pub(super) fn scan<'a>(lines: &Lines<'a>, zones: &[Zone]) -> Vec<Unit<'a>> {
+/// The units of a prompt.
+pub(super) struct Units<'a> {
+    /// In order.
+    pub(super) units: Vec<Unit<'a>>,
+    /// For each line, whether it begins inside a string or comment of several lines.
+    pub(super) quoted: Vec<bool>,
+}
+
+/// Divides a prompt into units.
+pub(super) fn scan<'a>(lines: &Lines<'a>, zones: &[Zone]) -> Units<'a> {
     let mut units = Vec::new();
-    for zone in zones {
+    let mut quoted = vec![false; lines.len()];
+    for (number, zone) in zones.iter().enumerate() {
         match zone.kind {
-            Kind::Code => Scanner { lines, zone, strings: strings(lines, zone), units: &mut units }.zone(),
+            Kind::Code => {
+                let interrupted = number >= 2
+                    && zones[number - 1].kind == Kind::Prose
+                    && zones[number - 2].kind == Kind::Code
+                    && zones[number - 2].file == zone.file;
+                let before = if interrupted { zones[number - 2].lines.clone() } else { 0..0 };
+                let was_open = strings(lines, zone, before, &mut quoted);
+                let mut scanner = Scanner { lines, zone, quoted: &quoted, units: &mut units };
+                let from = if interrupted { scanner.rest(was_open) } else { zone.lines.start };
+                scanner.zone(from);
+            }
             kind => {
                 let role = if kind == Kind::Header { Role::Header } else { Role::Fixed };
                 units.push(Unit {
@@ -66,26 +89,55 @@ pub(super) fn scan<'a>(lines: &Lines<'a>, zones: &[Zone]) -> Vec<Unit<'a>> {
                     signature: zone.lines.start..zone.lines.start,
                     name: "",
                     parent: None,
+                    continues: None,
+                    extends: false,
                     file: zone.file,
                     language: zone.language,
                 });
             }
         }
     }
-    units
+    Units { units, quoted }
 }
 
 struct Scanner<'a, 's> {
     lines: &'s Lines<'a>,
     zone: &'s Zone,
-    /// For each line of the zone: does it begin inside a string or comment?
-    strings: Vec<bool>,
+    quoted: &'s [bool],
     units: &'s mut Vec<Unit<'a>>,
 }
 
 impl<'a> Scanner<'a, '_> {
-    fn zone(&mut self) {
-        self.range(self.zone.lines.clone(), None, 0);
+    fn zone(&mut self, from: usize) {
+        self.range(from..self.zone.lines.end, None, 0);
+    }
+
+    /// What follows an instruction in the middle of a definition belongs to that definition, as far as it is indented
+    /// more deeply. Returns where that ends.
+    fn rest(&mut self, was_open: bool) -> usize {
+        let start = self.zone.lines.start;
+        let filled = |unit: &Unit<'_>| unit.lines.clone().any(|at| !self.lines.is_blank(at));
+        let counts = |unit: &Unit<'_>| unit.role != Role::Fixed && filled(unit);
+        let Some(before) = self.units.iter().rposition(counts) else { return start };
+        let unit = &self.units[before];
+        if unit.role != Role::Definition {
+            return start;
+        }
+        let (indent, name, parent) = (self.lines.indent(unit.signature.start), unit.name, unit.parent);
+        let inner = |at: &usize| self.lines.is_blank(*at) || self.quoted[*at] || self.lines.indent(*at) > indent;
+        let mut end = (start..self.zone.lines.end).find(|at| !inner(at)).unwrap_or(self.zone.lines.end);
+        let closes = |at: usize| self.lines.trimmed(at).starts_with(['}', ')', ']']);
+        if end < self.zone.lines.end && closes(end) {
+            end += 1;
+        }
+        if (start..end).all(|at| self.lines.is_blank(at)) && !was_open {
+            return start;
+        }
+        self.push(Role::Definition, start..end, start..start, name, parent);
+        if let Some(rest) = self.units.last_mut() {
+            rest.continues = Some(before);
+        }
+        end
     }
 
     /// Divides `range`, whose definitions belong to the class `parent`.
@@ -104,10 +156,33 @@ impl<'a> Scanner<'a, '_> {
             let end = self.block_end(at, signature_end, range.end);
             let start = self.attached(at, loose);
             self.pieces(loose..start, parent);
-            self.definition(start..end, at..signature_end, header, parent, depth);
+            let whole = self.definition_end(at, end, header.shape);
+            self.definition(start..whole, at..signature_end, header, parent, depth);
+            if whole < end {
+                self.stray(whole..end, parent);
+            }
             (at, loose) = (end, end);
         }
         self.pieces(loose..range.end, parent);
+    }
+
+    /// Where a function of Python really ends. Nobody leaves two blank lines within one: what is indented after them was
+    /// put there from elsewhere.
+    fn definition_end(&self, at: usize, end: usize, shape: Shape) -> usize {
+        if self.zone.language != Some(Language::Python) || shape != Shape::Leaf {
+            return end;
+        }
+        let blank = |at: usize| self.lines.is_blank(at) && !self.quoted(at);
+        (at + 1..end.saturating_sub(1)).find(|at| blank(*at) && blank(at + 1)).unwrap_or(end)
+    }
+
+    /// Lines after a definition that may yet belong to it.
+    fn stray(&mut self, lines: Range<usize>, parent: Option<usize>) {
+        let before = self.units.len() - 1;
+        self.push(Role::Piece, lines.clone(), lines.start..lines.start, "", parent);
+        if let Some(stray) = self.units.last_mut() {
+            stray.continues = Some(before);
+        }
     }
 
     /// A line that is no header. The block that it opens is looked into when it is long: a guard around a whole module.
@@ -119,9 +194,11 @@ impl<'a> Scanner<'a, '_> {
         parent: Option<usize>,
         depth: usize,
     ) -> usize {
+        if !self.lines.trimmed(at).ends_with(['{', ':', '(', '[']) {
+            return at + 1;
+        }
         let end = self.block_end(at, at + 1, range.end);
-        let opens = self.lines.trimmed(at).ends_with(['{', ':', '(', '[']);
-        if !opens || depth >= DEPTH || end - at < BLOCK_LINES {
+        if depth >= DEPTH || end - at < BLOCK_LINES {
             return end;
         }
         self.pieces(*loose..at + 1, parent);
@@ -145,7 +222,10 @@ impl<'a> Scanner<'a, '_> {
         }
         let opening = self.units.len();
         let inner = self.opening_end(signature.end, whole.end);
-        self.push(Role::Opening, whole.start..inner, signature, header.name, parent);
+        self.push(Role::Opening, whole.start..inner, signature.clone(), header.name, parent);
+        let line = self.lines.trimmed(signature.start);
+        let extends = ["impl", "unsafe impl", "extension "].iter().any(|word| line.starts_with(word));
+        self.units[opening].extends = extends;
         let closing = self.closing(inner, whole.end);
         self.range(inner..closing, Some(opening), depth + 1);
         if closing < whole.end {
@@ -155,7 +235,7 @@ impl<'a> Scanner<'a, '_> {
 
     /// A class's opening takes the blank lines after its header, and its documentation when that is short.
     fn opening_end(&self, from: usize, end: usize) -> usize {
-        let mut at = from;
+        let mut at = self.brace_end(from, end);
         while at < end && (self.lines.is_blank(at) || self.lines.trimmed(at) == "{") {
             at += 1;
         }
@@ -168,6 +248,17 @@ impl<'a> Scanner<'a, '_> {
         at
     }
 
+    /// `where` clauses and base classes stand between a header and its brace.
+    fn brace_end(&self, from: usize, end: usize) -> usize {
+        let braced = |at: &usize| self.lines.trimmed(*at).ends_with('{');
+        let ends = |at: &usize| braced(at) || self.lines.trimmed(*at).ends_with([';', '}']) || self.lines.is_blank(*at);
+        if self.zone.language == Some(Language::Python) || braced(&(from - 1)) {
+            return from;
+        }
+        let brace = (from..end.min(from + HEADER_LINES)).find(ends).filter(braced);
+        brace.map_or(from, |at| at + 1)
+    }
+
     /// Where the lines begin that close a class.
     fn closing(&self, from: usize, end: usize) -> usize {
         let last = (from..end).rev().find(|at| !self.lines.is_blank(*at)).unwrap_or(end);
@@ -177,7 +268,7 @@ impl<'a> Scanner<'a, '_> {
     fn header(&self, at: usize, end: usize) -> Option<headers::Header<'a>> {
         let lines = self.lines;
         let mut follows = (at + 1..end).map(|next| lines.trimmed(next));
-        headers::header(lines.trimmed(at), self.zone.language, &mut follows)
+        headers::header(lines.trimmed(at), lines.marks(at), self.zone.language, &mut follows)
     }
 
     /// The line after a header: it goes on while parentheses are open.
@@ -272,7 +363,7 @@ impl<'a> Scanner<'a, '_> {
     }
 
     fn quoted(&self, at: usize) -> bool {
-        self.strings[at - self.zone.lines.start]
+        self.quoted[at]
     }
 
     /// Lines without a definition, cut at blank lines.
@@ -299,23 +390,25 @@ impl<'a> Scanner<'a, '_> {
 
     fn push(&mut self, role: Role, lines: Range<usize>, signature: Range<usize>, name: &'a str, parent: Option<usize>) {
         let Zone { file, language, .. } = *self.zone;
-        self.units.push(Unit { role, lines, signature, name, parent, file, language });
+        self.units.push(Unit { role, lines, signature, name, parent, continues: None, extends: false, file, language });
     }
 }
 
-/// For each line of a zone, whether it begins inside a string or comment of several lines.
-fn strings(lines: &Lines<'_>, zone: &Zone) -> Vec<bool> {
+/// Says of each line of a zone whether it begins inside a string or comment of several lines; `before` are lines that the
+/// zone goes on from. Returns whether the zone begins inside one.
+fn strings(lines: &Lines<'_>, zone: &Zone, before: Range<usize>, inside: &mut [bool]) -> bool {
     let mut quoted = Quoted::new(zone.language);
-    let mut inside = Vec::with_capacity(zone.lines.len());
+    before.for_each(|at| quoted.read(lines.trimmed(at), lines.marks(at)));
+    let was_open = quoted.is_open();
     for at in zone.lines.clone() {
-        inside.push(quoted.is_open());
-        quoted.read(lines.trimmed(at));
+        inside[at] = quoted.is_open();
+        quoted.read(lines.trimmed(at), lines.marks(at));
     }
     if quoted.is_open() {
         // What never closes was misread: the last stretch counts as open to nobody's harm but ours.
-        inside.iter_mut().rev().take_while(|open| **open).for_each(|open| *open = false);
+        zone.lines.clone().rev().take_while(|at| std::mem::take(&mut inside[*at])).for_each(drop);
     }
-    inside
+    was_open
 }
 
 #[cfg(test)]
@@ -328,6 +421,7 @@ mod tests {
         let lines = Lines::new(text, &Estimate);
         let zones = divide(&lines, Some(language));
         scan(&lines, &zones.zones)
+            .units
             .into_iter()
             .map(|unit| (unit.role, unit.name.to_owned(), unit.lines.start, unit.lines.end))
             .collect()
@@ -369,12 +463,30 @@ mod tests {
     }
 
     #[test]
+    fn a_container_may_have_conditions() {
+        let text = "impl<R> Lines<R>\nwhere\n    R: Read,\n{\n    fn next(&self) {\n        x\n    }\n}\n";
+        let found: Vec<_> = units(Language::Rust, text).into_iter().map(|unit| (unit.0, unit.2, unit.3)).collect();
+        assert_eq!(found, [(Role::Opening, 0, 4), (Role::Definition, 4, 7), (Role::Closing, 7, 8)]);
+    }
+
+    #[test]
+    fn an_instruction_in_the_middle_cuts_no_definition() {
+        let text = "def a(x):\n    y = x\n\n# INSTRUCTION: make it faster.\n\n    return y\n\ndef b():\n    pass\n";
+        let lines = Lines::new(text, &Estimate);
+        let zones = divide(&lines, Some(Language::Python));
+        let found = scan(&lines, &zones.zones).units;
+        let rest = found.iter().find(|unit| unit.continues.is_some()).expect("goes on");
+        assert_eq!((rest.name, rest.lines.clone()), ("a", 5..7));
+        assert_eq!(found.last().map(|unit| unit.name), Some("b"));
+    }
+
+    #[test]
     fn every_line_is_in_one_unit() {
         let text = include_str!("units.rs");
         let lines = Lines::new(text, &Estimate);
         let zones = divide(&lines, Some(Language::Rust));
         let mut next = 0;
-        for unit in scan(&lines, &zones.zones) {
+        for unit in scan(&lines, &zones.zones).units {
             assert_eq!(unit.lines.start, next, "{unit:?}");
             next = unit.lines.end;
         }

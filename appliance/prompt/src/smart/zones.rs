@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use super::lines::Lines;
+use super::lines::{Lines, Marks};
 use super::prose;
 use super::quoted::Quoted;
+use super::terms;
 use crate::language::{self, Language};
 
 /// What a zone holds.
@@ -76,43 +77,159 @@ impl Divider<'_, '_> {
     }
 }
 
+/// Lines of code before an opening fence from which on it is text of the program, such as an example in a comment.
+const FENCED_BY_CHANCE: usize = 8;
+
 /// The kind of every line.
 fn kinds(lines: &Lines<'_>) -> Vec<Kind> {
+    let tail = marked_tail(lines);
+    let end = tail.unwrap_or(lines.len());
     let mut kinds = Vec::with_capacity(lines.len());
-    let mut fences = 0usize;
-    let mut outside = 0;
-    for at in 0..lines.len() {
-        let line = lines.trimmed(at);
-        let kind = match fence(line) {
-            Some(tagged) => {
-                if fences == 0 {
-                    outside_fences(lines, outside..at, &mut kinds);
-                }
-                let inner = fences > 0 && (tagged || fences > 1);
-                fences = if tagged || fences == 0 { fences + 1 } else { fences - 1 };
-                if inner { Kind::Code } else { Kind::Fence }
-            }
-            None if fences == 0 => continue,
-            None => code_kind(line),
-        };
-        kinds.push(kind);
-        outside = at + 1;
+    let sorter = || Sorter { lines, quoted: Quoted::new(None), fences: Some(0), code: 0, fenced: false, stray: false };
+    let doubtful = sorter().sort(end, &mut kinds);
+    if tail.is_some() && doubtful != Doubt::None {
+        // The instruction is not in a fence, so none is open: these were no fences.
+        kinds.clear();
+        Sorter { fences: None, ..sorter() }.sort(end, &mut kinds);
+    } else if doubtful == Doubt::Stray {
+        one_fence(&mut kinds);
     }
-    if fences == 0 {
-        outside_fences(lines, outside..lines.len(), &mut kinds);
-    }
-    if !kinds.contains(&Kind::Fence) {
-        demote_middle(lines, &mut kinds);
-    }
+    kinds.resize(lines.len(), Kind::Prose);
+    demote_middle(lines, &mut kinds, tail.is_some());
     if !kinds.contains(&Kind::Prose) {
         trailing_todo(lines, &mut kinds);
+    }
+    if !kinds.contains(&Kind::Prose) {
+        misplaced(lines, &mut kinds);
     }
     kinds
 }
 
-/// Where nothing fences the code, sentences in the middle of it are mostly text of the program. They count only when no
-/// marker and nothing at either end speaks for itself.
-fn demote_middle(lines: &Lines<'_>, kinds: &mut [Kind]) {
+/// What is wrong with the fences of a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
+    None,
+    /// One is never closed.
+    Open,
+    /// Code stands between them: some are examples in comments.
+    Stray,
+}
+
+/// Takes all between the first and the last fence as one block.
+fn one_fence(kinds: &mut [Kind]) {
+    let is_fence = |kind: &Kind| *kind == Kind::Fence;
+    if let (Some(first), Some(last)) = (kinds.iter().position(is_fence), kinds.iter().rposition(is_fence)) {
+        let inner = kinds[first..last].iter_mut().skip(1).filter(|kind| **kind != Kind::Header);
+        inner.for_each(|kind| *kind = Kind::Code);
+    }
+}
+
+/// An instruction that was put into the middle of a block, at the margin: taken for one when nothing else is.
+fn misplaced(lines: &Lines<'_>, kinds: &mut [Kind]) {
+    let indented = |at: Option<usize>| at.is_some_and(|at| lines.indent(at) > 0);
+    let starts = |at: &usize| {
+        let word = lines.trimmed(*at).split(' ').next().unwrap_or_default().to_ascii_lowercase();
+        lines.indent(*at) == 0
+            && (*at == 0 || lines.is_blank(*at - 1))
+            && (terms::is_task(&word) || word == "please")
+            && prose::is_prose(lines.trimmed(*at))
+    };
+    let mut found = (0..lines.len()).filter(starts).filter(|at| {
+        let end = paragraph(lines, *at..lines.len()).end;
+        let filled = |at: &usize| !lines.is_blank(*at);
+        indented((0..*at).rev().find(filled)) && indented((end..lines.len()).find(filled))
+    });
+    if let (Some(only), None) = (found.next(), found.next()) {
+        kinds[paragraph(lines, only..lines.len())].fill(Kind::Prose);
+    }
+}
+
+/// Where the last paragraph begins, if a marker says that it is the instruction.
+fn marked_tail(lines: &Lines<'_>) -> Option<usize> {
+    let last = (0..lines.len()).rev().find(|at| !lines.is_blank(*at))?;
+    let first = (0..last).rev().find(|at| lines.is_blank(*at)).map_or(0, |at| at + 1);
+    (first..=last).find(|at| marker(lines.trimmed(*at)).is_some() && lines.indent(*at) < 4)
+}
+
+/// Tells the kinds of lines, from the first on.
+struct Sorter<'a, 'l> {
+    lines: &'l Lines<'a>,
+    quoted: Quoted,
+    /// Fences open; absent when fences are not looked for.
+    fences: Option<usize>,
+    /// Lines of code since the last sentence, fence or heading.
+    code: usize,
+    /// Whether there was a fence.
+    fenced: bool,
+    /// Whether there was a lot of code between two fences.
+    stray: bool,
+}
+
+impl Sorter<'_, '_> {
+    /// Says what is odd about the fences.
+    fn sort(mut self, end: usize, kinds: &mut Vec<Kind>) -> Doubt {
+        let mut most = 0;
+        let mut at = 0;
+        while at < end {
+            match (self.fence(at), self.fences) {
+                (Some(tagged), Some(open)) => {
+                    self.stray |= self.fenced && most >= FENCED_BY_CHANCE;
+                    (self.fenced, most) = (true, 0);
+                    let inner = open > 0 && (tagged || open > 1);
+                    self.fences = Some(if tagged || open == 0 { open + 1 } else { open - 1 });
+                    kinds.push(if inner { Kind::Code } else { Kind::Fence });
+                    (self.quoted, self.code) = (Quoted::new(None), 0);
+                    at += 1;
+                }
+                (None, Some(1..)) => {
+                    kinds.push(code_kind(self.lines, at, &mut self.quoted));
+                    at += 1;
+                }
+                _ => at = self.paragraph(at, end, kinds),
+            }
+            most = most.max(self.code);
+        }
+        match self.fences {
+            Some(_) if self.stray => Doubt::Stray,
+            Some(1..) => Doubt::Open,
+            _ => Doubt::None,
+        }
+    }
+
+    /// Whether a line is a fence, and whether it carries a tag. In a comment or a string, or right behind a lot of code, it
+    /// opens nothing.
+    fn fence(&self, at: usize) -> Option<bool> {
+        let outside = self.fences == Some(0) && !self.fenced;
+        if self.fences.is_none() || (outside && (self.quoted.is_open() || self.code >= FENCED_BY_CHANCE)) {
+            return None;
+        }
+        fence(self.lines.trimmed(at))
+    }
+
+    /// A paragraph outside fences: prose at the margin, outside strings and comments, is the instruction. Returns its end.
+    fn paragraph(&mut self, at: usize, end: usize, kinds: &mut Vec<Kind>) -> usize {
+        let lines = self.lines;
+        let paragraph = paragraph(lines, at..end);
+        let marked = marker(lines.trimmed(paragraph.start)).is_some();
+        let prose = marked || (!self.quoted.is_open() && is_prose_paragraph(lines, &paragraph));
+        for line in paragraph.clone() {
+            if prose {
+                self.quoted.read(lines.trimmed(line), lines.marks(line));
+                kinds.push(Kind::Prose);
+                self.code = 0;
+            } else {
+                let kind = code_kind(lines, line, &mut self.quoted);
+                kinds.push(kind);
+                self.code = if kind == Kind::Header { 0 } else { self.code + usize::from(!lines.is_blank(line)) };
+            }
+        }
+        paragraph.end
+    }
+}
+
+/// Sentences in the middle of code are mostly text of the program. They count only when no marker and nothing at either
+/// end, or beside a fence, speaks for itself. Where a marker ends the prompt, fences are no such place.
+fn demote_middle(lines: &Lines<'_>, kinds: &mut [Kind], marked: bool) {
     let mut runs: Vec<Range<usize>> = Vec::new();
     for at in (0..kinds.len()).filter(|at| kinds[*at] == Kind::Prose) {
         match runs.last_mut() {
@@ -120,9 +237,12 @@ fn demote_middle(lines: &Lines<'_>, kinds: &mut [Kind]) {
             _ => runs.push(at..at + 1),
         }
     }
-    let blank = |mut range: Range<usize>| range.all(|at| lines.is_blank(at));
+    let is_edge = |next: Option<usize>| next.is_none_or(|at| kinds[at] == Kind::Fence && !marked);
+    let filled = |at: &usize| !lines.is_blank(*at);
     let trusted = |run: &Range<usize>| {
-        marker(lines.trimmed(run.start)).is_some() || blank(0..run.start) || blank(run.end..kinds.len())
+        marker(lines.trimmed(run.start)).is_some()
+            || is_edge((0..run.start).rev().find(filled))
+            || is_edge((run.end..kinds.len()).find(filled))
     };
     let (kept, doubtful): (Vec<_>, Vec<_>) = runs.into_iter().partition(trusted);
     if !kept.is_empty() {
@@ -143,8 +263,20 @@ fn trailing_todo(lines: &Lines<'_>, kinds: &mut [Kind]) {
     }
 }
 
-fn code_kind(line: &str) -> Kind {
-    if language::path_line(line).is_some() { Kind::Header } else { Kind::Code }
+fn code_kind(lines: &Lines<'_>, at: usize, quoted: &mut Quoted) -> Kind {
+    let inside = quoted.is_open();
+    quoted.read(lines.trimmed(at), lines.marks(at));
+    // Every path has a dot, and hardly any line of code has a dot and none of these. A path deep in a block, or in a
+    // string, is nobody's heading; one at the margin heads a file even if a string before it was never closed.
+    let marks = lines.marks(at);
+    let maybe = marks.any(Marks::DOT) && !marks.any(Marks::BRACE.and(Marks::SEPARATOR)) && lines.indent(at) == 0;
+    let stands_alone = !inside || at == 0 || lines.is_blank(at - 1);
+    if maybe && stands_alone && language::path_line(lines.trimmed(at)).is_some() {
+        *quoted = Quoted::new(None);
+        Kind::Header
+    } else {
+        Kind::Code
+    }
 }
 
 /// Whether a line is a fence, and whether it carries a tag.
@@ -155,26 +287,10 @@ fn fence(line: &str) -> Option<bool> {
     (!tag.contains('`')).then_some(!tag.is_empty())
 }
 
-/// Lines outside fences: paragraphs of prose at the margin, outside strings and comments, are the instruction.
-fn outside_fences(lines: &Lines<'_>, range: Range<usize>, kinds: &mut Vec<Kind>) {
-    let mut quoted = Quoted::new(None);
-    let mut at = range.start;
-    while at < range.end {
-        let paragraph = paragraph(lines, at..range.end);
-        let marked = marker(lines.trimmed(paragraph.start)).is_some();
-        let prose = marked || (!quoted.is_open() && is_prose_paragraph(lines, &paragraph));
-        for line in paragraph.clone() {
-            quoted.read(lines.trimmed(line));
-            kinds.push(if prose { Kind::Prose } else { code_kind(lines.trimmed(line)) });
-        }
-        at = paragraph.end;
-    }
-}
-
 /// Lines up to the next blank one, with the blank ones that follow.
 fn paragraph(lines: &Lines<'_>, range: Range<usize>) -> Range<usize> {
     let mut end = range.start;
-    while end < range.end && !lines.is_blank(end) {
+    while end < range.end && !lines.is_blank(end) && (end == range.start || fence(lines.trimmed(end)).is_none()) {
         end += 1;
     }
     while end < range.end && lines.is_blank(end) {
@@ -184,19 +300,19 @@ fn paragraph(lines: &Lines<'_>, range: Range<usize>) -> Range<usize> {
 }
 
 fn is_prose_paragraph(lines: &Lines<'_>, paragraph: &Range<usize>) -> bool {
-    let filled = paragraph.clone().filter(|at| !lines.is_blank(*at));
     let first = lines.trimmed(paragraph.start);
-    let (mut sentences, mut traces, mut all) = (0, 0, 0);
+    let traced = prose::is_trace(first);
+    if lines.indent(paragraph.start) >= 4 || !(traced || prose::is_prose(first)) {
+        return false;
+    }
+    let filled = paragraph.clone().filter(|at| !lines.is_blank(*at));
+    let (mut sentences, mut all) = (0, 0);
     for at in filled {
         let line = lines.trimmed(at);
         all += 1;
         sentences += usize::from(prose::is_prose(line));
-        traces += usize::from(prose::is_trace(line));
     }
-    let at_margin = lines.indent(paragraph.start) < 4;
-    at_margin
-        && all > 0
-        && ((traces > 0 && prose::is_trace(first)) || (prose::is_prose(first) && sentences * 3 >= all * 2))
+    all > 0 && (traced || sentences * 3 >= all * 2)
 }
 
 /// The instruction markers, in any case and after any comment leader.
@@ -205,4 +321,49 @@ pub(super) fn marker(line: &str) -> Option<&'static str> {
     let bare = line.trim_start_matches(['#', '/', '*', '-', ';', '<', '!', '%', ' ', '"']);
     let starts = |marker: &&str| bare.get(..marker.len()).is_some_and(|start| start.eq_ignore_ascii_case(marker));
     MARKERS.into_iter().find(starts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokens::Estimate;
+
+    fn prose(text: &str) -> Vec<String> {
+        let lines = Lines::new(text, &Estimate);
+        let kinds = kinds(&lines);
+        (0..lines.len())
+            .filter(|at| kinds[*at] == Kind::Prose && !lines.is_blank(*at))
+            .map(|at| lines.trimmed(at).to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn a_marker_at_the_end_outranks_what_looks_like_prose_or_fences() {
+        let code = "fn a() {}\n".repeat(10);
+        let text =
+            format!("{code}\n* `pool` provides a way to reuse memory.\n\n```\nx\n\n{code}\n# TASK: make it faster\n");
+        assert_eq!(prose(&text), ["# TASK: make it faster"]);
+    }
+
+    #[test]
+    fn fences_in_comments_end_no_block() {
+        let code = "fn a() {}\n".repeat(10);
+        let text = format!(
+            "Make this faster please.\n\n```rust\n{code}```\n{code}\nThis is how it is used.\n\n```\n{code}```\n"
+        );
+        assert_eq!(prose(&text), ["Make this faster please."]);
+    }
+
+    #[test]
+    fn blocks_with_sentences_between_them() {
+        let text =
+            "Merge these two.\n\n```rust\nfn a() {}\n```\n\nAnd this is the second one:\n\n```rust\nfn b() {}\n```\n";
+        assert_eq!(prose(text), ["Merge these two.", "And this is the second one:"]);
+    }
+
+    #[test]
+    fn an_instruction_in_the_middle_of_a_string() {
+        let text = "class A:\n    def a(self):\n        \"\"\"Loads it.\n\nRefactor load, please.\n\n        Twice.\n        \"\"\"\n";
+        assert_eq!(prose(text), ["Refactor load, please."]);
+    }
 }
