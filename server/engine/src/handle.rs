@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub last_used: Instant,
     /// Bytes of the weights.
     pub model_bytes: u64,
+    /// Host memory that evicted prefixes take.
+    pub stored_bytes: usize,
     /// Tokens that prompt and answer of one request may have together.
     pub context: usize,
 }
@@ -109,6 +111,7 @@ impl Engine {
             requests: counters.requests(),
             last_used: counters.last_used(),
             model_bytes: self.info().size_bytes,
+            stored_bytes: counters.stored_bytes(),
             context: self.info().context,
         }
     }

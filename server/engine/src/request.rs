@@ -16,12 +16,14 @@ pub struct Limits {
     /// Prompt tokens processed per step, over all slots together: the most by which somebody else's prompt delays a stream's next
     /// token. Larger is faster for prompts alone, smaller is smoother for the neighbours.
     pub chunk_tokens: usize,
+    /// Host memory for prefixes that no slot holds any more, per model; 0 keeps none. Whoever starts the engine knows the machine.
+    pub prefix_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         // Two slots suit two cores; 128 tokens keep a 1.5B model's step under a few seconds there.
-        Self { slots: 2, queue: 4, chunk_tokens: 128 }
+        Self { slots: 2, queue: 4, chunk_tokens: 128, prefix_bytes: 0 }
     }
 }
 

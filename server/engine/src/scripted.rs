@@ -200,6 +200,7 @@ impl Model for ScriptedModel {
             vocabulary: 260,
             sequences: self.sequences.len(),
             batch_entries: self.batch_entries,
+            rewinds: !self.script.forgets,
             chat_template: None,
             metadata: [("general.name".to_owned(), "scripted".to_owned())].into(),
         }
@@ -264,6 +265,24 @@ impl Model for ScriptedModel {
         }
         tokens.truncate(length);
         true
+    }
+
+    fn copy(&mut self, from: Sequence, to: Sequence, length: usize) -> bool {
+        assert!(from != to && length <= self.sequences[from.0].len(), "a copy of what is not there");
+        assert!(!self.script.forgets, "a copy of a part from a model that cannot rewind");
+        self.sequences[to.0] = self.sequences[from.0][..length].to_vec();
+        true
+    }
+
+    fn save(&mut self, sequence: Sequence, limit: usize) -> Option<Vec<u8>> {
+        let bytes: Vec<_> = self.sequences[sequence.0].iter().flat_map(|token| token.0.to_le_bytes()).collect();
+        (bytes.len() <= limit).then_some(bytes)
+    }
+
+    fn restore(&mut self, sequence: Sequence, state: &[u8], length: usize) -> bool {
+        let (tokens, _) = state.as_chunks();
+        self.sequences[sequence.0] = tokens.iter().map(|&token| Token(i32::from_le_bytes(token))).collect();
+        self.rewind(sequence, length)
     }
 }
 

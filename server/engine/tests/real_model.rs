@@ -9,7 +9,7 @@ use cerebrum_engine::{
 };
 use tokio::time::timeout;
 
-const LIMITS: Limits = Limits { slots: 3, queue: 8, chunk_tokens: 32 };
+const LIMITS: Limits = Limits { slots: 3, queue: 8, chunk_tokens: 32, prefix_bytes: 0 };
 const PATIENCE: Duration = Duration::from_secs(60);
 const CODE: &str = "def read_lines(path):\n    with open(path) as file:\n        ";
 
@@ -93,7 +93,7 @@ async fn greedy_text_is_the_same_alone_with_neighbours_and_from_the_cache() {
 
 #[tokio::test]
 async fn a_cancelled_generation_frees_its_slot() {
-    let engine = engine(Limits { slots: 1, queue: 1, chunk_tokens: 32 }).await;
+    let engine = engine(Limits { slots: 1, queue: 1, chunk_tokens: 32, prefix_bytes: 0 }).await;
     let mut long = engine.submit(request(CODE, 900, Sampling::greedy())).unwrap();
     while !matches!(timeout(PATIENCE, long.next()).await.unwrap(), Some(Event::Text { .. })) {}
     let next = engine.submit(request(CODE, 5, Sampling::greedy())).unwrap();
@@ -199,7 +199,7 @@ async fn an_engine_can_be_loaded_again_after_it_was_shut_down() {
 #[tokio::test]
 #[ignore = "prints figures"]
 async fn figures() {
-    let engine = engine(Limits { slots: 4, queue: 8, chunk_tokens: 128 }).await;
+    let engine = engine(Limits { slots: 4, queue: 8, chunk_tokens: 128, prefix_bytes: 0 }).await;
     let (_, completion) = run(&engine, request(&CODE.repeat(30), 1, Sampling::greedy())).await;
     println!("prefill {:.0} tokens/s", completion.prompt_tokens as f64 / completion.prefill.as_secs_f64());
     for streams in [1_u32, 4] {

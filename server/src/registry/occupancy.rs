@@ -45,6 +45,7 @@ mod tests {
             requests: 0,
             last_used,
             model_bytes: 100,
+            stored_bytes: 0,
             context: 64,
         }
     }

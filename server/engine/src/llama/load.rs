@@ -129,6 +129,7 @@ fn info(weights: &Weights, context: &Context, shape: Shape) -> ModelInfo {
         vocabulary: usize::try_from(weights.n_vocab()).unwrap_or(0),
         sequences: shape.sequences as usize,
         batch_entries: shape.batch as usize,
+        rewinds: !weights.is_recurrent() && !weights.is_hybrid(),
         chat_template,
         metadata,
     }

@@ -137,6 +137,18 @@ impl Model for LlamaModel {
     fn rewind(&mut self, sequence: Sequence, length: usize) -> bool {
         self.context.rewind(sequence, length)
     }
+
+    fn copy(&mut self, from: Sequence, to: Sequence, length: usize) -> bool {
+        self.context.copy(from, to, length)
+    }
+
+    fn save(&mut self, sequence: Sequence, limit: usize) -> Option<Vec<u8>> {
+        self.context.save(sequence, limit)
+    }
+
+    fn restore(&mut self, sequence: Sequence, state: &[u8], length: usize) -> bool {
+        self.context.restore(sequence, state, length)
+    }
 }
 
 /// The processor features that llama.cpp was built for and found, as one line.

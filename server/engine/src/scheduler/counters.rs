@@ -10,6 +10,7 @@ pub(crate) struct Counters {
     requests: AtomicU64,
     started: Instant,
     used_after_us: AtomicU64,
+    stored_bytes: AtomicUsize,
 }
 
 impl Counters {
@@ -20,6 +21,7 @@ impl Counters {
             requests: AtomicU64::new(0),
             started,
             used_after_us: AtomicU64::new(0),
+            stored_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -37,6 +39,14 @@ impl Counters {
 
     pub(crate) fn last_used(&self) -> Instant {
         self.started + Duration::from_micros(self.used_after_us.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn stored_bytes(&self) -> usize {
+        self.stored_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stored(&self, bytes: usize) {
+        self.stored_bytes.store(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn slot_taken(&self) {

@@ -10,13 +10,15 @@
 //!   delays the others' next token by one chunk at most.
 //! - A slot whose caller lags takes no part; a slot whose caller has gone is free before the next step.
 //!
-//! Places prepared for what is to come: prefixes shared between sequences go to `prefix`, drafts are further entries of a decoding slot in
-//! `plan_step`, a grammar is part of the model's sampler, adapters become a condition in `plan_step` (only equals in one batch).
+//! Prefixes are shared between sequences and with host memory in `reuse`. Adapters, when they come, are a condition in `plan_step` (only
+//! equals in one batch) and part of what two sequences must have in common.
 
 mod counters;
 mod plan;
 mod prefix;
+mod reuse;
 mod slot;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +30,7 @@ use std::time::Instant;
 
 pub(crate) use counters::Counters;
 use slot::{Outcome, Phase, Slot, Work};
+use store::Store;
 
 use crate::command::Job;
 use crate::{Batch, DecodeError, Failure, Finish, Limits, Model, ModelError, ModelInfo, Sequence, Token};
@@ -39,6 +42,7 @@ pub(crate) struct Scheduler<M: Model> {
     chunk: usize,
     queue: VecDeque<Job>,
     slots: Vec<Slot<M::Sampler>>,
+    store: Store,
     admissions: u64,
     counters: Arc<Counters>,
     clock: fn() -> Instant,
@@ -75,6 +79,7 @@ impl<M: Model> Scheduler<M> {
             chunk,
             queue,
             slots,
+            store: Store::new(limits.prefix_bytes),
             admissions: 0,
             counters,
             clock,
@@ -96,6 +101,7 @@ impl<M: Model> Scheduler<M> {
     pub(crate) fn step(&mut self) -> Step {
         self.reap();
         self.admit();
+        self.catch_up();
         let parts = self.plan_step();
         if parts.is_empty() {
             return Step::Idle;
@@ -136,10 +142,7 @@ impl<M: Model> Scheduler<M> {
             Ok(sampler) => sampler,
             Err(error) => return job.refuse(error.into()),
         };
-        let free = self.slots.iter().enumerate().filter(|(_, slot)| slot.work.is_none());
-        let free = free.map(|(index, slot)| (index, slot.kept.as_slice(), slot.used));
-        let Some(index) = prefix::choose(&tokens, free) else { return };
-        let cached = self.reuse(index, &tokens);
+        let Some((index, cached)) = self.settle(&tokens) else { return };
         let slot = &mut self.slots[index];
         self.admissions += 1;
         slot.used = self.admissions;
@@ -158,21 +161,11 @@ impl<M: Model> Scheduler<M> {
         }
     }
 
-    // Keeps what the slot shares with the prompt. The last token is always computed: the first sample comes after it.
-    fn reuse(&mut self, index: usize, tokens: &[Token]) -> usize {
-        let slot = &mut self.slots[index];
-        let shared = prefix::common(&slot.kept, tokens).min(tokens.len() - 1);
-        match self.model.rewind(slot.sequence, shared) {
-            true => slot.kept.truncate(shared),
-            false => slot.kept.clear(),
-        }
-        slot.kept.len()
-    }
-
     // Decoding slots first, a token each; then a chunk for the prompts, in order of admission.
     fn plan_step(&mut self) -> Vec<Part> {
         let decoding = self.in_phase(Phase::Decode);
         let mut prefilling = self.in_phase(Phase::Prefill);
+        prefilling.retain(|&index| self.leader(index).is_none());
         prefilling.sort_by_key(|&index| self.slots[index].used);
         let left: Vec<_> = prefilling.iter().map(|&index| self.slots[index].left()).collect();
         let shares = plan::divide(self.chunk, &left);

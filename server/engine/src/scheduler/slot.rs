@@ -69,6 +69,19 @@ impl<S> Slot<S> {
         work.outlet.is_ready().then_some(work.phase)
     }
 
+    /// All tokens of the generation in it.
+    pub(super) fn wanted(&self) -> Option<&[Token]> {
+        self.work.as_ref().map(|work| work.tokens.as_slice())
+    }
+
+    /// So many more of the prompt's tokens were found in a cache.
+    pub(super) fn found(&mut self, tokens: usize) {
+        if let Some(work) = &mut self.work {
+            work.cached_tokens = (work.cached_tokens + tokens).min(work.prompt_tokens);
+            work.outlet.progress(self.kept.len().min(work.prompt_tokens), work.prompt_tokens);
+        }
+    }
+
     /// Tokens known and not yet computed.
     pub(super) fn left(&self) -> usize {
         self.work.as_ref().map_or(0, |work| work.tokens.len() - self.kept.len())

@@ -10,7 +10,7 @@ use crate::generation::Outlet;
 use crate::scripted::{Script, ScriptedModel};
 use crate::{Completion, Event, Generation, Interrupt, LoadControl, Prompt, Request};
 
-const LIMITS: Limits = Limits { slots: 2, queue: 2, chunk_tokens: 16 };
+const LIMITS: Limits = Limits { slots: 2, queue: 2, chunk_tokens: 16, prefix_bytes: 0 };
 
 struct Rig {
     scheduler: Scheduler<ScriptedModel>,
@@ -151,7 +151,7 @@ fn a_long_prompt_delays_a_neighbour_by_one_chunk_at_most() {
 fn a_short_prompt_does_not_wait_for_all_of_a_long_one() {
     let mut rig = Rig::new(Script::saying("x"), LIMITS);
     let long = rig.submit(request(&prompt_of(100)));
-    let short = rig.submit(request(&prompt_of(16)));
+    let short = rig.submit(request(&"q".repeat(15)));
     rig.finish(&mut [(long, Heard::default()), (short, Heard::default())]);
     assert_eq!(rig.shape()[..3], [[8, 8], [8, 8], [16, 1]]);
 }
@@ -256,6 +256,53 @@ fn what_a_cancelled_prefill_computed_is_reused() {
 }
 
 #[test]
+fn a_prefix_that_another_slot_holds_is_copied_even_from_under_a_generation() {
+    let mut rig = Rig::new(Script::saying("x".repeat(30)), LIMITS);
+    let system = "s".repeat(50);
+    let first = rig.submit(request(&format!("{system}one")));
+    (0..6).for_each(|_| assert_eq!(rig.scheduler.step(), Step::Computed));
+    let second = rig.submit(request(&format!("{system}two")));
+    let mut all = [(first, Heard::default()), (second, Heard::default())];
+    rig.finish(&mut all);
+    assert_eq!(all[1].1.completion().cached_tokens, 51);
+    assert_eq!((all[0].1.text.len(), all[1].1.text.len()), (30, 30));
+    assert_eq!(rig.shape().iter().map(|step| step[1]).sum::<usize>(), 3 + 30 - 1 + 1);
+}
+
+#[test]
+fn prompts_that_come_together_have_their_beginning_computed_once() {
+    for cancelled in [false, true] {
+        let mut rig = Rig::new(Script::saying("ok"), LIMITS);
+        let system = "s".repeat(50);
+        let first = rig.submit(request(&format!("{system}one")));
+        let second = rig.submit(request(&format!("{system}two")));
+        rig.scheduler.step();
+        assert_eq!(rig.shape(), [[16, 0]], "the second waits for the first, which gets the whole chunk");
+        let mut all = vec![(second, Heard::default())];
+        match cancelled {
+            true => drop(first),
+            false => all.push((first, Heard::default())),
+        }
+        rig.finish(&mut all);
+        // When the first goes, what it had computed is still there.
+        let cached = if cancelled { 16 } else { 51 };
+        assert_eq!((all[0].1.completion().cached_tokens, all[0].1.text.as_str()), (cached, "ok"));
+    }
+}
+
+#[test]
+fn an_evicted_prefix_comes_back_from_host_memory() {
+    for (prefix_bytes, cached) in [(0, 1), (2000, 81)] {
+        let mut rig = Rig::new(Script::saying("ok"), Limits { slots: 1, prefix_bytes, ..LIMITS });
+        rig.run(request(&"a".repeat(80)));
+        assert_eq!(rig.run(request(&"b".repeat(80))).completion().cached_tokens, 1);
+        let again = rig.run(request(&format!("{}!", "a".repeat(80))));
+        assert_eq!((again.completion().cached_tokens, again.text.as_str()), (cached, "ok"));
+        assert!(rig.scheduler.counters.stored_bytes() <= prefix_bytes);
+    }
+}
+
+#[test]
 fn limits_of_length_end_a_generation() {
     let context = Script::saying("abcdefgh").context(12);
     type Case = (&'static str, u32, &'static str, Finish, usize);
@@ -353,12 +400,13 @@ proptest! {
 
     #[test]
     fn places_are_conserved_whatever_callers_do(acts in prop::collection::vec((0_u8..4, 0_usize..4, 1_usize..60), 0..80)) {
-        let mut rig = Rig::new(Script::answering(|p| format!("<{p}>")), LIMITS);
+        let mut rig = Rig::new(Script::answering(|p| format!("<{p}>")), Limits { prefix_bytes: 1500, ..LIMITS });
         let mut live: Vec<(Generation, Heard, String)> = Vec::new();
         for (act, which, length) in acts {
             match act {
                 0 if rig.places.available_permits() > 0 => {
-                    let prompt = prompt_of(length);
+                    // Of two beginnings, so that what slots and store hold is shared, evicted and brought back.
+                    let prompt = ["p", "q"][length % 2].repeat(length * 2);
                     live.push((rig.submit(request(&prompt)), Heard::default(), prompt));
                 }
                 1 if which < live.len() => drop(live.swap_remove(which)),
