@@ -39,6 +39,10 @@ pub struct Snapshot {
     pub model_bytes: u64,
     /// Host memory that evicted prefixes take.
     pub stored_bytes: usize,
+    /// Tokens that were guessed ahead and computed.
+    pub drafted: u64,
+    /// Those of them that were right: tokens that did not cost a step.
+    pub drafts_accepted: u64,
     /// Tokens that prompt and answer of one request may have together.
     pub context: usize,
 }
@@ -101,6 +105,7 @@ impl Engine {
     /// What the engine is doing now.
     pub fn snapshot(&self) -> Snapshot {
         let counters = &self.0.mailbox.counters;
+        let (drafted, drafts_accepted) = counters.drafts();
         Snapshot {
             name: self.0.name.clone(),
             slots: self.0.limits.slots,
@@ -112,6 +117,8 @@ impl Engine {
             last_used: counters.last_used(),
             model_bytes: self.info().size_bytes,
             stored_bytes: counters.stored_bytes(),
+            drafted,
+            drafts_accepted,
             context: self.info().context,
         }
     }

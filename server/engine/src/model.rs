@@ -96,6 +96,8 @@ pub struct ModelInfo {
     pub sequences: usize,
     /// The most entries of a batch.
     pub batch_entries: usize,
+    /// The most entries of a batch that may ask for output.
+    pub output_rows: usize,
     /// Whether a sequence can go back to any earlier length. Recurrent models cannot: they share no prefixes and take no drafts.
     pub rewinds: bool,
     /// The chat template (Jinja) the file carries.

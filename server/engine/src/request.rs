@@ -18,12 +18,14 @@ pub struct Limits {
     pub chunk_tokens: usize,
     /// Host memory for prefixes that no slot holds any more, per model; 0 keeps none. Whoever starts the engine knows the machine.
     pub prefix_bytes: usize,
+    /// The most tokens guessed ahead per step, over all slots together; 0 guesses none. Each costs a row of logits in memory.
+    pub draft_tokens: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         // Two slots suit two cores; 128 tokens keep a 1.5B model's step under a few seconds there.
-        Self { slots: 2, queue: 4, chunk_tokens: 128, prefix_bytes: 0 }
+        Self { slots: 2, queue: 4, chunk_tokens: 128, prefix_bytes: 0, draft_tokens: 32 }
     }
 }
 

@@ -112,7 +112,8 @@ impl fmt::Debug for Script {
 pub struct ScriptedModel {
     script: Script,
     sequences: Vec<Vec<Token>>,
-    rows: Vec<Option<Sequence>>,
+    // For each row that is sampled from: its sequence, and the length of that up to this row.
+    rows: Vec<Option<(Sequence, usize)>>,
     steps: usize,
     batch_entries: usize,
     interrupt: Interrupt,
@@ -173,7 +174,7 @@ impl ScriptedModel {
             assert_eq!(entry.position, sequence.len(), "a token at the wrong place of {:?}", entry.sequence);
             sequence.push(entry.token);
             assert!(sequence.len() <= self.script.context, "{:?} is longer than the context", entry.sequence);
-            self.rows.push(entry.output.then_some(entry.sequence));
+            self.rows.push(entry.output.then_some((entry.sequence, sequence.len())));
         }
     }
 }
@@ -200,6 +201,7 @@ impl Model for ScriptedModel {
             vocabulary: 260,
             sequences: self.sequences.len(),
             batch_entries: self.batch_entries,
+            output_rows: self.batch_entries,
             rewinds: !self.script.forgets,
             chat_template: None,
             metadata: [("general.name".to_owned(), "scripted".to_owned())].into(),
@@ -249,8 +251,12 @@ impl Model for ScriptedModel {
     }
 
     fn sample(&mut self, sampler: &mut ScriptedSampler, row: usize) -> Result<Token, ModelError> {
-        let sequence = self.rows[row].expect("a row that was asked for");
-        assert_eq!(self.sequences[sequence.0], sampler.expected, "{sequence:?} does not hold the request's tokens");
+        let (sequence, length) = self.rows[row].expect("a row that was asked for");
+        assert_eq!(
+            self.sequences[sequence.0][..length],
+            sampler.expected[..],
+            "{sequence:?} does not hold the request's tokens"
+        );
         let token = sampler.reply.get(sampler.said).copied().unwrap_or(END);
         sampler.said += 1;
         sampler.expected.push(token);

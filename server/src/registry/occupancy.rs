@@ -46,6 +46,8 @@ mod tests {
             last_used,
             model_bytes: 100,
             stored_bytes: 0,
+            drafted: 0,
+            drafts_accepted: 0,
             context: 64,
         }
     }

@@ -8,7 +8,7 @@ use super::*;
 use crate::scripted::Script;
 use crate::{Completion, Event, Failure, Finish};
 
-const LIMITS: Limits = Limits { slots: 2, queue: 1, chunk_tokens: 16, prefix_bytes: 0 };
+const LIMITS: Limits = Limits { slots: 2, queue: 1, chunk_tokens: 16, prefix_bytes: 0, draft_tokens: 0 };
 /// Far beyond what anything here takes; a test that waits so long hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -21,6 +21,8 @@ pub(super) struct Shape {
     pub(super) sequences: u32,
     /// The most entries of a batch.
     pub(super) batch: u32,
+    /// The most entries of a batch that ask for logits.
+    pub(super) outputs: u32,
     /// Threads that compute.
     pub(super) threads: i32,
 }
@@ -54,8 +56,8 @@ impl Context {
         // One physical batch per logical one: what a step costs is then what the scheduler planned.
         params.n_batch = shape.batch;
         params.n_ubatch = shape.batch;
-        // A row of logits per sequence and not per entry: with a vocabulary of 150,000 the difference is hundreds of megabytes.
-        params.n_outputs_max = shape.sequences;
+        // Rows of logits for sequences and drafts and not for every entry: with a vocabulary of 150,000 each takes 0.6 MB.
+        params.n_outputs_max = shape.outputs;
         params.n_threads = shape.threads;
         params.n_threads_batch = shape.threads;
         params.no_perf = true;

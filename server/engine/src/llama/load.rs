@@ -25,6 +25,7 @@ pub(super) fn load(options: &Options, control: &LoadControl) -> Result<LlamaMode
         context: context_size,
         sequences: clamped(limits.slots),
         batch: clamped(limits.chunk_tokens + limits.slots),
+        outputs: clamped(limits.slots + limits.draft_tokens.min(limits.chunk_tokens)),
         threads: threads(options),
     };
     let failed = |reason| LoadError::Context { context: context_size, slots: limits.slots, reason };
@@ -129,6 +130,7 @@ fn info(weights: &Weights, context: &Context, shape: Shape) -> ModelInfo {
         vocabulary: usize::try_from(weights.n_vocab()).unwrap_or(0),
         sequences: shape.sequences as usize,
         batch_entries: shape.batch as usize,
+        output_rows: shape.outputs as usize,
         rewinds: !weights.is_recurrent() && !weights.is_hybrid(),
         chat_template,
         metadata,

@@ -14,10 +14,14 @@
 //!
 //! Flash attention is off: llama.cpp computes it in one way for 64 rows and more, in another for fewer and in a third for a single row
 //! beyond 512 places, so that the numbers of a prompt would depend on how it was cut into chunks and what of it was cached. Without it,
-//! and with `Q8_0` weights on x86, the logits of a request are the same to the last bit whether it runs alone or beside others, in chunks
-//! of any size, from the cache or not; the tests of this module hold it to that. It cannot be promised for every file and processor: where
-//! llama.cpp has one kernel for a single row and another for many (repacked `Q4_0`, `Q4_K` and `IQ4_NL`), last bits may differ, and with
-//! them, at a near tie, a token.
+//! and with `Q8_0` weights on x86, the logits of a request do not depend on its neighbours, on the size of its chunks or on the cache;
+//! the tests of this module hold it to that.
+//!
+//! One difference is left, and it is llama.cpp's: attention of a *single* row adds up in another order than that of several rows. The
+//! rounding of what follows hides this nearly always, but about once in some hundred tokens a rounded value moves, and from there on last
+//! bits differ. So a token computed with a draft, or a prompt of which one token happened to be computed by itself, can at a near tie end
+//! in another token than without. Where llama.cpp has one kernel of the weights for a single row and another for many (repacked `Q4_0`,
+//! `Q4_K` and `IQ4_NL`) the same holds.
 
 mod context;
 mod load;

@@ -11,6 +11,8 @@ pub(crate) struct Counters {
     started: Instant,
     used_after_us: AtomicU64,
     stored_bytes: AtomicUsize,
+    drafted: AtomicU64,
+    accepted: AtomicU64,
 }
 
 impl Counters {
@@ -22,6 +24,8 @@ impl Counters {
             started,
             used_after_us: AtomicU64::new(0),
             stored_bytes: AtomicUsize::new(0),
+            drafted: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
         }
     }
 
@@ -47,6 +51,16 @@ impl Counters {
 
     pub(super) fn stored(&self, bytes: usize) {
         self.stored_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Tokens guessed and computed, and how many of them were right.
+    pub(crate) fn drafts(&self) -> (u64, u64) {
+        (self.drafted.load(Ordering::Relaxed), self.accepted.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn drafted(&self, drafted: usize, accepted: usize) {
+        self.drafted.fetch_add(drafted as u64, Ordering::Relaxed);
+        self.accepted.fetch_add(accepted as u64, Ordering::Relaxed);
     }
 
     pub(super) fn slot_taken(&self) {

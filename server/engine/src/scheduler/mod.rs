@@ -14,6 +14,8 @@
 //! equals in one batch) and part of what two sequences must have in common.
 
 mod counters;
+mod draft;
+mod pace;
 mod plan;
 mod prefix;
 mod reuse;
@@ -29,6 +31,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub(crate) use counters::Counters;
+use pace::Pace;
 use slot::{Outcome, Phase, Slot, Work};
 use store::Store;
 
@@ -43,6 +46,8 @@ pub(crate) struct Scheduler<M: Model> {
     queue: VecDeque<Job>,
     slots: Vec<Slot<M::Sampler>>,
     store: Store,
+    pace: Pace,
+    drafts: usize,
     admissions: u64,
     counters: Arc<Counters>,
     clock: fn() -> Instant,
@@ -72,6 +77,9 @@ impl<M: Model> Scheduler<M> {
         let slots: Vec<_> = (0..limits.slots.min(info.sequences)).map(|n| Slot::new(Sequence(n))).collect();
         // A batch holds the chunk and a token for each slot.
         let chunk = limits.chunk_tokens.min(info.batch_entries.saturating_sub(slots.len())).max(1);
+        // Every row of a draft is sampled from; without going back a wrong one could not be taken out.
+        let rows = info.output_rows.saturating_sub(slots.len()).min(chunk);
+        let drafts = if info.rewinds { limits.draft_tokens.min(rows) } else { 0 };
         let queue = VecDeque::with_capacity(limits.queue);
         Self {
             model,
@@ -80,6 +88,8 @@ impl<M: Model> Scheduler<M> {
             queue,
             slots,
             store: Store::new(limits.prefix_bytes),
+            pace: Pace::default(),
+            drafts,
             admissions: 0,
             counters,
             clock,
@@ -106,8 +116,13 @@ impl<M: Model> Scheduler<M> {
         if parts.is_empty() {
             return Step::Idle;
         }
+        let begun = (self.clock)();
         match self.model.decode(&self.batch) {
-            Ok(()) => self.hand_out(&parts),
+            Ok(()) => {
+                let took = (self.clock)().saturating_duration_since(begun);
+                self.pace.note(self.batch.entries.len(), took);
+                self.hand_out(&parts);
+            }
             Err(DecodeError::Interrupted) => self.restore(&parts),
             Err(DecodeError::CacheFull) => self.make_room(&parts),
             Err(DecodeError::Failed(error)) => self.fail(&parts, &error),
@@ -161,14 +176,15 @@ impl<M: Model> Scheduler<M> {
         }
     }
 
-    // Decoding slots first, a token each; then a chunk for the prompts, in order of admission.
+    // Decoding slots first, a token each and what is worth guessing; then a chunk for the prompts, in order of admission.
     fn plan_step(&mut self) -> Vec<Part> {
         let decoding = self.in_phase(Phase::Decode);
         let mut prefilling = self.in_phase(Phase::Prefill);
         prefilling.retain(|&index| self.leader(index).is_none());
         prefilling.sort_by_key(|&index| self.slots[index].used);
+        let drafted = self.draft(&decoding);
         let left: Vec<_> = prefilling.iter().map(|&index| self.slots[index].left()).collect();
-        let shares = plan::divide(self.chunk, &left);
+        let shares = plan::divide(self.chunk - drafted, &left);
         let decoding = decoding.into_iter().map(|index| (index, 1));
         let parts = decoding.chain(prefilling.into_iter().zip(shares)).filter(|(_, count)| *count > 0);
         self.batch.entries.clear();
@@ -180,6 +196,18 @@ impl<M: Model> Scheduler<M> {
         parts.map(&mut part).collect()
     }
 
+    // Drafts for the decoding slots, and how many tokens they have together.
+    fn draft(&mut self, decoding: &[usize]) -> usize {
+        let mut drafted = 0;
+        for &index in decoding {
+            let Some(work) = &mut self.slots[index].work else { continue };
+            let most = work.room_for_drafts(self.info.context).min(self.drafts - drafted);
+            let worth = self.pace.drafts(work.confidence(), decoding.len() + drafted, most);
+            drafted += work.draft(worth);
+        }
+        drafted
+    }
+
     fn in_phase(&self, phase: Phase) -> Vec<usize> {
         (0..self.slots.len()).filter(|&index| self.slots[index].ready() == Some(phase)).collect()
     }
@@ -187,22 +215,53 @@ impl<M: Model> Scheduler<M> {
     fn hand_out(&mut self, parts: &[Part]) {
         self.counters.used((self.clock)());
         for part in parts {
-            self.slots[part.slot].computed(part.rows.len());
+            let slot = &mut self.slots[part.slot];
+            let draft = slot.computed(part.rows.len());
             let last = part.rows.end - 1;
             if self.batch.entries[last].output {
-                self.take_token(part.slot, last);
+                self.take_tokens(part, &draft);
             }
         }
     }
 
-    fn take_token(&mut self, index: usize, row: usize) {
-        let Some(work) = &mut self.slots[index].work else { return };
+    // Samples after each row for as long as the draft goes on as the samples do. So the text is what it would be without a draft, and
+    // what was computed after a wrong guess is taken out again.
+    fn take_tokens(&mut self, part: &Part, draft: &[Token]) {
+        let first = part.rows.end - 1 - draft.len();
+        let mut right = 0;
+        while let Some(token) = self.take_token(part.slot, first + right) {
+            if draft.get(right) != Some(&token) {
+                break;
+            }
+            right += 1;
+        }
+        self.counters.drafted(draft.len(), right);
+        let slot = &mut self.slots[part.slot];
+        if right < draft.len() {
+            let valid = slot.kept.len() - (draft.len() - right);
+            match self.model.rewind(slot.sequence, valid) {
+                true => slot.kept.truncate(valid),
+                false => slot.forget(),
+            }
+        }
+        if let Some(work) = &mut slot.work {
+            work.flush();
+        }
+    }
+
+    // The token sampled after a row; `None` when its generation is over.
+    fn take_token(&mut self, index: usize, row: usize) -> Option<Token> {
+        let work = self.slots[index].work.as_mut()?;
         if work.wants_no_tokens() {
-            return self.complete(index, Finish::Length);
+            self.complete(index, Finish::Length);
+            return None;
         }
         let token = match self.model.sample(&mut work.sampler, row) {
             Ok(token) => token,
-            Err(error) => return self.abandon(index, error.into()),
+            Err(error) => {
+                self.abandon(index, error.into());
+                return None;
+            }
         };
         let ends = self.model.ends_generation(token);
         self.piece.clear();
@@ -210,10 +269,10 @@ impl<M: Model> Scheduler<M> {
         if !ends {
             self.counters.token_generated();
         }
-        match work.accept(token, ends, &self.piece, self.info.context, (self.clock)()) {
-            Outcome::Continues => {}
-            Outcome::Ends(finish) => self.complete(index, finish),
+        if let Outcome::Ends(finish) = work.accept(token, ends, &self.piece, self.info.context, (self.clock)()) {
+            self.complete(index, finish);
         }
+        Some(token)
     }
 
     // An interrupted step may have computed a part of the batch: back to what is known, then it can be repeated.

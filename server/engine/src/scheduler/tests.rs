@@ -10,7 +10,7 @@ use crate::generation::Outlet;
 use crate::scripted::{Script, ScriptedModel};
 use crate::{Completion, Event, Generation, Interrupt, LoadControl, Prompt, Request};
 
-const LIMITS: Limits = Limits { slots: 2, queue: 2, chunk_tokens: 16, prefix_bytes: 0 };
+const LIMITS: Limits = Limits { slots: 2, queue: 2, chunk_tokens: 16, prefix_bytes: 0, draft_tokens: 0 };
 
 struct Rig {
     scheduler: Scheduler<ScriptedModel>,
@@ -229,6 +229,19 @@ fn a_caller_who_reads_late_gets_the_last_event_wherever_the_channel_fills() {
 }
 
 #[test]
+fn progress_takes_no_room_from_what_matters() {
+    // As many chunks as the channel has places, and a few more and less.
+    for chunks in 26..36 {
+        let mut rig = Rig::new(Script::saying("ab"), LIMITS);
+        let generation = rig.submit(Request { max_tokens: 1, ..request(&prompt_of(16 * chunks)) });
+        while rig.scheduler.step() == Step::Computed {}
+        let mut all = [(generation, Heard::default())];
+        rig.finish(&mut all);
+        assert_eq!((all[0].1.text.as_str(), all[0].1.completion().completion_tokens), ("a", 1));
+    }
+}
+
+#[test]
 fn the_common_beginning_of_prompts_is_computed_once() {
     let mut rig = Rig::new(Script::saying("ok"), LIMITS);
     let system = "s".repeat(50);
@@ -300,6 +313,48 @@ fn an_evicted_prefix_comes_back_from_host_memory() {
         assert_eq!((again.completion().cached_tokens, again.text.as_str()), (cached, "ok"));
         assert!(rig.scheduler.counters.stored_bytes() <= prefix_bytes);
     }
+}
+
+const DRAFTING: Limits = Limits { draft_tokens: 8, ..LIMITS };
+
+#[test]
+fn an_answer_that_copies_its_prompt_takes_fewer_steps_and_is_the_same() {
+    let source = "fn main() { let count = 1; println!(\"{count}\"); }\n";
+    let steps = |limits| {
+        let mut rig = Rig::new(Script::saying(source.replace("count", "n")), limits);
+        let heard = rig.run(request(source));
+        assert_eq!(heard.text, source.replace("count", "n"));
+        assert_eq!(heard.completion().completion_tokens, heard.text.len());
+        (rig.script.batches().len(), rig.scheduler.counters.drafts())
+    };
+    let ((plain, none), (drafted, (guessed, right))) = (steps(LIMITS), steps(DRAFTING));
+    assert_eq!(none, (0, 0));
+    assert!(drafted * 2 < plain, "{drafted} steps instead of {plain}");
+    assert!(guessed >= right && right as usize >= plain - drafted, "{right} of {guessed}");
+}
+
+#[test]
+fn a_generation_ends_where_it_should_in_the_middle_of_a_draft() {
+    let source = "one two three four five six seven eight nine ten ";
+    for max_tokens in 1..30 {
+        let mut rig = Rig::new(Script::saying(source), DRAFTING);
+        let heard = rig.run(Request { max_tokens, ..request(source) });
+        assert_eq!((heard.text.as_str(), heard.completion().finish), (&source[..max_tokens as usize], Finish::Length));
+        // What is kept after the end is what was computed: the scripted model checks the next request against it.
+        assert_eq!(rig.run(request(&format!("{source}{}!", &source[..max_tokens as usize]))).text, source);
+    }
+    let mut rig = Rig::new(Script::saying(source), DRAFTING);
+    let heard = rig.run(Request { stop: vec!["six".into()], ..request(source) });
+    assert_eq!((heard.text.as_str(), heard.completion().finish), ("one two three four five ", Finish::StopString(0)));
+    assert_eq!(rig.run(request(source)).text, source);
+}
+
+#[test]
+fn a_model_that_cannot_go_back_gets_no_drafts() {
+    let source = "one two three four five six seven eight nine ten ";
+    let mut rig = Rig::new(Script::saying(source).forgetful(), DRAFTING);
+    assert_eq!(rig.run(request(source)).text, source);
+    assert_eq!(rig.scheduler.counters.drafts(), (0, 0));
 }
 
 #[test]
@@ -388,7 +443,7 @@ proptest! {
             script.fail_at(step, DecodeError::Interrupted)
         });
         let script = if forgetful { script.forgetful() } else { script };
-        let mut rig = Rig::new(script, LIMITS);
+        let mut rig = Rig::new(script, DRAFTING);
         let prompts = ["a long enough prompt to need several chunks", "short", "and another one"];
         let mut all: Vec<_> = prompts.map(|p| (rig.submit(request(p)), Heard::default())).into();
         rig.finish(&mut all);
@@ -400,7 +455,7 @@ proptest! {
 
     #[test]
     fn places_are_conserved_whatever_callers_do(acts in prop::collection::vec((0_u8..4, 0_usize..4, 1_usize..60), 0..80)) {
-        let mut rig = Rig::new(Script::answering(|p| format!("<{p}>")), Limits { prefix_bytes: 1500, ..LIMITS });
+        let mut rig = Rig::new(Script::answering(|p| format!("<{p}>")), Limits { prefix_bytes: 1500, ..DRAFTING });
         let mut live: Vec<(Generation, Heard, String)> = Vec::new();
         for (act, which, length) in acts {
             match act {
