@@ -77,3 +77,32 @@ async fn sampling_reaches_the_model() {
     assert!(!ask(json!({"stop": [first.clone()]})).await.contains(&first));
     assert_ne!(ask(json!({"repetition_penalty": 2.0})).await, ask(json!({"repetition_penalty": 1.0})).await);
 }
+
+#[tokio::test]
+async fn an_answer_takes_the_shape_asked_for() {
+    let site = tiny();
+    let with = |key: &str, value: Value| {
+        let mut body = greedy();
+        body[key] = value;
+        body
+    };
+    let literal = site.post("/v1/inference", with("grammar", json!("root ::= \" a + b\\n\""))).await.json();
+    assert_eq!((&literal["result"], &literal["finish_reason"]), (&json!(" a + b\n"), &json!("stop")));
+    let schema = json!({"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 2});
+    let shaped = site.post("/v1/inference", with("json_schema", schema)).await.json();
+    let value: Vec<bool> = serde_json::from_str(shaped["result"].as_str().unwrap()).expect("an array of booleans");
+    assert!((1..=2).contains(&value.len()));
+
+    for (key, value) in [("grammar", json!("root ::= (")), ("json_schema", json!({"type": "nonsense"}))] {
+        let refused = site.post("/v1/inference", with(key, value)).await;
+        assert_eq!(refused.status, 400, "{:?}", refused.body);
+        assert!(
+            refused.json()["message"].as_str().unwrap().contains("the grammar cannot be used"),
+            "{:?}",
+            refused.body
+        );
+    }
+    let mut both = with("grammar", json!("root ::= \"a\""));
+    both["json_schema"] = json!({});
+    assert_eq!(site.post("/v1/inference", both).await.status, 400);
+}

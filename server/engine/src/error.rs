@@ -49,6 +49,9 @@ pub enum Failure {
     /// Nothing to continue: no text, and the model has no token to begin with.
     #[error("the prompt is empty")]
     EmptyPrompt,
+    /// A grammar that cannot be used, or a token that the vocabulary does not have.
+    #[error("{0}")]
+    Sampling(ModelError),
     /// The model failed.
     #[error("{0}")]
     Model(#[from] ModelError),

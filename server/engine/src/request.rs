@@ -142,6 +142,27 @@ pub struct Sampling {
     pub mirostat: Option<Mirostat>,
     /// Added to the logits of these tokens; minus infinity forbids one.
     pub logit_bias: Vec<(Token, f32)>,
+    /// What the answer has to look like.
+    pub grammar: Option<Grammar>,
+}
+
+/// The language of an answer.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Grammar {
+    /// llama.cpp's GBNF, beginning at the rule `root`.
+    Gbnf(String),
+    /// JSON that this schema (itself JSON) describes.
+    JsonSchema(String),
+}
+
+impl fmt::Debug for Grammar {
+    // It may quote what the answer is to say.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gbnf(text) => write!(f, "Gbnf({} bytes)", text.len()),
+            Self::JsonSchema(text) => write!(f, "JsonSchema({} bytes)", text.len()),
+        }
+    }
 }
 
 impl Sampling {
@@ -185,6 +206,7 @@ impl Default for Sampling {
             penalty_window: 64,
             mirostat: None,
             logit_bias: Vec::new(),
+            grammar: None,
         }
     }
 }

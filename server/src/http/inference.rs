@@ -60,12 +60,13 @@ async fn answer(
     let asked = request::read(format, bytes, api.tokens, api.limits.body_bytes)?;
     // From here on the job owns the record, and closes it however it ends.
     let Some(record) = record.take() else { return Err(Refusal::Stopping) };
-    let mut job = Job::start(api, asked.inference, asked.warnings, record)?;
+    let style = asked.style;
+    let mut job = Job::start(api, asked, record)?;
     match format {
         Format::Whole => whole::collect(job).await,
         Format::Events | Format::Frames => {
             job.look_ahead(Instant::now() + FIRST_EVENT).await?;
-            Ok(stream::relay(job, asked.style, api.heartbeat))
+            Ok(stream::relay(job, style, api.heartbeat))
         }
     }
 }

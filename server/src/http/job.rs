@@ -6,10 +6,11 @@ use std::pin::Pin;
 use cerebrum_common::wire::{
     Completion, Failure, FailureCode, Finish, InferenceEvent, InferenceRequest, Sampling, Usage,
 };
-use cerebrum_engine::{self as engine, Event, Generation, Mirostat, Prompt, Token};
+use cerebrum_engine::{self as engine, Event, Generation, Grammar, Mirostat, Prompt, Token};
 
 use super::Api;
 use super::record::Record;
+use super::request::Asked;
 use crate::registry::{Load, Phase, Registry, Submission, Unavailable};
 
 /// A generation and what belongs to it.
@@ -41,12 +42,8 @@ impl Job {
     ///
     /// # Errors
     /// What the registry refuses at once; the record has it too.
-    pub(super) fn start(
-        api: &Api,
-        inference: InferenceRequest,
-        warnings: Vec<String>,
-        record: Record,
-    ) -> Result<Self, Failure> {
+    pub(super) fn start(api: &Api, asked: Asked, record: Record) -> Result<Self, Failure> {
+        let Asked { inference, warnings, grammar, .. } = asked;
         let asked = inference.model.clone();
         let work = Work {
             registry: api.registry.clone(),
@@ -59,7 +56,7 @@ impl Job {
         };
         let mut job = Self { work, ahead: None, ending: Box::pin(api.tasks.ending()), record };
         job.record.model(&job.work.model);
-        let submitted = job.work.submit(engine_request(inference));
+        let submitted = job.work.submit(engine_request(inference, grammar));
         submitted.map_err(|reason| {
             job.record.refused(&reason.to_string());
             Failure::from(&reason)
@@ -177,7 +174,7 @@ fn count(tokens: usize) -> u32 {
 fn wire_failure(failure: &engine::Failure) -> Failure {
     let code = match failure {
         engine::Failure::ContextOverflow { .. } => FailureCode::ContextOverflow,
-        engine::Failure::EmptyPrompt => FailureCode::BadRequest,
+        engine::Failure::EmptyPrompt | engine::Failure::Sampling(_) => FailureCode::BadRequest,
         engine::Failure::Model(_) => FailureCode::Internal,
         engine::Failure::Stopped => FailureCode::Stopping,
     };
@@ -185,13 +182,13 @@ fn wire_failure(failure: &engine::Failure) -> Failure {
     Failure { code, message: failure.to_string(), retry_after_ms }
 }
 
-fn engine_request(inference: InferenceRequest) -> engine::Request {
+fn engine_request(inference: InferenceRequest, grammar: Option<Grammar>) -> engine::Request {
     engine::Request {
         // Plain: control tokens in somebody's prompt are text.
         prompt: Prompt::plain(inference.prompt.into_inner()),
         max_tokens: inference.max_tokens,
         seed: inference.sampling.seed,
-        sampling: engine_sampling(&inference.sampling),
+        sampling: engine::Sampling { grammar, ..engine_sampling(&inference.sampling) },
         stop: inference.stop.into_iter().map(cerebrum_common::wire::Text::into_inner).collect(),
     }
 }

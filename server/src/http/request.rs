@@ -5,7 +5,9 @@ use cerebrum_common::serve::Refusal;
 use cerebrum_common::wire::frame::{self, FrameError};
 use cerebrum_common::wire::native::{Generate, Limits as TokenLimits};
 use cerebrum_common::wire::{InferenceRequest, json};
+use cerebrum_engine::Grammar;
 use http::{HeaderMap, header};
+use serde::Deserialize;
 
 use super::routes::Delivery;
 use super::stream::Style;
@@ -29,6 +31,27 @@ pub(super) struct Asked {
     pub(super) warnings: Vec<String>,
     /// How a stream is written.
     pub(super) style: Style,
+    /// What the answer has to look like. Only this program's own JSON has it: the frames between the programs are of a version that does
+    /// not change.
+    pub(super) grammar: Option<Grammar>,
+}
+
+#[derive(Deserialize)]
+struct Shape {
+    grammar: Option<String>,
+    json_schema: Option<serde_json::Value>,
+}
+
+impl Shape {
+    fn grammar(self) -> Result<Option<Grammar>, Refusal> {
+        let both = "grammar: found json_schema too, expected one of them".to_owned();
+        match (self.grammar, self.json_schema) {
+            (Some(_), Some(_)) => Err(Refusal::BadRequest { field: Some("grammar".to_owned()), message: both }),
+            (Some(text), None) => Ok(Some(Grammar::Gbnf(text))),
+            (None, Some(schema)) => Ok(Some(Grammar::JsonSchema(schema.to_string()))),
+            (None, None) => Ok(None),
+        }
+    }
 }
 
 /// The format a request asks for.
@@ -67,12 +90,13 @@ pub(super) fn read(format: Format, body: Bytes, tokens: TokenLimits, limit: usiz
         if inference.prompt.trim().is_empty() {
             return Err(bad("prompt: found an empty string, expected a text to complete".to_owned()));
         }
-        return Ok(Asked { inference, warnings: Vec::new(), style: Style::Frames });
+        return Ok(Asked { inference, warnings: Vec::new(), style: Style::Frames, grammar: None });
     }
     let generate: Generate = json::parse(&body)?;
+    let grammar = json::parse::<Shape>(&body)?.grammar()?;
     let style = Style::Events { progress: generate.progress };
     let (inference, warnings) = generate.into_request(tokens)?;
-    Ok(Asked { inference, warnings, style })
+    Ok(Asked { inference, warnings, style, grammar })
 }
 
 #[cfg(test)]

@@ -184,7 +184,7 @@ unsafe extern "C" fn is_raised(interrupt: *mut c_void) -> bool {
     unsafe { &*interrupt.cast::<Interrupt>() }.is_raised()
 }
 
-fn weights_pointer(weights: &Weights) -> *mut sys::llama_model {
+pub(super) fn weights_pointer(weights: &Weights) -> *mut sys::llama_model {
     const { assert!(size_of::<Weights>() == size_of::<*mut sys::llama_model>()) };
     // SAFETY: `LlamaModel` is `repr(transparent)` over a pointer wrapper that is `repr(transparent)` over `NonNull<llama_model>`.
     unsafe { *(&raw const *weights).cast::<*mut sys::llama_model>() }

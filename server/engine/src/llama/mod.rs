@@ -24,6 +24,7 @@
 //! `Q4_K` and `IQ4_NL`) the same holds.
 
 mod context;
+mod grammar;
 mod load;
 mod log;
 mod sampler;
@@ -121,9 +122,9 @@ impl Model for LlamaModel {
         for &(token, _) in &sampling.logit_bias {
             self.checked(token)?;
         }
-        let mut chain = Chain::new(sampling, seed, self.info.vocabulary)?;
+        let mut chain = Chain::new(sampling, seed, self.info.vocabulary)?.with_grammar(&self.weights, sampling)?;
         let window = sampling.penalty_window as usize;
-        history[history.len().saturating_sub(window)..].iter().for_each(|&token| chain.accept(token));
+        history[history.len().saturating_sub(window)..].iter().for_each(|&token| chain.remember(token));
         Ok(chain)
     }
 

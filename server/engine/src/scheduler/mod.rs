@@ -40,11 +40,12 @@ use crate::{Batch, DecodeError, Failure, Finish, Limits, Model, ModelError, Mode
 
 /// The state of all requests of one model.
 pub(crate) struct Scheduler<M: Model> {
+    // Before the model: fields are dropped in this order, and samplers may refer to the model's vocabulary.
+    slots: Vec<Slot<M::Sampler>>,
     model: M,
     info: ModelInfo,
     chunk: usize,
     queue: VecDeque<Job>,
-    slots: Vec<Slot<M::Sampler>>,
     store: Store,
     pace: Pace,
     drafts: usize,
@@ -155,7 +156,7 @@ impl<M: Model> Scheduler<M> {
         let seed = job.request.seed.unwrap_or_else(random_seed);
         let sampler = match self.model.sampler(&job.request.sampling, seed, &tokens) {
             Ok(sampler) => sampler,
-            Err(error) => return job.refuse(error.into()),
+            Err(error) => return job.refuse(Failure::Sampling(error)),
         };
         let Some((index, cached)) = self.settle(&tokens) else { return };
         let slot = &mut self.slots[index];
