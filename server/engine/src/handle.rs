@@ -82,14 +82,18 @@ impl Engine {
     /// and arrives as the stream's only event.
     pub fn submit(&self, request: Request) -> Result<Generation, SubmitError> {
         request.check()?;
-        let full = SubmitError::QueueFull { slots: self.0.limits.slots, queue: self.0.limits.queue };
-        let Ok(permit) = Arc::clone(&self.0.places).try_acquire_owned() else { return Err(full) };
+        let Ok(permit) = Arc::clone(&self.0.places).try_acquire_owned() else { return Err(self.full()) };
         let (outlet, generation) = Outlet::open(self.0.thread.clone(), self.0.interrupt.clone());
         let job = Job { request, outlet, submitted: Instant::now(), permit };
         // There are as many places in the channel as permits, so it can be closed but not full.
         self.0.mailbox.jobs.try_send(job).map_err(|_| SubmitError::Stopped)?;
         self.0.thread.unpark();
         Ok(generation)
+    }
+
+    fn full(&self) -> SubmitError {
+        let Limits { slots, queue, .. } = self.0.limits;
+        SubmitError::QueueFull { slots, queue, free_in: self.0.mailbox.counters.free_in(slots) }
     }
 
     /// The prompt's tokens, exactly as a generation would see them.

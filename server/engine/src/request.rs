@@ -3,6 +3,7 @@
 //! Owns the shapes and the check of their ranges ([`Request::check`]). Never tokenises: only the model's thread can.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::{SubmitError, Token};
 
@@ -211,6 +212,18 @@ impl Default for Sampling {
     }
 }
 
+/// Who goes first where there is not enough for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Fills a cache for later. Computed only when nothing else is, and gives its slot up to whoever waits.
+    WarmUp,
+    /// An answer that somebody reads.
+    #[default]
+    Chat,
+    /// A completion in an editor, for which somebody has stopped typing.
+    Infill,
+}
+
 /// One generation to do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
@@ -224,12 +237,24 @@ pub struct Request {
     pub sampling: Sampling,
     /// Generation ends before the first of these; empty ones are ignored.
     pub stop: Vec<String>,
+    /// Its place in the queue and in a step.
+    pub priority: Priority,
+    /// The longest that it may wait for a slot.
+    pub patience: Option<Duration>,
 }
 
 impl Request {
     /// A request with the product's defaults for code (512 tokens at temperature 0.2).
     pub fn new(prompt: Prompt) -> Self {
-        Self { prompt, max_tokens: 512, seed: None, sampling: Sampling::default(), stop: Vec::new() }
+        Self {
+            prompt,
+            max_tokens: 512,
+            seed: None,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            priority: Priority::default(),
+            patience: None,
+        }
     }
 
     /// Refuses values that llama.cpp would take as something else or that would cost unbounded memory.

@@ -2,6 +2,7 @@
 //! whatever happens. It owns the engine's [`Generation`] and the record, so dropping it frees the slot and closes the account.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use cerebrum_common::wire::{
     Completion, Failure, FailureCode, Finish, InferenceEvent, InferenceRequest, Sampling, Usage,
@@ -11,7 +12,7 @@ use cerebrum_engine::{self as engine, Event, Generation, Grammar, Mirostat, Prom
 use super::Api;
 use super::record::Record;
 use super::request::Asked;
-use crate::registry::{Load, Phase, Registry, Submission, Unavailable};
+use crate::registry::{Load, Phase, Registry, Submission, Unavailable, busy_retry_ms};
 
 /// A generation and what belongs to it.
 pub(super) struct Job {
@@ -175,12 +176,19 @@ fn wire_failure(failure: &engine::Failure) -> Failure {
     let code = match failure {
         engine::Failure::ContextOverflow { .. } => FailureCode::ContextOverflow,
         engine::Failure::EmptyPrompt | engine::Failure::Sampling(_) => FailureCode::BadRequest,
+        engine::Failure::NoSlotInTime { .. } => FailureCode::Busy,
         engine::Failure::Model(_) => FailureCode::Internal,
         engine::Failure::Stopped => FailureCode::Stopping,
     };
-    let retry_after_ms = (code == FailureCode::Stopping).then_some(1_000);
+    let retry_after_ms = match failure {
+        engine::Failure::NoSlotInTime { free_in, .. } => Some(busy_retry_ms(*free_in)),
+        _ => (code == FailureCode::Stopping).then_some(1_000),
+    };
     Failure { code, message: failure.to_string(), retry_after_ms }
 }
+
+/// Who has waited so long for a slot is better served by another try, perhaps elsewhere.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 fn engine_request(inference: InferenceRequest, grammar: Option<Grammar>) -> engine::Request {
     engine::Request {
@@ -190,6 +198,8 @@ fn engine_request(inference: InferenceRequest, grammar: Option<Grammar>) -> engi
         seed: inference.sampling.seed,
         sampling: engine::Sampling { grammar, ..engine_sampling(&inference.sampling) },
         stop: inference.stop.into_iter().map(cerebrum_common::wire::Text::into_inner).collect(),
+        priority: engine::Priority::Chat,
+        patience: Some(PATIENCE),
     }
 }
 

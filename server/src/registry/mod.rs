@@ -16,6 +16,7 @@ mod unload;
 
 pub use catalog::{Catalog, Found};
 pub use error::Unavailable;
+pub(crate) use error::busy_retry_ms;
 pub use load::{Load, Phase};
 pub use unload::keep_idle_unloaded;
 

@@ -24,6 +24,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
@@ -36,7 +37,7 @@ use slot::{Outcome, Phase, Slot, Work};
 use store::Store;
 
 use crate::command::Job;
-use crate::{Batch, DecodeError, Failure, Finish, Limits, Model, ModelError, ModelInfo, Sequence, Token};
+use crate::{Batch, DecodeError, Failure, Finish, Limits, Model, ModelError, ModelInfo, Priority, Sequence, Token};
 
 /// The state of all requests of one model.
 pub(crate) struct Scheduler<M: Model> {
@@ -99,6 +100,11 @@ impl<M: Model> Scheduler<M> {
         }
     }
 
+    /// True when somebody waits for a slot, and perhaps not for ever.
+    pub(crate) fn has_queue(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     pub(crate) fn model(&self) -> &M {
         &self.model
     }
@@ -141,10 +147,45 @@ impl<M: Model> Scheduler<M> {
     }
 
     fn admit(&mut self) {
-        while self.slots.iter().any(|slot| slot.work.is_none()) {
-            let Some(job) = self.queue.pop_front() else { return };
-            self.occupy(job);
+        self.expire();
+        loop {
+            let Some(next) = self.next_in_queue() else { return };
+            if self.slots.iter().all(|slot| slot.work.is_some()) && !self.make_way(self.queue[next].request.priority) {
+                return;
+            }
+            if let Some(job) = self.queue.remove(next) {
+                self.occupy(job);
+            }
         }
+    }
+
+    // Of the highest priority the one that came first.
+    fn next_in_queue(&self) -> Option<usize> {
+        let first = |index: &usize| (self.queue[*index].request.priority, Reverse(*index));
+        (0..self.queue.len()).max_by_key(first)
+    }
+
+    // Ends the wait of those who have waited for as long as they would.
+    fn expire(&mut self) {
+        let now = (self.clock)();
+        let waited = |job: &Job| now.saturating_duration_since(job.submitted);
+        let expired = |job: &Job| job.request.patience.is_some_and(|patience| waited(job) >= patience);
+        while let Some(job) = self.queue.iter().position(expired).and_then(|index| self.queue.remove(index)) {
+            let free_in = self.counters.free_in(self.slots.len());
+            let waited = waited(&job);
+            job.refuse(Failure::NoSlotInTime { waited, free_in });
+        }
+    }
+
+    // A warm-up gives its slot to anybody else. What it has computed stays, and it goes on from there when its turn comes again.
+    fn make_way(&mut self, priority: Priority) -> bool {
+        let gives_way =
+            |slot: &Slot<M::Sampler>| slot.priority() == Some(Priority::WarmUp) && slot.phase() == Some(Phase::Prefill);
+        let index = self.slots.iter().position(gives_way).filter(|_| priority > Priority::WarmUp);
+        let Some(work) = index.and_then(|index| self.slots[index].work.take()) else { return false };
+        self.counters.slot_left();
+        self.queue.push_back(work.give_way());
+        true
     }
 
     // Queued -> Prefill, or refused for what only its tokens show.
@@ -180,14 +221,10 @@ impl<M: Model> Scheduler<M> {
     // Decoding slots first, a token each and what is worth guessing; then a chunk for the prompts, in order of admission.
     fn plan_step(&mut self) -> Vec<Part> {
         let decoding = self.in_phase(Phase::Decode);
-        let mut prefilling = self.in_phase(Phase::Prefill);
-        prefilling.retain(|&index| self.leader(index).is_none());
-        prefilling.sort_by_key(|&index| self.slots[index].used);
         let drafted = self.draft(&decoding);
-        let left: Vec<_> = prefilling.iter().map(|&index| self.slots[index].left()).collect();
-        let shares = plan::divide(self.chunk - drafted, &left);
+        let prefilling = self.shares(self.chunk - drafted, decoding.is_empty());
         let decoding = decoding.into_iter().map(|index| (index, 1));
-        let parts = decoding.chain(prefilling.into_iter().zip(shares)).filter(|(_, count)| *count > 0);
+        let parts = decoding.chain(prefilling).filter(|(_, count)| *count > 0);
         self.batch.entries.clear();
         let mut part = |(slot, count): (usize, usize)| {
             let from = self.batch.entries.len();
@@ -195,6 +232,26 @@ impl<M: Model> Scheduler<M> {
             Part { slot, rows: from..self.batch.entries.len() }
         };
         parts.map(&mut part).collect()
+    }
+
+    // Slots in prefill and how many tokens of a chunk each gets: the most urgent what they need, the others what is left. A warm-up takes
+    // part only where nobody else does.
+    fn shares(&self, chunk: usize, alone: bool) -> Vec<(usize, usize)> {
+        let priority = |index: usize| self.slots[index].priority();
+        let mut prefilling = self.in_phase(Phase::Prefill);
+        prefilling.retain(|&index| self.leader(index).is_none());
+        let alone = alone && prefilling.iter().all(|&index| priority(index) == Some(Priority::WarmUp));
+        prefilling.retain(|&index| alone || priority(index) > Some(Priority::WarmUp));
+        prefilling.sort_by_key(|&index| (Reverse(priority(index)), self.slots[index].used));
+        let mut budget = chunk;
+        let mut shares = Vec::new();
+        for equals in prefilling.chunk_by(|&one, &other| priority(one) == priority(other)) {
+            let left: Vec<_> = equals.iter().map(|&index| self.slots[index].left()).collect();
+            let divided = plan::divide(budget, &left);
+            budget -= divided.iter().sum::<usize>();
+            shares.extend(equals.iter().copied().zip(divided));
+        }
+        shares
     }
 
     // Drafts for the decoding slots, and how many tokens they have together.
@@ -331,6 +388,7 @@ impl<M: Model> Scheduler<M> {
     // Done: the slot is free, what it holds stays for the next prompt.
     fn release(&mut self, index: usize) -> Option<Work<M::Sampler>> {
         let work = self.slots[index].work.take()?;
+        self.counters.occupied(work.occupied((self.clock)()));
         self.counters.slot_freed();
         Some(work)
     }

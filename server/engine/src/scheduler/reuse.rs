@@ -38,13 +38,14 @@ impl<M: Model> Scheduler<M> {
         }
     }
 
-    /// An earlier prompt, in prefill too, that is about to compute what this one needs: it is waited for.
+    /// An earlier prompt, in prefill too and no less urgent, that is about to compute what this one needs: it is waited for.
     pub(super) fn leader(&self, index: usize) -> Option<usize> {
         let slot = &self.slots[index];
         let tokens = slot.wanted().filter(|_| self.info.rewinds)?;
         (0..self.slots.len()).find(|&other| {
             let leader = &self.slots[other];
-            let ahead = leader.used < slot.used && leader.ready() == Some(Phase::Prefill);
+            let urgent = leader.priority() >= slot.priority();
+            let ahead = urgent && leader.used < slot.used && leader.ready() == Some(Phase::Prefill);
             let shared = leader.wanted().filter(|_| ahead).map_or(0, |theirs| common(tokens, theirs));
             shared > leader.kept.len() && shared >= slot.kept.len() + COPY_TOKENS
         })

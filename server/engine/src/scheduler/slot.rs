@@ -3,7 +3,7 @@
 //! Owns the states of a generation in a slot ([`Phase`]) and its account. Never touches the model; the scheduler does, and tells the
 //! slot what came of it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -11,7 +11,7 @@ use super::draft::Lookup;
 use crate::command::Job;
 use crate::generation::Outlet;
 use crate::text::Transcript;
-use crate::{Completion, Entry, Event, Failure, Finish, Sequence, Token};
+use crate::{Completion, Entry, Event, Failure, Finish, Priority, Request, Sequence, Token};
 
 /// A sequence of the model and who uses it.
 pub(super) struct Slot<S> {
@@ -40,6 +40,8 @@ pub(super) struct Work<S> {
     prompt_tokens: usize,
     cached_tokens: usize,
     max_tokens: usize,
+    // As it came, for a warm-up that has to wait again.
+    request: Request,
     phase: Phase,
     lookup: Lookup,
     /// Guesses at what follows the tokens, computed with the last of them.
@@ -73,6 +75,16 @@ impl<S> Slot<S> {
     pub(super) fn ready(&self) -> Option<Phase> {
         let work = self.work.as_ref()?;
         work.outlet.is_ready().then_some(work.phase)
+    }
+
+    /// The priority of the generation in it.
+    pub(super) fn priority(&self) -> Option<Priority> {
+        self.work.as_ref().map(|work| work.request.priority)
+    }
+
+    /// The phase of the generation in it, whether or not it can take part in a step.
+    pub(super) fn phase(&self) -> Option<Phase> {
+        self.work.as_ref().map(|work| work.phase)
     }
 
     /// All tokens of the generation in it.
@@ -143,15 +155,27 @@ impl<S> Work<S> {
             phase: Phase::Prefill,
             lookup: Lookup::default(),
             draft: Vec::new(),
-            transcript: Transcript::new(job.request.stop),
+            transcript: Transcript::new(job.request.stop.clone()),
             text: String::new(),
             times: Times { submitted: job.submitted, admitted: now, first_token: None },
+            request: job.request,
             outlet: job.outlet,
             permit: job.permit,
         };
         work.enter(Phase::Prefill);
         work.outlet.progress(cached_tokens, prompt_tokens);
         work
+    }
+
+    /// How long it has been in its slot.
+    pub(super) fn occupied(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.times.admitted)
+    }
+
+    /// Back to the queue, as if it had never had a slot. Only before its first token.
+    pub(super) fn give_way(self) -> Job {
+        self.outlet.set_prefilling(false);
+        Job { request: self.request, outlet: self.outlet, submitted: self.times.submitted, permit: self.permit }
     }
 
     /// True for a request that only wants its prompt in the cache.

@@ -1,6 +1,7 @@
 //! The state machine over the scripted model, without a thread: every step is one call.
 
 use std::thread;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tokio::sync::{Semaphore, watch};
@@ -165,6 +166,81 @@ fn requests_beyond_the_slots_wait_in_order() {
     rig.finish(&mut all);
     assert_eq!(all.iter().map(|(_, heard)| heard.text.as_str()).collect::<Vec<_>>(), ["1111", "22222222", "3", "4"]);
     assert_eq!((rig.active(), rig.places.available_permits()), (0, 4));
+}
+
+#[test]
+fn the_more_urgent_goes_first() {
+    let mut rig = Rig::new(Script::answering(str::to_owned), Limits { slots: 1, queue: 4, ..LIMITS });
+    let with = |prompt: &str, priority| Request { priority, ..request(prompt) };
+    let mut order = Vec::new();
+    let mut all: Vec<_> = [
+        ("w", Priority::WarmUp),
+        ("first chat", Priority::Chat),
+        ("second chat", Priority::Chat),
+        ("infill", Priority::Infill),
+    ]
+    .map(|(prompt, priority)| (rig.submit(with(prompt, priority)), Heard::default()))
+    .into();
+    for _ in 0..100 {
+        rig.scheduler.step();
+        for (generation, heard) in &mut all {
+            let before = heard.end.is_some();
+            heard.listen(generation);
+            if heard.end.is_some() && !before {
+                order.push(heard.text.clone());
+            }
+        }
+    }
+    assert_eq!(order, ["infill", "first chat", "second chat", "w"]);
+}
+
+#[test]
+fn an_infill_prompt_is_not_slowed_by_a_long_chat() {
+    let mut rig = Rig::new(Script::saying("x"), LIMITS);
+    let chat = rig.submit(request(&prompt_of(100)));
+    let infill = rig.submit(Request { priority: Priority::Infill, ..request(&"q".repeat(31)) });
+    rig.finish(&mut [(chat, Heard::default()), (infill, Heard::default())]);
+    // The more urgent is admitted first too. What it leaves of a chunk is the chat's.
+    assert_eq!(rig.shape()[..4], [[16, 0], [16, 0], [1, 16], [0, 16]]);
+}
+
+#[test]
+fn a_warm_up_is_computed_only_when_nothing_else_is_and_gives_its_slot_away() {
+    let mut rig = Rig::new(Script::saying("x".repeat(8)), Limits { slots: 1, ..LIMITS });
+    let warm = Request { priority: Priority::WarmUp, max_tokens: 0, ..request(&prompt_of(64)) };
+    let warm_up = rig.submit(warm.clone());
+    rig.scheduler.step();
+    let chat = rig.submit(request("hello"));
+    let mut all = [(warm_up, Heard::default()), (chat, Heard::default())];
+    rig.scheduler.step();
+    assert_eq!((rig.active(), rig.scheduler.queue.len()), (1, 1), "it waits again");
+    rig.finish(&mut all);
+    assert_eq!(all[1].1.text, "x".repeat(8));
+    assert_eq!((all[0].1.completion().prompt_tokens, all[0].1.text.as_str()), (64, ""));
+    assert_eq!((rig.active(), rig.places.available_permits()), (0, 3));
+
+    let mut rig = Rig::new(Script::saying("x".repeat(8)), LIMITS);
+    let chat = rig.submit(request("hello"));
+    rig.scheduler.step();
+    let warm_up = rig.submit(warm);
+    rig.finish(&mut [(chat, Heard::default()), (warm_up, Heard::default())]);
+    let busy: Vec<_> = rig.shape().into_iter().take_while(|step| step[0] > 0).collect();
+    assert!(busy.len() == 9 && busy.iter().all(|step| step[1] == 0), "{:?}", rig.shape());
+}
+
+#[test]
+fn who_would_not_wait_longer_is_told_and_when_a_slot_may_be_free() {
+    let mut rig = Rig::new(Script::saying("x".repeat(400)), Limits { slots: 1, ..LIMITS });
+    rig.run(request("first"));
+    let long = rig.submit(request("a"));
+    rig.scheduler.step();
+    let hasty = rig.submit(Request { patience: Some(Duration::ZERO), ..request("b") });
+    let patient = rig.submit(Request { patience: Some(Duration::from_secs(3600)), ..request("c") });
+    let mut all = [(long, Heard::default()), (hasty, Heard::default()), (patient, Heard::default())];
+    rig.finish(&mut all);
+    assert!(matches!(all[1].1.failure(), Failure::NoSlotInTime { free_in: Some(_), .. }), "{:?}", all[1].1);
+    assert_eq!((all[0].1.text.len(), all[2].1.text.len()), (400, 400));
+    assert_eq!(rig.places.available_permits(), 3);
 }
 
 #[test]
