@@ -106,3 +106,40 @@ async fn an_answer_takes_the_shape_asked_for() {
     both["json_schema"] = json!({});
     assert_eq!(site.post("/v1/inference", both).await.status, 400);
 }
+
+#[tokio::test]
+async fn texts_become_tokens_and_texts_again() {
+    let site = tiny();
+    let text = "def né(🦀): <|im_start|>";
+    let answer = site.post("/tokenize", json!({"model": MODEL, "content": text})).await.json();
+    let tokens = answer["tokens"].as_array().unwrap();
+    assert!(tokens.len() > 5 && tokens.iter().all(Value::is_u64), "{answer}");
+    let back = site.post("/detokenize", json!({"model": MODEL, "tokens": tokens})).await.json();
+    assert!(back["content"].as_str().unwrap().ends_with(text), "{back}");
+    // Only who asks for it gets control tokens.
+    let markup = site.post("/tokenize", json!({"model": MODEL, "content": text, "parse_special": true})).await.json();
+    assert!(markup["tokens"].as_array().unwrap().len() < tokens.len());
+
+    let pieces = site.post("/tokenize", json!({"model": MODEL, "content": text, "with_pieces": true})).await.json();
+    let bytes: Vec<u8> = pieces["tokens"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|token| match &token["piece"] {
+            Value::String(piece) => piece.clone().into_bytes(),
+            bytes => serde_json::from_value(bytes.clone()).unwrap(),
+        })
+        .collect();
+    assert!(String::from_utf8(bytes).unwrap().ends_with(text));
+
+    for (path, body, status) in [
+        ("/tokenize", json!({}), 400),
+        ("/tokenize", json!({"content": 7}), 400),
+        ("/tokenize", json!({"content": "x", "model": "gpt"}), 404),
+        ("/detokenize", json!({"tokens": "x"}), 400),
+        ("/detokenize", json!({"tokens": [-1, 1_000_000]}), 200),
+    ] {
+        let answer = site.post(path, body).await;
+        assert_eq!(answer.status, status, "{path}: {:?}", answer.body);
+    }
+}

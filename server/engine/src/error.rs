@@ -52,6 +52,9 @@ pub enum Failure {
     /// Nothing to continue: no text, and the model has no token to begin with.
     #[error("the prompt is empty")]
     EmptyPrompt,
+    /// The prompt has control tokens that this model lacks.
+    #[error("the model has no control tokens for filling in the middle")]
+    NoInfill,
     /// A grammar that cannot be used, or a token that the vocabulary does not have.
     #[error("{0}")]
     Sampling(ModelError),

@@ -100,6 +100,10 @@ pub struct ModelInfo {
     pub output_rows: usize,
     /// Whether a sequence can go back to any earlier length. Recurrent models cannot: they share no prefixes and take no drafts.
     pub rewinds: bool,
+    /// Whether it has the control tokens for filling in the middle.
+    pub infill: bool,
+    /// Whether it has those for other files of a repository too.
+    pub infill_files: bool,
     /// The chat template (Jinja) the file carries.
     pub chat_template: Option<String>,
     /// The other scalar metadata of the file, as text.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
 use crate::{Batch, DecodeError, Interrupt, LoadControl, LoadError, Model, ModelError, ModelInfo, Prompt, Sampling};
-use crate::{Sequence, Token};
+use crate::{Segment, Sequence, Token};
 
 /// What a [`ScriptedModel`] does. Clones share the script and the record of batches.
 #[derive(Clone)]
@@ -203,6 +203,8 @@ impl Model for ScriptedModel {
             batch_entries: self.batch_entries,
             output_rows: self.batch_entries,
             rewinds: !self.script.forgets,
+            infill: false,
+            infill_files: false,
             chat_template: None,
             metadata: [("general.name".to_owned(), "scripted".to_owned())].into(),
         }
@@ -211,9 +213,10 @@ impl Model for ScriptedModel {
     fn tokenize(&self, prompt: &Prompt) -> Vec<Token> {
         let mut tokens = vec![BEGIN];
         for segment in prompt.segments() {
-            match segment.parse_special {
-                true => parse_markup(&segment.text, &mut tokens),
-                false => tokens.extend(segment.text.bytes().map(|byte| Token(byte.into()))),
+            match segment {
+                Segment::Markup(text) => parse_markup(text, &mut tokens),
+                Segment::Text(text) => tokens.extend(text.bytes().map(|byte| Token(byte.into()))),
+                Segment::Control(control) => panic!("this model has no {control:?}"),
             }
         }
         tokens

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use cerebrum_engine::llama::Options;
 use cerebrum_engine::{
-    Completion, Engine, Event, Failure, Finish, Generation, Grammar, Limits, LoadError, Prompt, Request, Sampling,
+    Completion, Control, Engine, Event, Failure, Finish, Generation, Grammar, Limits, LoadError, Prompt, Request,
+    Sampling,
 };
 use tokio::time::timeout;
 
@@ -177,6 +178,21 @@ async fn a_grammar_that_cannot_be_used_is_refused_and_nothing_else_happens() {
     let (_, completion) = run(&engine, request(CODE, 20, following(endless))).await;
     assert!(completion.completion_tokens <= 20);
     assert!(run(&engine, request(CODE, 5, Sampling::greedy())).await.1.completion_tokens > 0);
+}
+
+#[tokio::test]
+async fn control_tokens_of_the_vocabulary_are_single_tokens() {
+    let engine = engine(LIMITS).await;
+    assert!(engine.info().infill);
+    let prompt = |gap: Prompt| Prompt::new().control(Control::InfillPrefix).text("a = ").then(gap);
+    let plain = engine.tokenize(Prompt::plain("a = ")).await.unwrap();
+    let with = prompt(Prompt::new().control(Control::InfillSuffix).text("").control(Control::InfillMiddle));
+    let tokens = engine.tokenize(with.clone()).await.unwrap();
+    assert_eq!(tokens.len(), plain.len() + 3);
+    let text = String::from_utf8(engine.detokenize(tokens).await.unwrap()).unwrap();
+    assert!(text.contains("<|fim_prefix|>a = <|fim_suffix|><|fim_middle|>"), "{text}");
+    let request = Request { prompt: with, ..request("", 5, Sampling::greedy()) };
+    assert!(run(&engine, request).await.1.completion_tokens > 0);
 }
 
 #[tokio::test]

@@ -53,7 +53,9 @@ const BUSY_RETRY_RANGE_MS: std::ops::RangeInclusive<u64> = 1_000..=600_000;
 /// When to come back to a model whose slots and queue are full.
 pub(crate) fn busy_retry_ms(free_in: Option<Duration>) -> u32 {
     let bounded = |time: Duration| {
-        u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(*BUSY_RETRY_RANGE_MS.start(), *BUSY_RETRY_RANGE_MS.end())
+        u64::try_from(time.as_millis())
+            .unwrap_or(u64::MAX)
+            .clamp(*BUSY_RETRY_RANGE_MS.start(), *BUSY_RETRY_RANGE_MS.end())
     };
     free_in.map_or(BUSY_RETRY_MS, |time| bounded(time) as u32)
 }

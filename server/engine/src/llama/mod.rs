@@ -39,7 +39,8 @@ use context::Context;
 use sampler::Chain;
 
 use crate::{
-    Batch, DecodeError, LoadControl, LoadError, Model, ModelError, ModelInfo, Prompt, Sampling, Sequence, Token,
+    Batch, DecodeError, LoadControl, LoadError, Model, ModelError, ModelInfo, Prompt, Sampling, Segment, Sequence,
+    Token,
 };
 
 /// How to load a GGUF file. The numbers left `None` are chosen from the model and the machine.
@@ -97,7 +98,11 @@ impl Model for LlamaModel {
         let vocab = self.weights.vocab();
         let mut tokens = Vec::new();
         for segment in prompt.segments() {
-            let piece = vocab.tokenize(segment.text.as_bytes(), false, segment.parse_special);
+            let piece = match segment {
+                Segment::Text(text) => vocab.tokenize(text.as_bytes(), false, false),
+                Segment::Markup(text) => vocab.tokenize(text.as_bytes(), false, true),
+                Segment::Control(control) => load::control(&self.weights, *control).into_iter().collect(),
+            };
             tokens.extend(piece.into_iter().map(|token| Token(token.0)));
         }
         let begin = Token(vocab.bos().0);

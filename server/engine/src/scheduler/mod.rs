@@ -37,7 +37,10 @@ use slot::{Outcome, Phase, Slot, Work};
 use store::Store;
 
 use crate::command::Job;
-use crate::{Batch, DecodeError, Failure, Finish, Limits, Model, ModelError, ModelInfo, Priority, Sequence, Token};
+use crate::{
+    Batch, Control, DecodeError, Failure, Finish, Limits, Model, ModelError, ModelInfo, Priority, Prompt, Segment,
+    Sequence, Token,
+};
 
 /// The state of all requests of one model.
 pub(crate) struct Scheduler<M: Model> {
@@ -142,6 +145,8 @@ impl<M: Model> Scheduler<M> {
         for index in 0..self.slots.len() {
             if self.slots[index].work.as_ref().is_some_and(|work| work.outlet.is_closed()) {
                 drop(self.release(index));
+            } else if self.slots[index].work.as_ref().is_some_and(|work| work.prompt_is_late((self.clock)())) {
+                self.complete(index, Finish::Length);
             }
         }
     }
@@ -190,6 +195,9 @@ impl<M: Model> Scheduler<M> {
 
     // Queued -> Prefill, or refused for what only its tokens show.
     fn occupy(&mut self, job: Job) {
+        if !self.knows(&job.request.prompt) {
+            return job.refuse(Failure::NoInfill);
+        }
         let tokens = self.model.tokenize(&job.request.prompt);
         if let Err(failure) = self.fits(&tokens) {
             return job.refuse(failure);
@@ -207,6 +215,14 @@ impl<M: Model> Scheduler<M> {
         slot.work = Some(Work::new(job, sampler, tokens, cached, now));
         self.counters.slot_taken();
         self.counters.used(now);
+    }
+
+    fn knows(&self, prompt: &Prompt) -> bool {
+        prompt.segments().iter().all(|segment| match segment {
+            Segment::Text(_) | Segment::Markup(_) => true,
+            Segment::Control(Control::Repository | Control::File) => self.info.infill_files,
+            Segment::Control(_) => self.info.infill,
+        })
     }
 
     fn fits(&self, tokens: &[Token]) -> Result<(), Failure> {

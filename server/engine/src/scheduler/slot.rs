@@ -172,6 +172,18 @@ impl<S> Work<S> {
         now.saturating_duration_since(self.times.admitted)
     }
 
+    /// Whether its prompt has taken longer than it may.
+    pub(super) fn prompt_is_late(&self, now: Instant) -> bool {
+        let begun = self.times.first_token.is_none();
+        begun && self.request.prompt_within.is_some_and(|within| self.occupied(now) >= within)
+    }
+
+    // Whether the answer has taken longer than it may, at the end of a line of it.
+    fn answer_is_late(&self, piece: &[u8], now: Instant) -> bool {
+        let took = self.times.first_token.map(|first| now.saturating_duration_since(first));
+        piece.contains(&b'\n') && took.zip(self.request.answer_within).is_some_and(|(took, within)| took >= within)
+    }
+
     /// Back to the queue, as if it had never had a slot. Only before its first token.
     pub(super) fn give_way(self) -> Job {
         self.outlet.set_prefilling(false);
@@ -219,7 +231,8 @@ impl<S> Work<S> {
                 return Outcome::Ends(Finish::StopString(stopped.index));
             }
         }
-        match self.generated() >= self.max_tokens || self.tokens.len() >= context {
+        let full = self.generated() >= self.max_tokens || self.tokens.len() >= context;
+        match full || self.answer_is_late(piece, now) {
             true => Outcome::Ends(Finish::Length),
             false => Outcome::Continues,
         }

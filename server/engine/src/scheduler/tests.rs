@@ -463,6 +463,28 @@ fn a_prompt_that_fills_the_context_is_refused_with_both_numbers() {
 }
 
 #[test]
+fn limits_of_time_end_a_prompt_at_once_and_an_answer_with_its_line() {
+    let mut rig = Rig::new(Script::saying("one\ntwo\nthree"), LIMITS);
+    let generation = rig.submit(Request { prompt_within: Some(Duration::from_millis(1)), ..request(&prompt_of(100)) });
+    rig.scheduler.step();
+    thread::sleep(Duration::from_millis(2));
+    let mut all = [(generation, Heard::default())];
+    rig.finish(&mut all);
+    assert_eq!((all[0].1.text.as_str(), all[0].1.completion().finish), ("", Finish::Length));
+    // What was computed is there for the next.
+    assert_eq!(rig.run(request(&prompt_of(100))).completion().cached_tokens, 16);
+    let heard = rig.run(Request { answer_within: Some(Duration::ZERO), ..request("a") });
+    assert_eq!((heard.text.as_str(), heard.completion().finish), ("one\n", Finish::Length));
+}
+
+#[test]
+fn control_tokens_that_the_model_lacks_are_refused() {
+    let mut rig = Rig::new(Script::saying("x"), LIMITS);
+    let heard = rig.run(Request::new(Prompt::plain("a").control(crate::Control::InfillMiddle)));
+    assert_eq!(heard.failure(), &Failure::NoInfill);
+}
+
+#[test]
 fn stop_strings_end_a_generation_across_tokens() {
     let mut rig = Rig::new(Script::saying("one\n\ntwo"), LIMITS);
     let heard = rig.run(Request { stop: vec!["zzz".into(), "\n\n".into()], ..request("a") });
