@@ -137,9 +137,41 @@ async fn texts_become_tokens_and_texts_again() {
         ("/tokenize", json!({"content": 7}), 400),
         ("/tokenize", json!({"content": "x", "model": "gpt"}), 404),
         ("/detokenize", json!({"tokens": "x"}), 400),
-        ("/detokenize", json!({"tokens": [-1, 1_000_000]}), 200),
+        ("/detokenize", json!({"model": MODEL, "tokens": [-1, 1_000_000]}), 200),
     ] {
         let answer = site.post(path, body).await;
         assert_eq!(answer.status, status, "{path}: {:?}", answer.body);
     }
+}
+
+#[tokio::test]
+async fn an_editor_gets_its_gap_filled() {
+    let site = tiny();
+    // As llama.vim sends it.
+    let ask = |n_predict: i64, extra: Vec<Value>, fields: Value| {
+        json!({"model": MODEL, "id_slot": 0, "input_prefix": "def add(a, b):\n    ret", "input_suffix": "\n\nprint(add(1, 2))\n",
+            "input_extra": extra, "prompt": "", "n_predict": n_predict, "stop": [], "n_indent": 4, "top_k": 40, "top_p": 0.9,
+            "samplers": ["top_k", "top_p", "infill"], "stream": false, "cache_prompt": true, "t_max_prompt_ms": 60_000,
+            "t_max_predict_ms": 60_000, "response_fields": fields})
+    };
+    let extra = |lines: usize| json!({"filename": "other.py", "text": "import os\n".repeat(lines)});
+    let warm = site.post("/infill", ask(0, vec![extra(3)], json!([""]))).await;
+    assert_eq!((warm.status, warm.json()), (200, json!({})));
+
+    let fields =
+        json!(["content", "timings/prompt_n", "timings/predicted_n", "timings/cache_n", "truncated", "tokens_cached"]);
+    let filled = site.post("/infill", ask(8, vec![extra(3)], fields)).await.json();
+    assert!(!filled["content"].as_str().unwrap().is_empty(), "{filled}");
+    assert!(
+        filled["timings/cache_n"].as_u64().unwrap() > 10 && filled["timings/prompt_n"].as_u64().unwrap() < 10,
+        "{filled}"
+    );
+    assert_eq!(filled["truncated"], false);
+    // More than fits: the last is kept.
+    let much = site.post("/infill", ask(8, vec![extra(2000), extra(3)], json!(null))).await.json();
+    assert_eq!(much["truncated"], true);
+    assert!(much["timings"]["predicted_n"].as_u64().unwrap() > 0 && much["stop"] == true, "{much}");
+
+    let refused = site.post("/infill", ask(-7, Vec::new(), json!(null))).await;
+    assert_eq!(refused.status, 400);
 }

@@ -1,7 +1,7 @@
 //! A stub model for tests: it says what its script says, as slowly and as badly as asked. It computes nothing.
 //!
-//! Its vocabulary is the 256 bytes, a token to begin with, one to end with and the two ChatML control tokens, so that characters are
-//! split over tokens at every opportunity. It keeps each sequence's tokens and panics when the scheduler hands it a token at the wrong
+//! Its vocabulary is the 256 bytes, a token to begin with, one to end with, the two ChatML control tokens and five for infilling, so that
+//! characters are split over tokens at every opportunity. It keeps each sequence's tokens and panics when the scheduler hands it a token at the wrong
 //! place or asks for a row that was not computed: a test that passes over it has proved the scheduler's bookkeeping.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +22,7 @@ pub struct Script {
     load_error: Option<LoadError>,
     failures: Arc<Mutex<Vec<(usize, DecodeError)>>>,
     forgets: bool,
+    infill: bool,
     batches: Arc<Mutex<Vec<Batch>>>,
 }
 
@@ -43,6 +44,7 @@ impl Script {
             load_error: None,
             failures: Arc::default(),
             forgets: false,
+            infill: true,
             batches: Arc::default(),
         }
     }
@@ -88,6 +90,12 @@ impl Script {
     #[must_use]
     pub fn forgetful(self) -> Self {
         Self { forgets: true, ..self }
+    }
+
+    /// The vocabulary has no control tokens for filling in the middle.
+    #[must_use]
+    pub fn without_infill(self) -> Self {
+        Self { infill: false, ..self }
     }
 
     /// The batches computed so far, failed ones included.
@@ -198,13 +206,13 @@ impl Model for ScriptedModel {
             parameters: 0,
             context: self.script.context,
             context_train: self.script.context,
-            vocabulary: 260,
+            vocabulary: 265,
             sequences: self.sequences.len(),
             batch_entries: self.batch_entries,
             output_rows: self.batch_entries,
             rewinds: !self.script.forgets,
-            infill: false,
-            infill_files: false,
+            infill: self.script.infill,
+            infill_files: self.script.infill,
             chat_template: None,
             metadata: [("general.name".to_owned(), "scripted".to_owned())].into(),
         }
@@ -216,7 +224,7 @@ impl Model for ScriptedModel {
             match segment {
                 Segment::Markup(text) => parse_markup(text, &mut tokens),
                 Segment::Text(text) => tokens.extend(text.bytes().map(|byte| Token(byte.into()))),
-                Segment::Control(control) => panic!("this model has no {control:?}"),
+                Segment::Control(control) => tokens.push(Token(IM_END.0 + 1 + *control as i32)),
             }
         }
         tokens

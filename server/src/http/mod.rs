@@ -2,11 +2,12 @@
 //! then stream or collect; the record is open from the first line and closes when the answer's body does.
 //!
 //! - `routes`: paths; every one needs a key unless it is said to be public.
-//! - `inference`: the two calls that generate.  `request` reads their bodies, `job` is one generation in progress, `stream`
+//! - `inference`: the calls that generate; `infill` is one in the words of editors.  `request` reads their bodies, `job` is one generation in progress, `stream`
 //!   and `whole` write answers, `record` keeps the account.
 //! - `tokens`: text to tokens and back.  `info`, `manage`: reports, unloading.
 
 mod inference;
+mod infill;
 mod info;
 mod job;
 mod manage;

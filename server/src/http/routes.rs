@@ -19,6 +19,8 @@ pub enum Delivery {
     Whole,
     /// Event by event.
     Stream,
+    /// As one document, in the words of editors that fill gaps.
+    Infill,
 }
 
 /// A call.
@@ -43,10 +45,11 @@ pub enum Route {
 }
 
 /// Every path with its method; `{model}` stands for a name.
-pub const ROUTES: [(Method, &str); 9] = [
+pub const ROUTES: [(Method, &str); 10] = [
     (Method::GET, "/health"),
     (Method::POST, "/v1/inference"),
     (Method::POST, "/v1/inference/stream"),
+    (Method::POST, "/infill"),
     (Method::POST, "/tokenize"),
     (Method::POST, "/detokenize"),
     (Method::GET, "/v1/models"),
@@ -71,6 +74,7 @@ impl Route {
             "/health" => (Method::GET, Self::Health),
             "/v1/inference" => (Method::POST, Self::Inference(Delivery::Whole)),
             "/v1/inference/stream" => (Method::POST, Self::Inference(Delivery::Stream)),
+            "/infill" => (Method::POST, Self::Inference(Delivery::Infill)),
             "/tokenize" => (Method::POST, Self::Tokenize),
             "/detokenize" => (Method::POST, Self::Detokenize),
             "/v1/models" => (Method::GET, Self::Models),

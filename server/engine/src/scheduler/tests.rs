@@ -479,7 +479,7 @@ fn limits_of_time_end_a_prompt_at_once_and_an_answer_with_its_line() {
 
 #[test]
 fn control_tokens_that_the_model_lacks_are_refused() {
-    let mut rig = Rig::new(Script::saying("x"), LIMITS);
+    let mut rig = Rig::new(Script::saying("x").without_infill(), LIMITS);
     let heard = rig.run(Request::new(Prompt::plain("a").control(crate::Control::InfillMiddle)));
     assert_eq!(heard.failure(), &Failure::NoInfill);
 }
