@@ -161,6 +161,9 @@ fn engine(root: &mut Section<'_>) -> cerebrum_engine::Limits {
         slots: root.within("slots", base.slots as u64, 1, 256) as usize,
         queue: root.within("queue", base.queue as u64, 0, 1024) as usize,
         chunk_tokens: root.within("chunk_tokens", base.chunk_tokens as u64, 1, 4096) as usize,
+        draft_tokens: root.within("draft_tokens", base.draft_tokens as u64, 0, 256) as usize,
+        prefix_bytes: optional(root, "prefix_cache_mib", 0, 1 << 20)
+            .map_or_else(|| guards::prefix_cache(guards::total_memory()), |mib| (mib << 20) as usize),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What can go wrong, as values with their context. Nothing here knows a status code.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A request that was not taken.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -24,6 +25,8 @@ pub enum SubmitError {
         slots: usize,
         /// Places of its queue.
         queue: usize,
+        /// When a place is likely to be free, going by how long requests have taken; unknown before any has ended.
+        free_in: Option<Duration>,
     },
     /// The engine was shut down or its thread has ended.
     #[error("the model has been unloaded")]
@@ -49,6 +52,20 @@ pub enum Failure {
     /// Nothing to continue: no text, and the model has no token to begin with.
     #[error("the prompt is empty")]
     EmptyPrompt,
+    /// The prompt has control tokens that this model lacks.
+    #[error("the model has no control tokens for filling in the middle")]
+    NoInfill,
+    /// A grammar that cannot be used, or a token that the vocabulary does not have.
+    #[error("{0}")]
+    Sampling(ModelError),
+    /// No slot was free in the time that the request would wait.
+    #[error("no slot was free within {} ms", waited.as_millis())]
+    NoSlotInTime {
+        /// How long it waited.
+        waited: Duration,
+        /// When a slot is likely to be free.
+        free_in: Option<Duration>,
+    },
     /// The model failed.
     #[error("{0}")]
     Model(#[from] ModelError),

@@ -96,9 +96,9 @@ impl Outlet {
         self.prefilling.store(prefilling, Ordering::SeqCst);
     }
 
-    /// Sends progress if there is room to spare; the next one says it better.
+    /// Sends progress if there is room to spare beside the text and the last event of the same step; the next one says it better.
     pub(crate) fn progress(&self, processed: usize, total: usize) {
-        if self.is_ready() {
+        if self.events.capacity() > 2 {
             self.send(Event::Progress { processed, total });
         }
     }

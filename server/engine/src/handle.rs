@@ -37,6 +37,12 @@ pub struct Snapshot {
     pub last_used: Instant,
     /// Bytes of the weights.
     pub model_bytes: u64,
+    /// Host memory that evicted prefixes take.
+    pub stored_bytes: usize,
+    /// Tokens that were guessed ahead and computed.
+    pub drafted: u64,
+    /// Those of them that were right: tokens that did not cost a step.
+    pub drafts_accepted: u64,
     /// Tokens that prompt and answer of one request may have together.
     pub context: usize,
 }
@@ -76,14 +82,18 @@ impl Engine {
     /// and arrives as the stream's only event.
     pub fn submit(&self, request: Request) -> Result<Generation, SubmitError> {
         request.check()?;
-        let full = SubmitError::QueueFull { slots: self.0.limits.slots, queue: self.0.limits.queue };
-        let Ok(permit) = Arc::clone(&self.0.places).try_acquire_owned() else { return Err(full) };
+        let Ok(permit) = Arc::clone(&self.0.places).try_acquire_owned() else { return Err(self.full()) };
         let (outlet, generation) = Outlet::open(self.0.thread.clone(), self.0.interrupt.clone());
         let job = Job { request, outlet, submitted: Instant::now(), permit };
         // There are as many places in the channel as permits, so it can be closed but not full.
         self.0.mailbox.jobs.try_send(job).map_err(|_| SubmitError::Stopped)?;
         self.0.thread.unpark();
         Ok(generation)
+    }
+
+    fn full(&self) -> SubmitError {
+        let Limits { slots, queue, .. } = self.0.limits;
+        SubmitError::QueueFull { slots, queue, free_in: self.0.mailbox.counters.free_in(slots) }
     }
 
     /// The prompt's tokens, exactly as a generation would see them.
@@ -99,6 +109,7 @@ impl Engine {
     /// What the engine is doing now.
     pub fn snapshot(&self) -> Snapshot {
         let counters = &self.0.mailbox.counters;
+        let (drafted, drafts_accepted) = counters.drafts();
         Snapshot {
             name: self.0.name.clone(),
             slots: self.0.limits.slots,
@@ -109,6 +120,9 @@ impl Engine {
             requests: counters.requests(),
             last_used: counters.last_used(),
             model_bytes: self.info().size_bytes,
+            stored_bytes: counters.stored_bytes(),
+            drafted,
+            drafts_accepted,
             context: self.info().context,
         }
     }

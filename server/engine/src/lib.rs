@@ -42,5 +42,5 @@ pub use event::{Completion, Event, Finish};
 pub use generation::Generation;
 pub use handle::{Engine, Snapshot};
 pub use model::{Batch, Entry, Model, ModelInfo, Sequence, Token};
-pub use request::{Limits, Mirostat, Prompt, Request, Sampling, Segment};
+pub use request::{Control, Grammar, Limits, Mirostat, Priority, Prompt, Request, Sampling, Segment};
 pub use starting::Starting;

@@ -63,6 +63,16 @@ pub trait Model {
 
     /// Keeps the first `length` tokens of the sequence. False when the model cannot go back that far; the sequence is then empty.
     fn rewind(&mut self, sequence: Sequence, length: usize) -> bool;
+
+    /// Makes `to` hold the first `length` tokens of `from`, which keeps all it has. False when the model cannot; `to` is then empty.
+    fn copy(&mut self, from: Sequence, to: Sequence, length: usize) -> bool;
+
+    /// The state of a whole sequence, for [`restore`](Self::restore) by this same model. `None` when it is larger than `limit` bytes or
+    /// cannot be had at present.
+    fn save(&mut self, sequence: Sequence, limit: usize) -> Option<Vec<u8>>;
+
+    /// Makes the sequence hold the first `length` tokens of a saved one. False when the model cannot; the sequence is then empty.
+    fn restore(&mut self, sequence: Sequence, state: &[u8], length: usize) -> bool;
 }
 
 /// What a loaded model is and how much it holds.
@@ -86,6 +96,14 @@ pub struct ModelInfo {
     pub sequences: usize,
     /// The most entries of a batch.
     pub batch_entries: usize,
+    /// The most entries of a batch that may ask for output.
+    pub output_rows: usize,
+    /// Whether a sequence can go back to any earlier length. Recurrent models cannot: they share no prefixes and take no drafts.
+    pub rewinds: bool,
+    /// Whether it has the control tokens for filling in the middle.
+    pub infill: bool,
+    /// Whether it has those for other files of a repository too.
+    pub infill_files: bool,
     /// The chat template (Jinja) the file carries.
     pub chat_template: Option<String>,
     /// The other scalar metadata of the file, as text.

@@ -3,6 +3,7 @@
 //! Owns the shapes and the check of their ranges ([`Request::check`]). Never tokenises: only the model's thread can.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::{SubmitError, Token};
 
@@ -16,28 +17,61 @@ pub struct Limits {
     /// Prompt tokens processed per step, over all slots together: the most by which somebody else's prompt delays a stream's next
     /// token. Larger is faster for prompts alone, smaller is smoother for the neighbours.
     pub chunk_tokens: usize,
+    /// Host memory for prefixes that no slot holds any more, per model; 0 keeps none. Whoever starts the engine knows the machine.
+    pub prefix_bytes: usize,
+    /// The most tokens guessed ahead per step, over all slots together; 0 guesses none. Each costs a row of logits in memory.
+    pub draft_tokens: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         // Two slots suit two cores; 128 tokens keep a 1.5B model's step under a few seconds there.
-        Self { slots: 2, queue: 4, chunk_tokens: 128 }
+        Self { slots: 2, queue: 4, chunk_tokens: 128, prefix_bytes: 0, draft_tokens: 32 }
     }
 }
 
-/// One piece of a prompt and whether control tokens are recognised in it.
+/// One piece of a prompt.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Segment {
-    /// The text as it is.
-    pub text: String,
-    /// True for text written by us (a chat template), in which `<|im_start|>` means the control token. False for text of a user, in
-    /// which it is twelve ordinary characters.
-    pub parse_special: bool,
+pub enum Segment {
+    /// Text of a user, in which `<|im_start|>` is twelve ordinary characters.
+    Text(String),
+    /// Text written by us (a chat template), in which `<|im_start|>` means the control token.
+    Markup(String),
+    /// A control token by what it is for, however this model writes it.
+    Control(Control),
+}
+
+/// Control tokens for filling in the middle of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Before the text before the gap.
+    InfillPrefix,
+    /// Before the text after the gap.
+    InfillSuffix,
+    /// Before the text that fills the gap.
+    InfillMiddle,
+    /// Before the name of the repository.
+    Repository,
+    /// Before the name of a file.
+    File,
+}
+
+impl Segment {
+    fn text(&self) -> &str {
+        match self {
+            Self::Text(text) | Self::Markup(text) => text,
+            Self::Control(_) => "",
+        }
+    }
 }
 
 impl fmt::Debug for Segment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Segment({} bytes, parse_special: {})", self.text.len(), self.parse_special)
+        match self {
+            Self::Text(text) => write!(f, "Text({} bytes)", text.len()),
+            Self::Markup(text) => write!(f, "Markup({} bytes)", text.len()),
+            Self::Control(control) => control.fmt(f),
+        }
     }
 }
 
@@ -61,44 +95,51 @@ impl Prompt {
     /// Appends text of a user: never parsed for control tokens.
     #[must_use]
     pub fn text(self, text: impl Into<String>) -> Self {
-        self.push(text.into(), false)
+        self.push(Segment::Text(text.into()))
     }
 
     /// Appends markup of a template: control tokens in it are recognised.
     #[must_use]
     pub fn markup(self, text: impl Into<String>) -> Self {
-        self.push(text.into(), true)
+        self.push(Segment::Markup(text.into()))
     }
 
-    /// The segments in order; neighbours of one kind have been joined, empty ones left out.
+    /// Appends a control token. Only a model that has it takes the prompt (see `ModelInfo`).
+    #[must_use]
+    pub fn control(self, control: Control) -> Self {
+        self.push(Segment::Control(control))
+    }
+
+    /// The segments in order; neighbouring texts of one kind have been joined, empty ones left out.
     pub fn segments(&self) -> &[Segment] {
         &self.segments
     }
 
-    /// Length of all segments in bytes.
+    /// Length of all texts in bytes.
     pub fn len(&self) -> usize {
-        self.segments.iter().map(|segment| segment.text.len()).sum()
+        self.segments.iter().map(|segment| segment.text().len()).sum()
     }
 
-    /// True without any text.
+    /// True without any text or control token.
     pub fn is_empty(&self) -> bool {
         self.segments.is_empty()
     }
 
+    /// Everything of another prompt after this one.
+    #[must_use]
+    pub fn then(self, other: Self) -> Self {
+        other.segments.into_iter().fold(self, Self::push)
+    }
+
     // Joining matters: a tokenizer must not see a border where the text has none.
-    fn push(mut self, text: String, parse_special: bool) -> Self {
-        match self.segments.last_mut() {
-            _ if text.is_empty() => {}
-            Some(last) if last.parse_special == parse_special => last.text.push_str(&text),
-            _ => self.segments.push(Segment { text, parse_special }),
+    fn push(mut self, segment: Segment) -> Self {
+        match (self.segments.last_mut(), segment) {
+            (_, Segment::Text(text) | Segment::Markup(text)) if text.is_empty() => {}
+            (Some(Segment::Text(last)), Segment::Text(text)) => last.push_str(&text),
+            (Some(Segment::Markup(last)), Segment::Markup(text)) => last.push_str(&text),
+            (_, segment) => self.segments.push(segment),
         }
         self
-    }
-}
-
-impl From<Vec<Segment>> for Prompt {
-    fn from(segments: Vec<Segment>) -> Self {
-        segments.into_iter().fold(Self::new(), |prompt, segment| prompt.push(segment.text, segment.parse_special))
     }
 }
 
@@ -138,6 +179,27 @@ pub struct Sampling {
     pub mirostat: Option<Mirostat>,
     /// Added to the logits of these tokens; minus infinity forbids one.
     pub logit_bias: Vec<(Token, f32)>,
+    /// What the answer has to look like.
+    pub grammar: Option<Grammar>,
+}
+
+/// The language of an answer.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Grammar {
+    /// llama.cpp's GBNF, beginning at the rule `root`.
+    Gbnf(String),
+    /// JSON that this schema (itself JSON) describes.
+    JsonSchema(String),
+}
+
+impl fmt::Debug for Grammar {
+    // It may quote what the answer is to say.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gbnf(text) => write!(f, "Gbnf({} bytes)", text.len()),
+            Self::JsonSchema(text) => write!(f, "JsonSchema({} bytes)", text.len()),
+        }
+    }
 }
 
 impl Sampling {
@@ -181,8 +243,21 @@ impl Default for Sampling {
             penalty_window: 64,
             mirostat: None,
             logit_bias: Vec::new(),
+            grammar: None,
         }
     }
+}
+
+/// Who goes first where there is not enough for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Fills a cache for later. Computed only when nothing else is, and gives its slot up to whoever waits.
+    WarmUp,
+    /// An answer that somebody reads.
+    #[default]
+    Chat,
+    /// A completion in an editor, for which somebody has stopped typing.
+    Infill,
 }
 
 /// One generation to do.
@@ -198,12 +273,30 @@ pub struct Request {
     pub sampling: Sampling,
     /// Generation ends before the first of these; empty ones are ignored.
     pub stop: Vec<String>,
+    /// Its place in the queue and in a step.
+    pub priority: Priority,
+    /// The longest that it may wait for a slot.
+    pub patience: Option<Duration>,
+    /// Time for the prompt, from the slot on; after it the request ends with what is computed kept for the next.
+    pub prompt_within: Option<Duration>,
+    /// Time for the answer, from its first token on; after it the answer ends with the line.
+    pub answer_within: Option<Duration>,
 }
 
 impl Request {
     /// A request with the product's defaults for code (512 tokens at temperature 0.2).
     pub fn new(prompt: Prompt) -> Self {
-        Self { prompt, max_tokens: 512, seed: None, sampling: Sampling::default(), stop: Vec::new() }
+        Self {
+            prompt,
+            max_tokens: 512,
+            seed: None,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            priority: Priority::default(),
+            patience: None,
+            prompt_within: None,
+            answer_within: None,
+        }
     }
 
     /// Refuses values that llama.cpp would take as something else or that would cost unbounded memory.
@@ -240,8 +333,8 @@ mod tests {
     #[test]
     fn neighbouring_segments_of_one_kind_are_joined() {
         let prompt = Prompt::plain("a").text("b").text("").markup("<x>").markup("<y>").text("c");
-        let texts: Vec<_> = prompt.segments().iter().map(|s| (s.text.as_str(), s.parse_special)).collect();
-        assert_eq!(texts, [("ab", false), ("<x><y>", true), ("c", false)]);
+        let (text, markup) = (|text: &str| Segment::Text(text.into()), |text: &str| Segment::Markup(text.into()));
+        assert_eq!(prompt.segments(), [text("ab"), markup("<x><y>"), text("c")]);
         assert_eq!(prompt.len(), 9);
     }
 

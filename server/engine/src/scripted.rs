@@ -1,7 +1,7 @@
 //! A stub model for tests: it says what its script says, as slowly and as badly as asked. It computes nothing.
 //!
-//! Its vocabulary is the 256 bytes, a token to begin with, one to end with and the two ChatML control tokens, so that characters are
-//! split over tokens at every opportunity. It keeps each sequence's tokens and panics when the scheduler hands it a token at the wrong
+//! Its vocabulary is the 256 bytes, a token to begin with, one to end with, the two ChatML control tokens and five for infilling, so that
+//! characters are split over tokens at every opportunity. It keeps each sequence's tokens and panics when the scheduler hands it a token at the wrong
 //! place or asks for a row that was not computed: a test that passes over it has proved the scheduler's bookkeeping.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
 use crate::{Batch, DecodeError, Interrupt, LoadControl, LoadError, Model, ModelError, ModelInfo, Prompt, Sampling};
-use crate::{Sequence, Token};
+use crate::{Segment, Sequence, Token};
 
 /// What a [`ScriptedModel`] does. Clones share the script and the record of batches.
 #[derive(Clone)]
@@ -22,6 +22,7 @@ pub struct Script {
     load_error: Option<LoadError>,
     failures: Arc<Mutex<Vec<(usize, DecodeError)>>>,
     forgets: bool,
+    infill: bool,
     batches: Arc<Mutex<Vec<Batch>>>,
 }
 
@@ -43,6 +44,7 @@ impl Script {
             load_error: None,
             failures: Arc::default(),
             forgets: false,
+            infill: true,
             batches: Arc::default(),
         }
     }
@@ -90,6 +92,12 @@ impl Script {
         Self { forgets: true, ..self }
     }
 
+    /// The vocabulary has no control tokens for filling in the middle.
+    #[must_use]
+    pub fn without_infill(self) -> Self {
+        Self { infill: false, ..self }
+    }
+
     /// The batches computed so far, failed ones included.
     pub fn batches(&self) -> Vec<Batch> {
         lock(&self.batches).clone()
@@ -112,7 +120,8 @@ impl fmt::Debug for Script {
 pub struct ScriptedModel {
     script: Script,
     sequences: Vec<Vec<Token>>,
-    rows: Vec<Option<Sequence>>,
+    // For each row that is sampled from: its sequence, and the length of that up to this row.
+    rows: Vec<Option<(Sequence, usize)>>,
     steps: usize,
     batch_entries: usize,
     interrupt: Interrupt,
@@ -173,7 +182,7 @@ impl ScriptedModel {
             assert_eq!(entry.position, sequence.len(), "a token at the wrong place of {:?}", entry.sequence);
             sequence.push(entry.token);
             assert!(sequence.len() <= self.script.context, "{:?} is longer than the context", entry.sequence);
-            self.rows.push(entry.output.then_some(entry.sequence));
+            self.rows.push(entry.output.then_some((entry.sequence, sequence.len())));
         }
     }
 }
@@ -197,9 +206,13 @@ impl Model for ScriptedModel {
             parameters: 0,
             context: self.script.context,
             context_train: self.script.context,
-            vocabulary: 260,
+            vocabulary: 265,
             sequences: self.sequences.len(),
             batch_entries: self.batch_entries,
+            output_rows: self.batch_entries,
+            rewinds: !self.script.forgets,
+            infill: self.script.infill,
+            infill_files: self.script.infill,
             chat_template: None,
             metadata: [("general.name".to_owned(), "scripted".to_owned())].into(),
         }
@@ -208,9 +221,10 @@ impl Model for ScriptedModel {
     fn tokenize(&self, prompt: &Prompt) -> Vec<Token> {
         let mut tokens = vec![BEGIN];
         for segment in prompt.segments() {
-            match segment.parse_special {
-                true => parse_markup(&segment.text, &mut tokens),
-                false => tokens.extend(segment.text.bytes().map(|byte| Token(byte.into()))),
+            match segment {
+                Segment::Markup(text) => parse_markup(text, &mut tokens),
+                Segment::Text(text) => tokens.extend(text.bytes().map(|byte| Token(byte.into()))),
+                Segment::Control(control) => tokens.push(Token(IM_END.0 + 1 + *control as i32)),
             }
         }
         tokens
@@ -248,8 +262,12 @@ impl Model for ScriptedModel {
     }
 
     fn sample(&mut self, sampler: &mut ScriptedSampler, row: usize) -> Result<Token, ModelError> {
-        let sequence = self.rows[row].expect("a row that was asked for");
-        assert_eq!(self.sequences[sequence.0], sampler.expected, "{sequence:?} does not hold the request's tokens");
+        let (sequence, length) = self.rows[row].expect("a row that was asked for");
+        assert_eq!(
+            self.sequences[sequence.0][..length],
+            sampler.expected[..],
+            "{sequence:?} does not hold the request's tokens"
+        );
         let token = sampler.reply.get(sampler.said).copied().unwrap_or(END);
         sampler.said += 1;
         sampler.expected.push(token);
@@ -264,6 +282,24 @@ impl Model for ScriptedModel {
         }
         tokens.truncate(length);
         true
+    }
+
+    fn copy(&mut self, from: Sequence, to: Sequence, length: usize) -> bool {
+        assert!(from != to && length <= self.sequences[from.0].len(), "a copy of what is not there");
+        assert!(!self.script.forgets, "a copy of a part from a model that cannot rewind");
+        self.sequences[to.0] = self.sequences[from.0][..length].to_vec();
+        true
+    }
+
+    fn save(&mut self, sequence: Sequence, limit: usize) -> Option<Vec<u8>> {
+        let bytes: Vec<_> = self.sequences[sequence.0].iter().flat_map(|token| token.0.to_le_bytes()).collect();
+        (bytes.len() <= limit).then_some(bytes)
+    }
+
+    fn restore(&mut self, sequence: Sequence, state: &[u8], length: usize) -> bool {
+        let (tokens, _) = state.as_chunks();
+        self.sequences[sequence.0] = tokens.iter().map(|&token| Token(i32::from_le_bytes(token))).collect();
+        self.rewind(sequence, length)
     }
 }
 

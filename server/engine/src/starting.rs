@@ -31,7 +31,7 @@ impl Starting {
         let (loaded, ready) = oneshot::channel();
         let limits = Limits { slots: limits.slots.max(1), chunk_tokens: limits.chunk_tokens.max(1), ..limits };
         let control = LoadControl::new(limits, interrupt.clone(), report);
-        let thread = thread::Builder::new().name(format!("model-{name}"));
+        let thread = thread::Builder::new().name(format!("model-{name}")).stack_size(STACK);
         let guard = match thread.spawn(move || worker::run(&control, load, loaded)) {
             Ok(thread) => Some((interrupt, thread)),
             Err(reason) => {
@@ -65,3 +65,6 @@ impl Drop for Starting {
         }
     }
 }
+
+/// What a thread of C has by default; llama.cpp's grammars recurse.
+const STACK: usize = 8 << 20;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -55,7 +55,10 @@ impl<M: Model> Worker<M> {
             self.take_mail();
             if self.scheduler.step() == Step::Idle {
                 // Submitting, reading an event, cancelling and stopping all unpark; one that comes before this line is remembered.
-                thread::park();
+                match self.scheduler.has_queue() {
+                    true => thread::park_timeout(QUEUE_LOOK),
+                    false => thread::park(),
+                }
             }
         }
         // The rest happens by dropping: every job left, here or in the channel, ends its caller's stream with `Failed(Stopped)`.
@@ -88,5 +91,7 @@ fn answer<T>(to: oneshot::Sender<T>, value: T) {
     drop(to.send(value));
 }
 
+/// While all slots are paused by their readers: how often to see whether somebody has waited long enough.
+const QUEUE_LOOK: Duration = Duration::from_millis(100);
 /// Tokenise questions that may wait between two steps; more wait in their callers.
 const QUESTION_PLACES: usize = 8;

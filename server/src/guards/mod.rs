@@ -8,7 +8,7 @@ mod cpu;
 mod watch;
 
 pub use cpu::{Sample, others_percent, smoothed};
-pub use watch::{available_memory, watch};
+pub use watch::{available_memory, total_memory, watch};
 
 use std::fmt;
 
@@ -26,6 +26,12 @@ impl Default for Limits {
     fn default() -> Self {
         Self { max_cpu_percent: 70, min_free_ram: 1 << 30 }
     }
+}
+
+/// Host memory for evicted prefixes, per model, on a machine with so much in all: a sixteenth, which a model beside it can spare, and no
+/// more than holds some twenty thousand tokens of a 1.5B model.
+pub fn prefix_cache(total: u64) -> usize {
+    usize::try_from((total / 16).min(512 << 20)).unwrap_or(0)
 }
 
 /// The newest measurements.

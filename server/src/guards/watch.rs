@@ -35,6 +35,14 @@ pub fn available_memory() -> u64 {
     })
 }
 
+/// All memory of the machine, in bytes; nothing when it cannot be measured.
+pub fn total_memory() -> u64 {
+    System::new().map_or(0, |mut system| {
+        system.refresh_memory();
+        system.total_memory()
+    })
+}
+
 struct Meter {
     system: System,
     own: Pid,
@@ -94,5 +102,6 @@ mod tests {
         let vitals = meter.measure();
         assert!((0.0..=100.0).contains(&vitals.cpu_percent) && (0.0..=100.0).contains(&vitals.others_percent));
         assert!(available_memory() > 0 && available_memory() < u64::MAX);
+        assert!(total_memory() >= available_memory());
     }
 }

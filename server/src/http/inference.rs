@@ -1,4 +1,4 @@
-//! The two calls that generate, as verbs in order. Whatever is known to fail before the answer begins fails with its status;
+//! The calls that generate, as verbs in order. Whatever is known to fail before the answer begins fails with its status;
 //! after that, in band.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::job::Job;
 use super::record::Record;
 use super::request::{self, Format};
 use super::routes::Delivery;
-use super::{Api, stream, whole};
+use super::{Api, infill, stream, whole};
 
 /// How long an answer's head waits for the first event: tokenising and most refusals take less, and nobody minds a stream that
 /// opens so much later.
@@ -57,15 +57,19 @@ async fn answer(
     let format = request::format(&head.headers, delivery)?;
     admit(api)?;
     let bytes = collect(body, &api.limits).await?;
+    if delivery == Delivery::Infill {
+        return infill::answer(api, bytes, record).await;
+    }
     let asked = request::read(format, bytes, api.tokens, api.limits.body_bytes)?;
     // From here on the job owns the record, and closes it however it ends.
     let Some(record) = record.take() else { return Err(Refusal::Stopping) };
-    let mut job = Job::start(api, asked.inference, asked.warnings, record)?;
+    let style = asked.style;
+    let mut job = Job::start(api, asked, record)?;
     match format {
         Format::Whole => whole::collect(job).await,
         Format::Events | Format::Frames => {
             job.look_ahead(Instant::now() + FIRST_EVENT).await?;
-            Ok(stream::relay(job, asked.style, api.heartbeat))
+            Ok(stream::relay(job, style, api.heartbeat))
         }
     }
 }

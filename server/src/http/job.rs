@@ -3,14 +3,13 @@
 
 use std::pin::Pin;
 
-use cerebrum_common::wire::{
-    Completion, Failure, FailureCode, Finish, InferenceEvent, InferenceRequest, Sampling, Usage,
-};
-use cerebrum_engine::{self as engine, Event, Generation, Mirostat, Prompt, Token};
+use cerebrum_common::wire::{Completion, Failure, FailureCode, Finish, InferenceEvent, Usage};
+use cerebrum_engine::{self as engine, Event, Generation};
 
 use super::Api;
 use super::record::Record;
-use crate::registry::{Load, Phase, Registry, Submission, Unavailable};
+use super::request::Asked;
+use crate::registry::{Load, Phase, Registry, Submission, Unavailable, busy_retry_ms};
 
 /// A generation and what belongs to it.
 pub(super) struct Job {
@@ -41,25 +40,20 @@ impl Job {
     ///
     /// # Errors
     /// What the registry refuses at once; the record has it too.
-    pub(super) fn start(
-        api: &Api,
-        inference: InferenceRequest,
-        warnings: Vec<String>,
-        record: Record,
-    ) -> Result<Self, Failure> {
-        let asked = inference.model.clone();
+    pub(super) fn start(api: &Api, asked: Asked, record: Record) -> Result<Self, Failure> {
+        let Asked { model: asked, warnings, request, .. } = asked;
         let work = Work {
             registry: api.registry.clone(),
             model: api.registry.catalog().resolve(&asked).unwrap_or_default(),
             asked,
-            max_tokens: inference.max_tokens,
+            max_tokens: request.max_tokens,
             warnings,
             context: 0,
             stage: Stage::Ended,
         };
         let mut job = Self { work, ahead: None, ending: Box::pin(api.tasks.ending()), record };
         job.record.model(&job.work.model);
-        let submitted = job.work.submit(engine_request(inference));
+        let submitted = job.work.submit(request);
         submitted.map_err(|reason| {
             job.record.refused(&reason.to_string());
             Failure::from(&reason)
@@ -177,46 +171,16 @@ fn count(tokens: usize) -> u32 {
 fn wire_failure(failure: &engine::Failure) -> Failure {
     let code = match failure {
         engine::Failure::ContextOverflow { .. } => FailureCode::ContextOverflow,
-        engine::Failure::EmptyPrompt => FailureCode::BadRequest,
+        engine::Failure::EmptyPrompt | engine::Failure::NoInfill | engine::Failure::Sampling(_) => {
+            FailureCode::BadRequest
+        }
+        engine::Failure::NoSlotInTime { .. } => FailureCode::Busy,
         engine::Failure::Model(_) => FailureCode::Internal,
         engine::Failure::Stopped => FailureCode::Stopping,
     };
-    let retry_after_ms = (code == FailureCode::Stopping).then_some(1_000);
+    let retry_after_ms = match failure {
+        engine::Failure::NoSlotInTime { free_in, .. } => Some(busy_retry_ms(*free_in)),
+        _ => (code == FailureCode::Stopping).then_some(1_000),
+    };
     Failure { code, message: failure.to_string(), retry_after_ms }
-}
-
-fn engine_request(inference: InferenceRequest) -> engine::Request {
-    engine::Request {
-        // Plain: control tokens in somebody's prompt are text.
-        prompt: Prompt::plain(inference.prompt.into_inner()),
-        max_tokens: inference.max_tokens,
-        seed: inference.sampling.seed,
-        sampling: engine_sampling(&inference.sampling),
-        stop: inference.stop.into_iter().map(cerebrum_common::wire::Text::into_inner).collect(),
-    }
-}
-
-fn engine_sampling(wire: &Sampling) -> engine::Sampling {
-    engine::Sampling {
-        temperature: wire.temperature,
-        top_k: wire.top_k,
-        top_p: wire.top_p,
-        min_p: wire.min_p,
-        typical_p: wire.typical_p,
-        repetition_penalty: wire.repetition_penalty,
-        frequency_penalty: wire.frequency_penalty,
-        presence_penalty: wire.presence_penalty,
-        mirostat: (wire.mirostat != 0).then_some(Mirostat {
-            version: wire.mirostat,
-            tau: wire.mirostat_tau,
-            eta: wire.mirostat_eta,
-        }),
-        // A token that no vocabulary has is never a candidate, so its bias means nothing.
-        logit_bias: wire
-            .logit_bias
-            .iter()
-            .map(|&(token, bias)| (Token(i32::try_from(token).unwrap_or(i32::MAX)), bias))
-            .collect(),
-        ..engine::Sampling::default()
-    }
 }

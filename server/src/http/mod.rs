@@ -2,11 +2,12 @@
 //! then stream or collect; the record is open from the first line and closes when the answer's body does.
 //!
 //! - `routes`: paths; every one needs a key unless it is said to be public.
-//! - `inference`: the two calls that generate.  `request` reads their bodies, `job` is one generation in progress, `stream`
+//! - `inference`: the calls that generate; `infill` is one in the words of editors.  `request` reads their bodies, `job` is one generation in progress, `stream`
 //!   and `whole` write answers, `record` keeps the account.
-//! - `info`, `manage`: reports, unloading.
+//! - `tokens`: text to tokens and back.  `info`, `manage`: reports, unloading.
 
 mod inference;
+mod infill;
 mod info;
 mod job;
 mod manage;
@@ -14,6 +15,7 @@ mod record;
 mod request;
 mod routes;
 mod stream;
+mod tokens;
 mod whole;
 
 pub use routes::{Access, ROUTES, Route};
@@ -79,6 +81,8 @@ impl Api {
             (Ok(Route::Inference(delivery)), Some(client)) => {
                 inference::infer(self, request, id, client, delivery).await
             }
+            (Ok(Route::Tokenize), _) => told(tokens::tokenize(self, request).await),
+            (Ok(Route::Detokenize), _) => told(tokens::detokenize(self, request).await),
             (Ok(route), _) => self.report(route).await,
             (Err(refusal), _) => self.refuse(request, &refusal, id),
         }
@@ -91,8 +95,10 @@ impl Api {
             Route::Stats => info::stats(self),
             Route::Unload(model) => manage::unload(self, &model).await,
             Route::Cleanup => manage::cleanup(self).await,
-            // Needs a client, whom only the arm above has.
-            Route::Inference(_) => Refusal::from(cerebrum_common::keys::Denied::Missing).response(),
+            // Need the request, which only the arms above have.
+            Route::Inference(_) | Route::Tokenize | Route::Detokenize => {
+                Refusal::from(cerebrum_common::keys::Denied::Missing).response()
+            }
         }
     }
 
@@ -106,4 +112,8 @@ impl Api {
     fn shortage(&self) -> Option<guards::Shortage> {
         self.guards.judge(&self.vitals.borrow()).err()
     }
+}
+
+fn told(outcome: Result<Response<Answer>, Refusal>) -> Response<Answer> {
+    outcome.unwrap_or_else(|refusal| refusal.response())
 }

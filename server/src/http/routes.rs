@@ -19,6 +19,8 @@ pub enum Delivery {
     Whole,
     /// Event by event.
     Stream,
+    /// As one document, in the words of editors that fill gaps.
+    Infill,
 }
 
 /// A call.
@@ -28,6 +30,10 @@ pub enum Route {
     Health,
     /// A generation.
     Inference(Delivery),
+    /// Text to tokens.
+    Tokenize,
+    /// Tokens to text.
+    Detokenize,
     /// The models there are.
     Models,
     /// What the server is doing.
@@ -39,10 +45,13 @@ pub enum Route {
 }
 
 /// Every path with its method; `{model}` stands for a name.
-pub const ROUTES: [(Method, &str); 7] = [
+pub const ROUTES: [(Method, &str); 10] = [
     (Method::GET, "/health"),
     (Method::POST, "/v1/inference"),
     (Method::POST, "/v1/inference/stream"),
+    (Method::POST, "/infill"),
+    (Method::POST, "/tokenize"),
+    (Method::POST, "/detokenize"),
     (Method::GET, "/v1/models"),
     (Method::GET, "/v1/stats"),
     (Method::POST, "/v1/unload/{model}"),
@@ -65,6 +74,9 @@ impl Route {
             "/health" => (Method::GET, Self::Health),
             "/v1/inference" => (Method::POST, Self::Inference(Delivery::Whole)),
             "/v1/inference/stream" => (Method::POST, Self::Inference(Delivery::Stream)),
+            "/infill" => (Method::POST, Self::Inference(Delivery::Infill)),
+            "/tokenize" => (Method::POST, Self::Tokenize),
+            "/detokenize" => (Method::POST, Self::Detokenize),
             "/v1/models" => (Method::GET, Self::Models),
             "/v1/stats" => (Method::GET, Self::Stats),
             "/v1/cleanup" => (Method::POST, Self::Cleanup),

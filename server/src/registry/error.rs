@@ -1,5 +1,7 @@
 //! Why a model does not take a request, and how that is said on the wire.
 
+use std::time::Duration;
+
 use cerebrum_common::wire::{Failure, FailureCode};
 use cerebrum_engine::{LoadError, SubmitError};
 
@@ -43,8 +45,20 @@ pub enum Unavailable {
 
 /// How long memory mostly stays short: until somebody's generation is over.
 const MEMORY_RETRY_MS: u32 = 30_000;
-/// A slot comes free with somebody's last token.
+/// Before any request has ended, and so told how long they take.
 const BUSY_RETRY_MS: u32 = 5_000;
+/// Even where requests are short, callers must not come back at once and all together; and none waits for an hour.
+const BUSY_RETRY_RANGE_MS: std::ops::RangeInclusive<u64> = 1_000..=600_000;
+
+/// When to come back to a model whose slots and queue are full.
+pub(crate) fn busy_retry_ms(free_in: Option<Duration>) -> u32 {
+    let bounded = |time: Duration| {
+        u64::try_from(time.as_millis())
+            .unwrap_or(u64::MAX)
+            .clamp(*BUSY_RETRY_RANGE_MS.start(), *BUSY_RETRY_RANGE_MS.end())
+    };
+    free_in.map_or(BUSY_RETRY_MS, |time| bounded(time) as u32)
+}
 const STOPPING_RETRY_MS: u32 = 5_000;
 
 impl From<&Unavailable> for Failure {
@@ -55,7 +69,9 @@ impl From<&Unavailable> for Failure {
             Unavailable::Load(_) => (FailureCode::LoadFailed, None),
             Unavailable::Unloaded { .. } => (FailureCode::Overloaded, Some(1_000)),
             Unavailable::Submit(SubmitError::Invalid { .. }) => (FailureCode::BadRequest, None),
-            Unavailable::Submit(SubmitError::QueueFull { .. }) => (FailureCode::Busy, Some(BUSY_RETRY_MS)),
+            Unavailable::Submit(SubmitError::QueueFull { free_in, .. }) => {
+                (FailureCode::Busy, Some(busy_retry_ms(*free_in)))
+            }
             Unavailable::Submit(SubmitError::Stopped) => (FailureCode::Overloaded, Some(1_000)),
             Unavailable::Stopping => (FailureCode::Stopping, Some(STOPPING_RETRY_MS)),
         };

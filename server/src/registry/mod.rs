@@ -16,6 +16,7 @@ mod unload;
 
 pub use catalog::{Catalog, Found};
 pub use error::Unavailable;
+pub(crate) use error::busy_retry_ms;
 pub use load::{Load, Phase};
 pub use unload::keep_idle_unloaded;
 
@@ -122,6 +123,30 @@ impl Registry {
         }
         let load = self.join_or_start(&mut state, &name)?;
         Ok(Submission::Waiting(load, Box::new(request)))
+    }
+
+    /// The model called `asked`, loaded if need be. Counts as no use of it.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: no such model, or why it could not be loaded.
+    pub async fn engine(&self, asked: &str) -> Result<Engine, Unavailable> {
+        let name = self.catalog().resolve(asked)?;
+        loop {
+            let mut load = {
+                let mut state = self.lock();
+                if let Some(Entry::Loaded(engine)) = state.models.get(&name) {
+                    return Ok(engine.clone());
+                }
+                self.join_or_start(&mut state, &name)?
+            };
+            loop {
+                match load.next().await {
+                    Phase::Loading(_) => {}
+                    Phase::Ready => break,
+                    Phase::Failed(reason) => return Err(reason),
+                }
+            }
+        }
     }
 
     fn join_or_start(&self, state: &mut State, name: &str) -> Result<Load, Unavailable> {

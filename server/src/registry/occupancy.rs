@@ -45,6 +45,9 @@ mod tests {
             requests: 0,
             last_used,
             model_bytes: 100,
+            stored_bytes: 0,
+            drafted: 0,
+            drafts_accepted: 0,
             context: 64,
         }
     }

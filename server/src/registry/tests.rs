@@ -12,7 +12,7 @@ use super::*;
 /// No test waits longer; reaching it is a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-const LIMITS: Limits = Limits { slots: 2, queue: 0, chunk_tokens: 64 };
+const LIMITS: Limits = Limits { slots: 2, queue: 0, chunk_tokens: 64, prefix_bytes: 0, draft_tokens: 0 };
 
 /// The scripted model says that its weights are so large.
 const WEIGHTS: u64 = 1 << 20;

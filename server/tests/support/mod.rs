@@ -44,7 +44,7 @@ pub(crate) struct Site {
 }
 
 /// One slot, no queue: the second request finds it busy.
-pub(crate) const ONE: Limits = Limits { slots: 1, queue: 0, chunk_tokens: 64 };
+pub(crate) const ONE: Limits = Limits { slots: 1, queue: 0, chunk_tokens: 64, prefix_bytes: 0, draft_tokens: 0 };
 
 /// A server whose models `tiny` and `other` follow `script`.
 pub(crate) fn scripted(script: Script, limits: Limits) -> Site {

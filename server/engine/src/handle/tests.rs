@@ -8,7 +8,7 @@ use super::*;
 use crate::scripted::Script;
 use crate::{Completion, Event, Failure, Finish};
 
-const LIMITS: Limits = Limits { slots: 2, queue: 1, chunk_tokens: 16 };
+const LIMITS: Limits = Limits { slots: 2, queue: 1, chunk_tokens: 16, prefix_bytes: 0, draft_tokens: 0 };
 /// Far beyond what anything here takes; a test that waits so long hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -67,7 +67,7 @@ async fn an_engine_generates_counts_and_ends() {
 async fn requests_beyond_slots_and_queue_are_refused_at_once() {
     let engine = started(Script::saying("x".repeat(500)).step_delay(Duration::from_millis(5))).await;
     let busy: Vec<_> = (0..3).map(|_| engine.submit(request("a")).unwrap()).collect();
-    assert!(matches!(engine.submit(request("a")), Err(SubmitError::QueueFull { slots: 2, queue: 1 })));
+    assert!(matches!(engine.submit(request("a")), Err(SubmitError::QueueFull { slots: 2, queue: 1, free_in: None })));
     until(&engine, |snapshot| snapshot.active == 2 && snapshot.queued == 1).await;
     drop(busy);
     until(&engine, |snapshot| snapshot.active == 0 && snapshot.queued == 0).await;

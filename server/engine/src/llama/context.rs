@@ -21,6 +21,8 @@ pub(super) struct Shape {
     pub(super) sequences: u32,
     /// The most entries of a batch.
     pub(super) batch: u32,
+    /// The most entries of a batch that ask for logits.
+    pub(super) outputs: u32,
     /// Threads that compute.
     pub(super) threads: i32,
 }
@@ -32,6 +34,8 @@ pub(super) struct Context {
     batch: RawBatch,
     vocabulary: usize,
     sequences: usize,
+    // A copy between sequences is done by llama.cpp at the next decode; until then the bytes of its target are not there.
+    copying: bool,
     // Boxed: the context holds its address.
     _interrupt: Box<Interrupt>,
 }
@@ -52,8 +56,8 @@ impl Context {
         // One physical batch per logical one: what a step costs is then what the scheduler planned.
         params.n_batch = shape.batch;
         params.n_ubatch = shape.batch;
-        // A row of logits per sequence and not per entry: with a vocabulary of 150,000 the difference is hundreds of megabytes.
-        params.n_outputs_max = shape.sequences;
+        // Rows of logits for sequences and drafts and not for every entry: with a vocabulary of 150,000 each takes 0.6 MB.
+        params.n_outputs_max = shape.outputs;
         params.n_threads = shape.threads;
         params.n_threads_batch = shape.threads;
         params.no_perf = true;
@@ -65,7 +69,14 @@ impl Context {
         let context = NonNull::new(context).ok_or(said)?;
         let vocabulary = usize::try_from(weights.n_vocab()).unwrap_or(0);
         let batch = RawBatch::new(shape.batch);
-        Ok(Self { context, batch, vocabulary, sequences: shape.sequences as usize, _interrupt: interrupt })
+        Ok(Self {
+            context,
+            batch,
+            vocabulary,
+            sequences: shape.sequences as usize,
+            copying: false,
+            _interrupt: interrupt,
+        })
     }
 
     /// Places that one sequence really has.
@@ -81,6 +92,8 @@ impl Context {
         let raw = self.batch.fill(batch)?;
         // SAFETY: the context is live; the batch's arrays hold `n_tokens` initialised entries and outlive the call.
         let (code, said) = log::capture(|| unsafe { sys::llama_decode(self.context.as_ptr(), raw) });
+        // A batch refused as invalid has not come so far.
+        self.copying &= code < 0;
         match code {
             0 => Ok(()),
             1 => Err(DecodeError::CacheFull),
@@ -111,6 +124,51 @@ impl Context {
             }
         }
     }
+
+    /// Makes `to` hold the first `length` tokens of `from`; when that is impossible, none, and returns false.
+    pub(super) fn copy(&mut self, from: Sequence, to: Sequence, length: usize) -> bool {
+        if from == to || from.0.max(to.0) >= self.sequences {
+            return false;
+        }
+        let (Ok(source), Ok(target)) = (i32::try_from(from.0), i32::try_from(to.0)) else { return false };
+        // SAFETY: the context is live and has both sequences. Between two streams of the cache only whole sequences can be copied.
+        unsafe {
+            let memory = sys::llama_get_memory(self.context.as_ptr());
+            sys::llama_memory_seq_rm(memory, target, -1, -1);
+            sys::llama_memory_seq_cp(memory, source, target, -1, -1);
+        }
+        self.copying = true;
+        self.rewind(to, length)
+    }
+
+    /// The sequence's state, unless it is larger than `limit` or still to be copied.
+    pub(super) fn save(&mut self, sequence: Sequence, limit: usize) -> Option<Vec<u8>> {
+        let sequence = i32::try_from(sequence.0).ok().filter(|_| !self.copying && sequence.0 < self.sequences)?;
+        // SAFETY: the context is live and has the sequence.
+        let size = unsafe { sys::llama_state_seq_get_size(self.context.as_ptr(), sequence) };
+        if size == 0 || size > limit {
+            return None;
+        }
+        let mut state = vec![0; size];
+        // SAFETY: the buffer has `size` bytes, and llama.cpp writes no more.
+        let (written, _) = log::capture(|| unsafe {
+            sys::llama_state_seq_get_data(self.context.as_ptr(), state.as_mut_ptr(), size, sequence)
+        });
+        (written == size).then_some(state)
+    }
+
+    /// Makes the sequence hold the first `length` tokens of a state that [`save`](Self::save) of this same context gave; when that is
+    /// impossible, none, and returns false.
+    pub(super) fn restore(&mut self, sequence: Sequence, state: &[u8], length: usize) -> bool {
+        let known = i32::try_from(sequence.0).ok().filter(|_| sequence.0 < self.sequences);
+        let Some(id) = known.filter(|_| self.rewind(sequence, 0) && !self.copying) else { return false };
+        // SAFETY: the buffer has the length given, and its bytes are llama.cpp's own.
+        let (read, _) = log::capture(|| unsafe {
+            sys::llama_state_seq_set_data(self.context.as_ptr(), state.as_ptr(), state.len(), id)
+        });
+        let length = if read == state.len() { length } else { 0 };
+        self.rewind(sequence, length) && length > 0
+    }
 }
 
 impl Drop for Context {
@@ -126,7 +184,7 @@ unsafe extern "C" fn is_raised(interrupt: *mut c_void) -> bool {
     unsafe { &*interrupt.cast::<Interrupt>() }.is_raised()
 }
 
-fn weights_pointer(weights: &Weights) -> *mut sys::llama_model {
+pub(super) fn weights_pointer(weights: &Weights) -> *mut sys::llama_model {
     const { assert!(size_of::<Weights>() == size_of::<*mut sys::llama_model>()) };
     // SAFETY: `LlamaModel` is `repr(transparent)` over a pointer wrapper that is `repr(transparent)` over `NonNull<llama_model>`.
     unsafe { *(&raw const *weights).cast::<*mut sys::llama_model>() }

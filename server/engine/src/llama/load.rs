@@ -10,10 +10,11 @@ use std::thread;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel as Weights;
 use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::token::LlamaToken;
 
 use super::context::{Context, Shape};
 use super::{LlamaModel, Options, log};
-use crate::{LoadControl, LoadError, ModelInfo};
+use crate::{Control, LoadControl, LoadError, ModelInfo};
 
 pub(super) fn load(options: &Options, control: &LoadControl) -> Result<LlamaModel, LoadError> {
     log::install();
@@ -25,6 +26,7 @@ pub(super) fn load(options: &Options, control: &LoadControl) -> Result<LlamaMode
         context: context_size,
         sequences: clamped(limits.slots),
         batch: clamped(limits.chunk_tokens + limits.slots),
+        outputs: clamped(limits.slots + limits.draft_tokens.min(limits.chunk_tokens)),
         threads: threads(options),
     };
     let failed = |reason| LoadError::Context { context: context_size, slots: limits.slots, reason };
@@ -129,9 +131,31 @@ fn info(weights: &Weights, context: &Context, shape: Shape) -> ModelInfo {
         vocabulary: usize::try_from(weights.n_vocab()).unwrap_or(0),
         sequences: shape.sequences as usize,
         batch_entries: shape.batch as usize,
+        output_rows: shape.outputs as usize,
+        rewinds: !weights.is_recurrent() && !weights.is_hybrid(),
+        infill: has(weights, &[Control::InfillPrefix, Control::InfillSuffix, Control::InfillMiddle]),
+        infill_files: has(weights, &[Control::Repository, Control::File]),
         chat_template,
         metadata,
     }
+}
+
+/// The model's token for a purpose, if it has one.
+pub(super) fn control(weights: &Weights, control: Control) -> Option<LlamaToken> {
+    let vocab = weights.vocab();
+    let token = match control {
+        Control::InfillPrefix => vocab.fim_pre(),
+        Control::InfillSuffix => vocab.fim_suf(),
+        Control::InfillMiddle => vocab.fim_mid(),
+        Control::Repository => vocab.fim_rep(),
+        Control::File => vocab.fim_sep(),
+    };
+    // llama.cpp's word for none is -1.
+    (token.0 >= 0).then_some(token)
+}
+
+fn has(weights: &Weights, controls: &[Control]) -> bool {
+    controls.iter().all(|purpose| control(weights, *purpose).is_some())
 }
 
 fn description(architecture: &str, weights: &Weights) -> String {

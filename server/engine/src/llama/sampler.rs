@@ -1,13 +1,16 @@
 //! One request's chain of samplers.
 //!
 //! The chain works on a candidate array of ours and not inside `llama_sampler_sample`, which would end the process where nothing can be
-//! chosen. A grammar, when there is one, is applied to that array before the chain and may refuse the chosen token after it.
+//! chosen. A grammar, when there is one, is no part of the chain: it refuses the chosen token, or is applied to that array before.
 #![expect(unsafe_code, reason = "the FFI of this crate; each block says why it is sound")]
 
 use std::ptr::NonNull;
 
 use llama_cpp_sys_2 as sys;
 
+use llama_cpp_2::model::LlamaModel as Weights;
+
+use super::grammar::Rules;
 use crate::{ModelError, Sampling, Token};
 
 /// An owned sampler chain, or plain argmax where nothing else is asked for.
@@ -15,6 +18,7 @@ use crate::{ModelError, Sampling, Token};
 pub struct Chain {
     // `None`: the most probable token, found without building a candidate array.
     chain: Option<Owned>,
+    rules: Option<Rules>,
     candidates: Vec<sys::llama_token_data>,
 }
 
@@ -25,11 +29,25 @@ impl Chain {
             true => None,
             false => Some(build(sampling, seed, vocabulary)?),
         };
-        Ok(Self { chain, candidates: Vec::new() })
+        Ok(Self { chain, rules: None, candidates: Vec::new() })
     }
 
-    /// Remembers a token for the penalties.
+    /// With the grammar that the sampling asks for, if it does.
+    pub(super) fn with_grammar(self, weights: &Weights, sampling: &Sampling) -> Result<Self, ModelError> {
+        let rules = sampling.grammar.as_ref().map(|grammar| Rules::new(weights, grammar)).transpose()?;
+        Ok(Self { rules, ..self })
+    }
+
+    /// Remembers a chosen token.
     pub(super) fn accept(&mut self, token: Token) {
+        self.remember(token);
+        if let Some(rules) = &mut self.rules {
+            rules.accept(token);
+        }
+    }
+
+    /// Remembers a token of the prompt, for the penalties only.
+    pub(super) fn remember(&mut self, token: Token) {
         if let Some(chain) = &mut self.chain {
             // SAFETY: the chain is live; none of its samplers looks tokens up.
             unsafe { sys::llama_sampler_accept(chain.0.as_ptr(), token.0) }
@@ -37,12 +55,44 @@ impl Chain {
     }
 
     /// The next token for these logits, one per vocabulary entry.
+    ///
+    /// With a grammar, first the token that would be chosen without: asking about one is cheap, and mostly it is allowed. Only else is
+    /// the grammar asked about all, before anything is left out.
     pub(super) fn choose(&mut self, logits: &[f32]) -> Result<Token, ModelError> {
+        let token = self.choose_freely(logits)?;
+        let Some(rules) = self.rules.as_mut() else { return Ok(token) };
+        if rules.allows(token) {
+            return Ok(token);
+        }
+        fill(&mut self.candidates, logits);
+        rules.exclude(&mut self.candidates);
+        self.candidates.retain(|candidate| candidate.logit != f32::NEG_INFINITY);
         match &mut self.chain {
-            None => most_probable(logits).ok_or_else(nothing),
-            Some(chain) => apply(chain, &mut self.candidates, logits),
+            None => self.candidates.iter().copied().reduce(higher).map(|best| Token(best.id)).ok_or_else(nothing),
+            Some(chain) => apply(chain, &mut self.candidates),
         }
     }
+
+    fn choose_freely(&mut self, logits: &[f32]) -> Result<Token, ModelError> {
+        match &mut self.chain {
+            None => most_probable(logits).ok_or_else(nothing),
+            Some(chain) => {
+                fill(&mut self.candidates, logits);
+                apply(chain, &mut self.candidates)
+            }
+        }
+    }
+}
+
+// The first of equals, as llama.cpp's greedy sampler has it.
+fn higher(best: sys::llama_token_data, next: sys::llama_token_data) -> sys::llama_token_data {
+    if next.logit > best.logit { next } else { best }
+}
+
+fn fill(candidates: &mut Vec<sys::llama_token_data>, logits: &[f32]) {
+    candidates.clear();
+    let numbers = logits.iter().zip(0..).filter(|(logit, _)| !logit.is_nan());
+    candidates.extend(numbers.map(|(&logit, id)| sys::llama_token_data { id, logit, p: 0.0 }));
 }
 
 fn most_probable(logits: &[f32]) -> Option<Token> {
@@ -52,10 +102,7 @@ fn most_probable(logits: &[f32]) -> Option<Token> {
     best.map(|(_, token)| Token(token))
 }
 
-fn apply(chain: &mut Owned, candidates: &mut Vec<sys::llama_token_data>, logits: &[f32]) -> Result<Token, ModelError> {
-    candidates.clear();
-    let numbers = logits.iter().zip(0..).filter(|(logit, _)| !logit.is_nan());
-    candidates.extend(numbers.map(|(&logit, id)| sys::llama_token_data { id, logit, p: 0.0 }));
+fn apply(chain: &mut Owned, candidates: &mut [sys::llama_token_data]) -> Result<Token, ModelError> {
     if candidates.iter().all(|candidate| candidate.logit == f32::NEG_INFINITY) {
         return Err(nothing());
     }
@@ -151,15 +198,19 @@ fn logit_bias(biases: &[(Token, f32)], vocabulary: i32) -> Result<*mut sys::llam
     Ok(unsafe { sys::llama_sampler_init_logit_bias(vocabulary, count, biases.as_ptr()) })
 }
 
-/// A chain that frees itself and the samplers in it.
+/// A sampler that frees itself, and if it is a chain the samplers in it.
 #[derive(Debug)]
-struct Owned(NonNull<sys::llama_sampler>);
+pub(super) struct Owned(NonNull<sys::llama_sampler>);
 
 impl Owned {
     fn new() -> Result<Self, ModelError> {
         // SAFETY: plain allocation; freed in `drop`.
         let chain = unsafe { sys::llama_sampler_chain_init(sys::llama_sampler_chain_default_params()) };
         NonNull::new(chain).map(Self).ok_or_else(|| ModelError::new("no sampler chain"))
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut sys::llama_sampler {
+        self.0.as_ptr()
     }
 
     fn add(&mut self, sampler: *mut sys::llama_sampler) -> Result<(), ModelError> {
@@ -169,6 +220,13 @@ impl Owned {
         // SAFETY: both are live; the chain takes the sampler over.
         unsafe { sys::llama_sampler_chain_add(self.0.as_ptr(), sampler) }
         Ok(())
+    }
+}
+
+impl From<NonNull<sys::llama_sampler>> for Owned {
+    /// Takes a sampler over that belongs to nobody.
+    fn from(sampler: NonNull<sys::llama_sampler>) -> Self {
+        Self(sampler)
     }
 }
 

@@ -12,7 +12,7 @@ const CODE: &str =
 
 fn model_of_four() -> LlamaModel {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/cerebrum-tiny.gguf");
-    let limits = Limits { slots: 4, queue: 0, chunk_tokens: 256 };
+    let limits = Limits { slots: 4, queue: 0, chunk_tokens: 256, prefix_bytes: 0, draft_tokens: 32 };
     let control = LoadControl::new(limits, Interrupt::default(), watch::channel(0.0).0);
     let options = Options { threads: Some(1), ..Options::new(path) };
     options.loader()(&control).unwrap()
@@ -86,11 +86,75 @@ fn a_neighbour_with_a_long_context_changes_nothing() {
 }
 
 #[test]
+fn a_copied_and_a_restored_beginning_give_the_same_logits() {
+    let mut model = model_of_four();
+    let tokens = model.tokenize(&Prompt::plain(CODE.repeat(3)));
+    let whole = logits(&mut model, &tokens, &[1000], 0);
+    let rest = |model: &mut LlamaModel, sequence: usize, from: usize| {
+        let batch = Batch { entries: entries(&tokens, sequence, from).collect() };
+        model.decode(&batch).unwrap();
+        model.context.logits(tokens.len() - from - 1).unwrap().to_vec()
+    };
+    // Over something else that was there, and twice before a step.
+    rest(&mut model, 2, 0);
+    assert!(model.copy(Sequence(0), Sequence(2), 50) && model.copy(Sequence(2), Sequence(3), 40));
+    assert_eq!(model.save(Sequence(3), usize::MAX), None, "its bytes are not there yet");
+    assert!(whole == rest(&mut model, 2, 50));
+    assert!(whole == rest(&mut model, 3, 40));
+
+    let saved = model.save(Sequence(3), usize::MAX).unwrap();
+    assert_eq!(model.save(Sequence(3), saved.len() - 1), None);
+    assert!(model.restore(Sequence(1), &saved, 60));
+    assert!(whole == rest(&mut model, 1, 60));
+    assert!(!model.restore(Sequence(1), &saved[..saved.len() / 2], 60), "half a state is none");
+    assert!(whole == rest(&mut model, 1, 0));
+}
+
+// Not to the last bit: see the module's documentation.
+#[test]
+fn every_row_of_a_draft_has_the_logits_it_would_have_alone() {
+    let mut model = model_of_four();
+    let tokens = model.tokenize(&Prompt::plain(CODE.repeat(8)));
+    let (start, end) = (tokens.len() - 120, tokens.len());
+    let mut alone = Vec::new();
+    let prefill = |model: &mut LlamaModel| {
+        assert!(model.rewind(Sequence(0), 0));
+        model.decode(&Batch { entries: entries(&tokens[..start], 0, 0).collect() }).unwrap();
+    };
+    let row = |position: usize, token| Entry { token, sequence: Sequence(0), position, output: true };
+    prefill(&mut model);
+    for (position, &token) in tokens.iter().enumerate().skip(start) {
+        model.decode(&Batch { entries: vec![row(position, token)] }).unwrap();
+        alone.push(model.context.logits(0).unwrap().to_vec());
+    }
+    prefill(&mut model);
+    let (mut from, mut exact) = (start, 0);
+    for (rows, wrong) in (2..15).zip([0, 1, 2, 0, 5].into_iter().cycle()) {
+        let until = (from + rows).min(end);
+        let mut batch: Vec<_> = (from..until).map(|position| row(position, tokens[position])).collect();
+        batch.extend((until..until + wrong).map(|position| row(position, tokens[0])));
+        model.decode(&Batch { entries: batch }).unwrap();
+        for position in from..until {
+            let logits = model.context.logits(position - from).unwrap();
+            let difference = alone[position - start].iter().zip(logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(difference < 0.2, "row {} of {rows}, {wrong} wrong: {difference}", position - from);
+            exact += usize::from(difference == 0.0);
+        }
+        assert!(model.rewind(Sequence(0), until));
+        from = until;
+    }
+    assert!(exact > 0);
+}
+
+#[test]
 fn an_interrupted_step_can_be_rewound_and_repeated() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/cerebrum-tiny.gguf");
     let interrupt = Interrupt::default();
-    let control =
-        LoadControl::new(Limits { slots: 1, queue: 0, chunk_tokens: 256 }, interrupt.clone(), watch::channel(0.0).0);
+    let control = LoadControl::new(
+        Limits { slots: 1, queue: 0, chunk_tokens: 256, prefix_bytes: 0, draft_tokens: 0 },
+        interrupt.clone(),
+        watch::channel(0.0).0,
+    );
     let mut model = Options { threads: Some(1), ..Options::new(path) }.loader()(&control).unwrap();
     let tokens = model.tokenize(&Prompt::plain(CODE));
     let batch = Batch { entries: entries(&tokens, 0, 0).collect() };

@@ -10,6 +10,11 @@ pub(crate) struct Counters {
     requests: AtomicU64,
     started: Instant,
     used_after_us: AtomicU64,
+    stored_bytes: AtomicUsize,
+    drafted: AtomicU64,
+    accepted: AtomicU64,
+    // Mean time in a slot of the last requests; 0 before the first has ended.
+    occupied_us: AtomicU64,
 }
 
 impl Counters {
@@ -20,6 +25,10 @@ impl Counters {
             requests: AtomicU64::new(0),
             started,
             used_after_us: AtomicU64::new(0),
+            stored_bytes: AtomicUsize::new(0),
+            drafted: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
+            occupied_us: AtomicU64::new(0),
         }
     }
 
@@ -39,12 +48,48 @@ impl Counters {
         self.started + Duration::from_micros(self.used_after_us.load(Ordering::Relaxed))
     }
 
+    pub(crate) fn stored_bytes(&self) -> usize {
+        self.stored_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stored(&self, bytes: usize) {
+        self.stored_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Tokens guessed and computed, and how many of them were right.
+    pub(crate) fn drafts(&self) -> (u64, u64) {
+        (self.drafted.load(Ordering::Relaxed), self.accepted.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn drafted(&self, drafted: usize, accepted: usize) {
+        self.drafted.fetch_add(drafted as u64, Ordering::Relaxed);
+        self.accepted.fetch_add(accepted as u64, Ordering::Relaxed);
+    }
+
+    /// How long until one of so many busy slots is free, on average; unknown before any request has ended.
+    pub(crate) fn free_in(&self, slots: usize) -> Option<Duration> {
+        let mean = Duration::from_micros(self.occupied_us.load(Ordering::Relaxed));
+        (!mean.is_zero()).then(|| mean / u32::try_from(slots.max(1)).unwrap_or(u32::MAX))
+    }
+
+    /// A request was in its slot for so long.
+    pub(super) fn occupied(&self, time: Duration) {
+        let mean = self.occupied_us.load(Ordering::Relaxed);
+        let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1);
+        self.occupied_us.store(if mean == 0 { time } else { mean - mean / 8 + time / 8 }, Ordering::Relaxed);
+    }
+
     pub(super) fn slot_taken(&self) {
         self.active.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn slot_freed(&self) {
+    /// Left by a request that waits again.
+    pub(super) fn slot_left(&self) {
         self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn slot_freed(&self) {
+        self.slot_left();
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 

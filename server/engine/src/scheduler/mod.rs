@@ -10,16 +10,21 @@
 //!   delays the others' next token by one chunk at most.
 //! - A slot whose caller lags takes no part; a slot whose caller has gone is free before the next step.
 //!
-//! Places prepared for what is to come: prefixes shared between sequences go to `prefix`, drafts are further entries of a decoding slot in
-//! `plan_step`, a grammar is part of the model's sampler, adapters become a condition in `plan_step` (only equals in one batch).
+//! Prefixes are shared between sequences and with host memory in `reuse`. Adapters, when they come, are a condition in `plan_step` (only
+//! equals in one batch) and part of what two sequences must have in common.
 
 mod counters;
+mod draft;
+mod pace;
 mod plan;
 mod prefix;
+mod reuse;
 mod slot;
+mod store;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
@@ -27,18 +32,27 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub(crate) use counters::Counters;
+use pace::Pace;
 use slot::{Outcome, Phase, Slot, Work};
+use store::Store;
 
 use crate::command::Job;
-use crate::{Batch, DecodeError, Failure, Finish, Limits, Model, ModelError, ModelInfo, Sequence, Token};
+use crate::{
+    Batch, Control, DecodeError, Failure, Finish, Limits, Model, ModelError, ModelInfo, Priority, Prompt, Segment,
+    Sequence, Token,
+};
 
 /// The state of all requests of one model.
 pub(crate) struct Scheduler<M: Model> {
+    // Before the model: fields are dropped in this order, and samplers may refer to the model's vocabulary.
+    slots: Vec<Slot<M::Sampler>>,
     model: M,
     info: ModelInfo,
     chunk: usize,
     queue: VecDeque<Job>,
-    slots: Vec<Slot<M::Sampler>>,
+    store: Store,
+    pace: Pace,
+    drafts: usize,
     admissions: u64,
     counters: Arc<Counters>,
     clock: fn() -> Instant,
@@ -68,6 +82,9 @@ impl<M: Model> Scheduler<M> {
         let slots: Vec<_> = (0..limits.slots.min(info.sequences)).map(|n| Slot::new(Sequence(n))).collect();
         // A batch holds the chunk and a token for each slot.
         let chunk = limits.chunk_tokens.min(info.batch_entries.saturating_sub(slots.len())).max(1);
+        // Every row of a draft is sampled from; without going back a wrong one could not be taken out.
+        let rows = info.output_rows.saturating_sub(slots.len()).min(chunk);
+        let drafts = if info.rewinds { limits.draft_tokens.min(rows) } else { 0 };
         let queue = VecDeque::with_capacity(limits.queue);
         Self {
             model,
@@ -75,12 +92,20 @@ impl<M: Model> Scheduler<M> {
             chunk,
             queue,
             slots,
+            store: Store::new(limits.prefix_bytes),
+            pace: Pace::default(),
+            drafts,
             admissions: 0,
             counters,
             clock,
             batch: Batch::default(),
             piece: Vec::new(),
         }
+    }
+
+    /// True when somebody waits for a slot, and perhaps not for ever.
+    pub(crate) fn has_queue(&self) -> bool {
+        !self.queue.is_empty()
     }
 
     pub(crate) fn model(&self) -> &M {
@@ -96,12 +121,18 @@ impl<M: Model> Scheduler<M> {
     pub(crate) fn step(&mut self) -> Step {
         self.reap();
         self.admit();
+        self.catch_up();
         let parts = self.plan_step();
         if parts.is_empty() {
             return Step::Idle;
         }
+        let begun = (self.clock)();
         match self.model.decode(&self.batch) {
-            Ok(()) => self.hand_out(&parts),
+            Ok(()) => {
+                let took = (self.clock)().saturating_duration_since(begun);
+                self.pace.note(self.batch.entries.len(), took);
+                self.hand_out(&parts);
+            }
             Err(DecodeError::Interrupted) => self.restore(&parts),
             Err(DecodeError::CacheFull) => self.make_room(&parts),
             Err(DecodeError::Failed(error)) => self.fail(&parts, &error),
@@ -114,19 +145,59 @@ impl<M: Model> Scheduler<M> {
         for index in 0..self.slots.len() {
             if self.slots[index].work.as_ref().is_some_and(|work| work.outlet.is_closed()) {
                 drop(self.release(index));
+            } else if self.slots[index].work.as_ref().is_some_and(|work| work.prompt_is_late((self.clock)())) {
+                self.complete(index, Finish::Length);
             }
         }
     }
 
     fn admit(&mut self) {
-        while self.slots.iter().any(|slot| slot.work.is_none()) {
-            let Some(job) = self.queue.pop_front() else { return };
-            self.occupy(job);
+        self.expire();
+        loop {
+            let Some(next) = self.next_in_queue() else { return };
+            if self.slots.iter().all(|slot| slot.work.is_some()) && !self.make_way(self.queue[next].request.priority) {
+                return;
+            }
+            if let Some(job) = self.queue.remove(next) {
+                self.occupy(job);
+            }
         }
+    }
+
+    // Of the highest priority the one that came first.
+    fn next_in_queue(&self) -> Option<usize> {
+        let first = |index: &usize| (self.queue[*index].request.priority, Reverse(*index));
+        (0..self.queue.len()).max_by_key(first)
+    }
+
+    // Ends the wait of those who have waited for as long as they would.
+    fn expire(&mut self) {
+        let now = (self.clock)();
+        let waited = |job: &Job| now.saturating_duration_since(job.submitted);
+        let expired = |job: &Job| job.request.patience.is_some_and(|patience| waited(job) >= patience);
+        while let Some(job) = self.queue.iter().position(expired).and_then(|index| self.queue.remove(index)) {
+            let free_in = self.counters.free_in(self.slots.len());
+            let waited = waited(&job);
+            job.refuse(Failure::NoSlotInTime { waited, free_in });
+        }
+    }
+
+    // A warm-up gives its slot to anybody else. What it has computed stays, and it goes on from there when its turn comes again.
+    fn make_way(&mut self, priority: Priority) -> bool {
+        let gives_way =
+            |slot: &Slot<M::Sampler>| slot.priority() == Some(Priority::WarmUp) && slot.phase() == Some(Phase::Prefill);
+        let index = self.slots.iter().position(gives_way).filter(|_| priority > Priority::WarmUp);
+        let Some(work) = index.and_then(|index| self.slots[index].work.take()) else { return false };
+        self.counters.slot_left();
+        self.queue.push_back(work.give_way());
+        true
     }
 
     // Queued -> Prefill, or refused for what only its tokens show.
     fn occupy(&mut self, job: Job) {
+        if !self.knows(&job.request.prompt) {
+            return job.refuse(Failure::NoInfill);
+        }
         let tokens = self.model.tokenize(&job.request.prompt);
         if let Err(failure) = self.fits(&tokens) {
             return job.refuse(failure);
@@ -134,12 +205,9 @@ impl<M: Model> Scheduler<M> {
         let seed = job.request.seed.unwrap_or_else(random_seed);
         let sampler = match self.model.sampler(&job.request.sampling, seed, &tokens) {
             Ok(sampler) => sampler,
-            Err(error) => return job.refuse(error.into()),
+            Err(error) => return job.refuse(Failure::Sampling(error)),
         };
-        let free = self.slots.iter().enumerate().filter(|(_, slot)| slot.work.is_none());
-        let free = free.map(|(index, slot)| (index, slot.kept.as_slice(), slot.used));
-        let Some(index) = prefix::choose(&tokens, free) else { return };
-        let cached = self.reuse(index, &tokens);
+        let Some((index, cached)) = self.settle(&tokens) else { return };
         let slot = &mut self.slots[index];
         self.admissions += 1;
         slot.used = self.admissions;
@@ -147,6 +215,14 @@ impl<M: Model> Scheduler<M> {
         slot.work = Some(Work::new(job, sampler, tokens, cached, now));
         self.counters.slot_taken();
         self.counters.used(now);
+    }
+
+    fn knows(&self, prompt: &Prompt) -> bool {
+        prompt.segments().iter().all(|segment| match segment {
+            Segment::Text(_) | Segment::Markup(_) => true,
+            Segment::Control(Control::Repository | Control::File) => self.info.infill_files,
+            Segment::Control(_) => self.info.infill,
+        })
     }
 
     fn fits(&self, tokens: &[Token]) -> Result<(), Failure> {
@@ -158,26 +234,13 @@ impl<M: Model> Scheduler<M> {
         }
     }
 
-    // Keeps what the slot shares with the prompt. The last token is always computed: the first sample comes after it.
-    fn reuse(&mut self, index: usize, tokens: &[Token]) -> usize {
-        let slot = &mut self.slots[index];
-        let shared = prefix::common(&slot.kept, tokens).min(tokens.len() - 1);
-        match self.model.rewind(slot.sequence, shared) {
-            true => slot.kept.truncate(shared),
-            false => slot.kept.clear(),
-        }
-        slot.kept.len()
-    }
-
-    // Decoding slots first, a token each; then a chunk for the prompts, in order of admission.
+    // Decoding slots first, a token each and what is worth guessing; then a chunk for the prompts, in order of admission.
     fn plan_step(&mut self) -> Vec<Part> {
         let decoding = self.in_phase(Phase::Decode);
-        let mut prefilling = self.in_phase(Phase::Prefill);
-        prefilling.sort_by_key(|&index| self.slots[index].used);
-        let left: Vec<_> = prefilling.iter().map(|&index| self.slots[index].left()).collect();
-        let shares = plan::divide(self.chunk, &left);
+        let drafted = self.draft(&decoding);
+        let prefilling = self.shares(self.chunk - drafted, decoding.is_empty());
         let decoding = decoding.into_iter().map(|index| (index, 1));
-        let parts = decoding.chain(prefilling.into_iter().zip(shares)).filter(|(_, count)| *count > 0);
+        let parts = decoding.chain(prefilling).filter(|(_, count)| *count > 0);
         self.batch.entries.clear();
         let mut part = |(slot, count): (usize, usize)| {
             let from = self.batch.entries.len();
@@ -187,6 +250,38 @@ impl<M: Model> Scheduler<M> {
         parts.map(&mut part).collect()
     }
 
+    // Slots in prefill and how many tokens of a chunk each gets: the most urgent what they need, the others what is left. A warm-up takes
+    // part only where nobody else does.
+    fn shares(&self, chunk: usize, alone: bool) -> Vec<(usize, usize)> {
+        let priority = |index: usize| self.slots[index].priority();
+        let mut prefilling = self.in_phase(Phase::Prefill);
+        prefilling.retain(|&index| self.leader(index).is_none());
+        let alone = alone && prefilling.iter().all(|&index| priority(index) == Some(Priority::WarmUp));
+        prefilling.retain(|&index| alone || priority(index) > Some(Priority::WarmUp));
+        prefilling.sort_by_key(|&index| (Reverse(priority(index)), self.slots[index].used));
+        let mut budget = chunk;
+        let mut shares = Vec::new();
+        for equals in prefilling.chunk_by(|&one, &other| priority(one) == priority(other)) {
+            let left: Vec<_> = equals.iter().map(|&index| self.slots[index].left()).collect();
+            let divided = plan::divide(budget, &left);
+            budget -= divided.iter().sum::<usize>();
+            shares.extend(equals.iter().copied().zip(divided));
+        }
+        shares
+    }
+
+    // Drafts for the decoding slots, and how many tokens they have together.
+    fn draft(&mut self, decoding: &[usize]) -> usize {
+        let mut drafted = 0;
+        for &index in decoding {
+            let Some(work) = &mut self.slots[index].work else { continue };
+            let most = work.room_for_drafts(self.info.context).min(self.drafts - drafted);
+            let worth = self.pace.drafts(work.confidence(), decoding.len() + drafted, most);
+            drafted += work.draft(worth);
+        }
+        drafted
+    }
+
     fn in_phase(&self, phase: Phase) -> Vec<usize> {
         (0..self.slots.len()).filter(|&index| self.slots[index].ready() == Some(phase)).collect()
     }
@@ -194,22 +289,53 @@ impl<M: Model> Scheduler<M> {
     fn hand_out(&mut self, parts: &[Part]) {
         self.counters.used((self.clock)());
         for part in parts {
-            self.slots[part.slot].computed(part.rows.len());
+            let slot = &mut self.slots[part.slot];
+            let draft = slot.computed(part.rows.len());
             let last = part.rows.end - 1;
             if self.batch.entries[last].output {
-                self.take_token(part.slot, last);
+                self.take_tokens(part, &draft);
             }
         }
     }
 
-    fn take_token(&mut self, index: usize, row: usize) {
-        let Some(work) = &mut self.slots[index].work else { return };
+    // Samples after each row for as long as the draft goes on as the samples do. So the text is what it would be without a draft, and
+    // what was computed after a wrong guess is taken out again.
+    fn take_tokens(&mut self, part: &Part, draft: &[Token]) {
+        let first = part.rows.end - 1 - draft.len();
+        let mut right = 0;
+        while let Some(token) = self.take_token(part.slot, first + right) {
+            if draft.get(right) != Some(&token) {
+                break;
+            }
+            right += 1;
+        }
+        self.counters.drafted(draft.len(), right);
+        let slot = &mut self.slots[part.slot];
+        if right < draft.len() {
+            let valid = slot.kept.len() - (draft.len() - right);
+            match self.model.rewind(slot.sequence, valid) {
+                true => slot.kept.truncate(valid),
+                false => slot.forget(),
+            }
+        }
+        if let Some(work) = &mut slot.work {
+            work.flush();
+        }
+    }
+
+    // The token sampled after a row; `None` when its generation is over.
+    fn take_token(&mut self, index: usize, row: usize) -> Option<Token> {
+        let work = self.slots[index].work.as_mut()?;
         if work.wants_no_tokens() {
-            return self.complete(index, Finish::Length);
+            self.complete(index, Finish::Length);
+            return None;
         }
         let token = match self.model.sample(&mut work.sampler, row) {
             Ok(token) => token,
-            Err(error) => return self.abandon(index, error.into()),
+            Err(error) => {
+                self.abandon(index, error.into());
+                return None;
+            }
         };
         let ends = self.model.ends_generation(token);
         self.piece.clear();
@@ -217,10 +343,10 @@ impl<M: Model> Scheduler<M> {
         if !ends {
             self.counters.token_generated();
         }
-        match work.accept(token, ends, &self.piece, self.info.context, (self.clock)()) {
-            Outcome::Continues => {}
-            Outcome::Ends(finish) => self.complete(index, finish),
+        if let Outcome::Ends(finish) = work.accept(token, ends, &self.piece, self.info.context, (self.clock)()) {
+            self.complete(index, finish);
         }
+        Some(token)
     }
 
     // An interrupted step may have computed a part of the batch: back to what is known, then it can be repeated.
@@ -278,6 +404,7 @@ impl<M: Model> Scheduler<M> {
     // Done: the slot is free, what it holds stays for the next prompt.
     fn release(&mut self, index: usize) -> Option<Work<M::Sampler>> {
         let work = self.slots[index].work.take()?;
+        self.counters.occupied(work.occupied((self.clock)()));
         self.counters.slot_freed();
         Some(work)
     }

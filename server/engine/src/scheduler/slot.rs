@@ -3,14 +3,15 @@
 //! Owns the states of a generation in a slot ([`Phase`]) and its account. Never touches the model; the scheduler does, and tells the
 //! slot what came of it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::draft::Lookup;
 use crate::command::Job;
 use crate::generation::Outlet;
 use crate::text::Transcript;
-use crate::{Completion, Entry, Event, Failure, Finish, Sequence, Token};
+use crate::{Completion, Entry, Event, Failure, Finish, Priority, Request, Sequence, Token};
 
 /// A sequence of the model and who uses it.
 pub(super) struct Slot<S> {
@@ -39,8 +40,15 @@ pub(super) struct Work<S> {
     prompt_tokens: usize,
     cached_tokens: usize,
     max_tokens: usize,
+    // As it came, for a warm-up that has to wait again.
+    request: Request,
     phase: Phase,
+    lookup: Lookup,
+    /// Guesses at what follows the tokens, computed with the last of them.
+    draft: Vec<Token>,
     transcript: Transcript,
+    /// Text not yet sent: that of one step goes out together, whatever the number of its tokens.
+    text: String,
     times: Times,
     pub(super) outlet: Outlet,
     permit: OwnedSemaphorePermit,
@@ -69,39 +77,66 @@ impl<S> Slot<S> {
         work.outlet.is_ready().then_some(work.phase)
     }
 
+    /// The priority of the generation in it.
+    pub(super) fn priority(&self) -> Option<Priority> {
+        self.work.as_ref().map(|work| work.request.priority)
+    }
+
+    /// The phase of the generation in it, whether or not it can take part in a step.
+    pub(super) fn phase(&self) -> Option<Phase> {
+        self.work.as_ref().map(|work| work.phase)
+    }
+
+    /// All tokens of the generation in it.
+    pub(super) fn wanted(&self) -> Option<&[Token]> {
+        self.work.as_ref().map(|work| work.tokens.as_slice())
+    }
+
+    /// So many more of the prompt's tokens were found in a cache.
+    pub(super) fn found(&mut self, tokens: usize) {
+        if let Some(work) = &mut self.work {
+            work.cached_tokens = (work.cached_tokens + tokens).min(work.prompt_tokens);
+            work.outlet.progress(self.kept.len().min(work.prompt_tokens), work.prompt_tokens);
+        }
+    }
+
     /// Tokens known and not yet computed.
     pub(super) fn left(&self) -> usize {
         self.work.as_ref().map_or(0, |work| work.tokens.len() - self.kept.len())
     }
 
-    /// The next `count` tokens to compute; the last asks for a sample if it is the last known.
+    /// The next `count` tokens to compute and after the last of all the draft; from there on samples are wanted.
     pub(super) fn entries(&self, count: usize) -> impl Iterator<Item = Entry> {
-        let tokens = self.work.as_ref().map_or(&[][..], |work| &work.tokens);
+        let (tokens, draft) = self.work.as_ref().map_or((&[][..], &[][..]), |work| (&work.tokens, &work.draft));
         let last = tokens.len().saturating_sub(1);
         let from = self.kept.len();
+        let draft = if from + count > last { draft } else { &[] };
         let entry = move |(position, &token): (usize, &Token)| Entry {
             token,
             sequence: self.sequence,
             position,
-            output: position == last,
+            output: position >= last,
         };
-        tokens.iter().enumerate().skip(from).take(count).map(entry)
+        tokens.iter().chain(draft).enumerate().skip(from).take(count + draft.len()).map(entry)
     }
 
-    /// The next `count` tokens have been computed.
-    pub(super) fn computed(&mut self, count: usize) {
-        let Some(work) = &self.work else { return };
+    /// The next `count` tokens have been computed, those of the draft included, which is given back.
+    pub(super) fn computed(&mut self, count: usize) -> Vec<Token> {
+        let Some(work) = &mut self.work else { return Vec::new() };
+        let draft = std::mem::take(&mut work.draft);
         let from = self.kept.len();
-        self.kept.extend_from_slice(&work.tokens[from..from + count]);
+        self.kept.extend(work.tokens.iter().chain(&draft).skip(from).take(count));
         if work.phase == Phase::Prefill {
             work.outlet.progress(self.kept.len().min(work.prompt_tokens), work.prompt_tokens);
         }
+        draft
     }
 
     /// The model has lost this sequence: everything known is to be computed again.
     pub(super) fn forget(&mut self) {
         self.kept.clear();
         if let Some(work) = &mut self.work {
+            work.draft.clear();
             work.enter(Phase::Prefill);
         }
     }
@@ -118,8 +153,12 @@ impl<S> Work<S> {
             cached_tokens,
             max_tokens: job.request.max_tokens as usize,
             phase: Phase::Prefill,
-            transcript: Transcript::new(job.request.stop),
+            lookup: Lookup::default(),
+            draft: Vec::new(),
+            transcript: Transcript::new(job.request.stop.clone()),
+            text: String::new(),
             times: Times { submitted: job.submitted, admitted: now, first_token: None },
+            request: job.request,
             outlet: job.outlet,
             permit: job.permit,
         };
@@ -128,36 +167,87 @@ impl<S> Work<S> {
         work
     }
 
+    /// How long it has been in its slot.
+    pub(super) fn occupied(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.times.admitted)
+    }
+
+    /// Whether its prompt has taken longer than it may.
+    pub(super) fn prompt_is_late(&self, now: Instant) -> bool {
+        let begun = self.times.first_token.is_none();
+        begun && self.request.prompt_within.is_some_and(|within| self.occupied(now) >= within)
+    }
+
+    // Whether the answer has taken longer than it may, at the end of a line of it.
+    fn answer_is_late(&self, piece: &[u8], now: Instant) -> bool {
+        let took = self.times.first_token.map(|first| now.saturating_duration_since(first));
+        piece.contains(&b'\n') && took.zip(self.request.answer_within).is_some_and(|(took, within)| took >= within)
+    }
+
+    /// Back to the queue, as if it had never had a slot. Only before its first token.
+    pub(super) fn give_way(self) -> Job {
+        self.outlet.set_prefilling(false);
+        Job { request: self.request, outlet: self.outlet, submitted: self.times.submitted, permit: self.permit }
+    }
+
     /// True for a request that only wants its prompt in the cache.
     pub(super) fn wants_no_tokens(&self) -> bool {
         self.max_tokens == 0
     }
 
-    /// Takes a sampled token: sends its text and says whether the generation goes on.
+    /// How many guesses can be computed with the last token and still all be of use.
+    pub(super) fn room_for_drafts(&self, context: usize) -> usize {
+        let wanted = self.max_tokens.saturating_sub(self.generated() + 1);
+        wanted.min(context.saturating_sub(self.tokens.len() + 1))
+    }
+
+    /// How likely a guess is right.
+    pub(super) fn confidence(&self) -> f32 {
+        self.lookup.confidence()
+    }
+
+    /// Guesses at the next tokens, at most `most`, for the next step. Says how many.
+    pub(super) fn draft(&mut self, most: usize) -> usize {
+        self.draft = self.lookup.guess(&self.tokens, most).to_vec();
+        self.draft.len()
+    }
+
+    /// Takes a sampled token: keeps its text for [`flush`](Self::flush) and says whether the generation goes on.
     pub(super) fn accept(&mut self, token: Token, ends: bool, piece: &[u8], context: usize, now: Instant) -> Outcome {
-        self.times.first_token.get_or_insert(now);
+        if self.times.first_token.is_none() {
+            self.times.first_token = Some(now);
+            self.lookup.read(&self.tokens);
+        }
         self.enter(Phase::Decode);
         if ends {
             return Outcome::Ends(Finish::Stop);
         }
         self.tokens.push(token);
+        self.lookup.follow(&self.tokens);
         match self.transcript.push(piece) {
-            Ok(text) => self.send(text),
+            Ok(text) => self.text += &text,
             Err(stopped) => {
-                self.send(stopped.text);
+                self.text += &stopped.text;
                 return Outcome::Ends(Finish::StopString(stopped.index));
             }
         }
-        match self.generated() >= self.max_tokens || self.tokens.len() >= context {
+        let full = self.generated() >= self.max_tokens || self.tokens.len() >= context;
+        match full || self.answer_is_late(piece, now) {
             true => Outcome::Ends(Finish::Length),
             false => Outcome::Continues,
         }
     }
 
+    /// Sends the text of a step.
+    pub(super) fn flush(&mut self) {
+        let text = std::mem::take(&mut self.text);
+        if !text.is_empty() {
+            self.outlet.text(text, self.generated());
+        }
+    }
+
     /// Sends what was held back and the account. The slot is free.
-    pub(super) fn complete(self, finish: Finish, now: Instant) {
-        // The place is free before its caller learns of the end, so that the caller's next request is not refused.
-        drop(self.permit);
+    pub(super) fn complete(mut self, finish: Finish, now: Instant) {
         let generated = self.tokens.len() - self.prompt_tokens;
         let completion = Completion {
             finish,
@@ -170,16 +260,17 @@ impl<S> Work<S> {
         };
         // A stop string ended the text; otherwise what was held back turned out not to be one.
         if !matches!(finish, Finish::StopString(_)) {
-            let rest = self.transcript.finish();
-            if !rest.is_empty() {
-                self.outlet.text(rest, generated);
-            }
+            self.text += &std::mem::take(&mut self.transcript).finish();
         }
+        self.flush();
+        // The place is free before its caller learns of the end, so that the caller's next request is not refused.
+        drop(self.permit);
         self.outlet.end(Event::Done(completion));
     }
 
     /// Ends the generation with an error. The slot is free.
-    pub(super) fn fail(self, failure: Failure) {
+    pub(super) fn fail(mut self, failure: Failure) {
+        self.flush();
         drop(self.permit);
         self.outlet.end(Event::Failed(failure));
     }
@@ -191,11 +282,5 @@ impl<S> Work<S> {
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
         self.outlet.set_prefilling(phase == Phase::Prefill);
-    }
-
-    fn send(&self, text: String) {
-        if !text.is_empty() {
-            self.outlet.text(text, self.generated());
-        }
     }
 }

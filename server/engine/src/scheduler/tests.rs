@@ -1,6 +1,7 @@
 //! The state machine over the scripted model, without a thread: every step is one call.
 
 use std::thread;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tokio::sync::{Semaphore, watch};
@@ -10,7 +11,7 @@ use crate::generation::Outlet;
 use crate::scripted::{Script, ScriptedModel};
 use crate::{Completion, Event, Generation, Interrupt, LoadControl, Prompt, Request};
 
-const LIMITS: Limits = Limits { slots: 2, queue: 2, chunk_tokens: 16 };
+const LIMITS: Limits = Limits { slots: 2, queue: 2, chunk_tokens: 16, prefix_bytes: 0, draft_tokens: 0 };
 
 struct Rig {
     scheduler: Scheduler<ScriptedModel>,
@@ -151,7 +152,7 @@ fn a_long_prompt_delays_a_neighbour_by_one_chunk_at_most() {
 fn a_short_prompt_does_not_wait_for_all_of_a_long_one() {
     let mut rig = Rig::new(Script::saying("x"), LIMITS);
     let long = rig.submit(request(&prompt_of(100)));
-    let short = rig.submit(request(&prompt_of(16)));
+    let short = rig.submit(request(&"q".repeat(15)));
     rig.finish(&mut [(long, Heard::default()), (short, Heard::default())]);
     assert_eq!(rig.shape()[..3], [[8, 8], [8, 8], [16, 1]]);
 }
@@ -165,6 +166,81 @@ fn requests_beyond_the_slots_wait_in_order() {
     rig.finish(&mut all);
     assert_eq!(all.iter().map(|(_, heard)| heard.text.as_str()).collect::<Vec<_>>(), ["1111", "22222222", "3", "4"]);
     assert_eq!((rig.active(), rig.places.available_permits()), (0, 4));
+}
+
+#[test]
+fn the_more_urgent_goes_first() {
+    let mut rig = Rig::new(Script::answering(str::to_owned), Limits { slots: 1, queue: 4, ..LIMITS });
+    let with = |prompt: &str, priority| Request { priority, ..request(prompt) };
+    let mut order = Vec::new();
+    let mut all: Vec<_> = [
+        ("w", Priority::WarmUp),
+        ("first chat", Priority::Chat),
+        ("second chat", Priority::Chat),
+        ("infill", Priority::Infill),
+    ]
+    .map(|(prompt, priority)| (rig.submit(with(prompt, priority)), Heard::default()))
+    .into();
+    for _ in 0..100 {
+        rig.scheduler.step();
+        for (generation, heard) in &mut all {
+            let before = heard.end.is_some();
+            heard.listen(generation);
+            if heard.end.is_some() && !before {
+                order.push(heard.text.clone());
+            }
+        }
+    }
+    assert_eq!(order, ["infill", "first chat", "second chat", "w"]);
+}
+
+#[test]
+fn an_infill_prompt_is_not_slowed_by_a_long_chat() {
+    let mut rig = Rig::new(Script::saying("x"), LIMITS);
+    let chat = rig.submit(request(&prompt_of(100)));
+    let infill = rig.submit(Request { priority: Priority::Infill, ..request(&"q".repeat(31)) });
+    rig.finish(&mut [(chat, Heard::default()), (infill, Heard::default())]);
+    // The more urgent is admitted first too. What it leaves of a chunk is the chat's.
+    assert_eq!(rig.shape()[..4], [[16, 0], [16, 0], [1, 16], [0, 16]]);
+}
+
+#[test]
+fn a_warm_up_is_computed_only_when_nothing_else_is_and_gives_its_slot_away() {
+    let mut rig = Rig::new(Script::saying("x".repeat(8)), Limits { slots: 1, ..LIMITS });
+    let warm = Request { priority: Priority::WarmUp, max_tokens: 0, ..request(&prompt_of(64)) };
+    let warm_up = rig.submit(warm.clone());
+    rig.scheduler.step();
+    let chat = rig.submit(request("hello"));
+    let mut all = [(warm_up, Heard::default()), (chat, Heard::default())];
+    rig.scheduler.step();
+    assert_eq!((rig.active(), rig.scheduler.queue.len()), (1, 1), "it waits again");
+    rig.finish(&mut all);
+    assert_eq!(all[1].1.text, "x".repeat(8));
+    assert_eq!((all[0].1.completion().prompt_tokens, all[0].1.text.as_str()), (64, ""));
+    assert_eq!((rig.active(), rig.places.available_permits()), (0, 3));
+
+    let mut rig = Rig::new(Script::saying("x".repeat(8)), LIMITS);
+    let chat = rig.submit(request("hello"));
+    rig.scheduler.step();
+    let warm_up = rig.submit(warm);
+    rig.finish(&mut [(chat, Heard::default()), (warm_up, Heard::default())]);
+    let busy: Vec<_> = rig.shape().into_iter().take_while(|step| step[0] > 0).collect();
+    assert!(busy.len() == 9 && busy.iter().all(|step| step[1] == 0), "{:?}", rig.shape());
+}
+
+#[test]
+fn who_would_not_wait_longer_is_told_and_when_a_slot_may_be_free() {
+    let mut rig = Rig::new(Script::saying("x".repeat(400)), Limits { slots: 1, ..LIMITS });
+    rig.run(request("first"));
+    let long = rig.submit(request("a"));
+    rig.scheduler.step();
+    let hasty = rig.submit(Request { patience: Some(Duration::ZERO), ..request("b") });
+    let patient = rig.submit(Request { patience: Some(Duration::from_secs(3600)), ..request("c") });
+    let mut all = [(long, Heard::default()), (hasty, Heard::default()), (patient, Heard::default())];
+    rig.finish(&mut all);
+    assert!(matches!(all[1].1.failure(), Failure::NoSlotInTime { free_in: Some(_), .. }), "{:?}", all[1].1);
+    assert_eq!((all[0].1.text.len(), all[2].1.text.len()), (400, 400));
+    assert_eq!(rig.places.available_permits(), 3);
 }
 
 #[test]
@@ -229,6 +305,19 @@ fn a_caller_who_reads_late_gets_the_last_event_wherever_the_channel_fills() {
 }
 
 #[test]
+fn progress_takes_no_room_from_what_matters() {
+    // As many chunks as the channel has places, and a few more and less.
+    for chunks in 26..36 {
+        let mut rig = Rig::new(Script::saying("ab"), LIMITS);
+        let generation = rig.submit(Request { max_tokens: 1, ..request(&prompt_of(16 * chunks)) });
+        while rig.scheduler.step() == Step::Computed {}
+        let mut all = [(generation, Heard::default())];
+        rig.finish(&mut all);
+        assert_eq!((all[0].1.text.as_str(), all[0].1.completion().completion_tokens), ("a", 1));
+    }
+}
+
+#[test]
 fn the_common_beginning_of_prompts_is_computed_once() {
     let mut rig = Rig::new(Script::saying("ok"), LIMITS);
     let system = "s".repeat(50);
@@ -253,6 +342,95 @@ fn what_a_cancelled_prefill_computed_is_reused() {
     drop(generation);
     let heard = rig.run(request(&prompt_of(100)));
     assert_eq!((heard.completion().cached_tokens, heard.text.as_str()), (32, "ok"));
+}
+
+#[test]
+fn a_prefix_that_another_slot_holds_is_copied_even_from_under_a_generation() {
+    let mut rig = Rig::new(Script::saying("x".repeat(30)), LIMITS);
+    let system = "s".repeat(50);
+    let first = rig.submit(request(&format!("{system}one")));
+    (0..6).for_each(|_| assert_eq!(rig.scheduler.step(), Step::Computed));
+    let second = rig.submit(request(&format!("{system}two")));
+    let mut all = [(first, Heard::default()), (second, Heard::default())];
+    rig.finish(&mut all);
+    assert_eq!(all[1].1.completion().cached_tokens, 51);
+    assert_eq!((all[0].1.text.len(), all[1].1.text.len()), (30, 30));
+    assert_eq!(rig.shape().iter().map(|step| step[1]).sum::<usize>(), 3 + 30 - 1 + 1);
+}
+
+#[test]
+fn prompts_that_come_together_have_their_beginning_computed_once() {
+    for cancelled in [false, true] {
+        let mut rig = Rig::new(Script::saying("ok"), LIMITS);
+        let system = "s".repeat(50);
+        let first = rig.submit(request(&format!("{system}one")));
+        let second = rig.submit(request(&format!("{system}two")));
+        rig.scheduler.step();
+        assert_eq!(rig.shape(), [[16, 0]], "the second waits for the first, which gets the whole chunk");
+        let mut all = vec![(second, Heard::default())];
+        match cancelled {
+            true => drop(first),
+            false => all.push((first, Heard::default())),
+        }
+        rig.finish(&mut all);
+        // When the first goes, what it had computed is still there.
+        let cached = if cancelled { 16 } else { 51 };
+        assert_eq!((all[0].1.completion().cached_tokens, all[0].1.text.as_str()), (cached, "ok"));
+    }
+}
+
+#[test]
+fn an_evicted_prefix_comes_back_from_host_memory() {
+    for (prefix_bytes, cached) in [(0, 1), (2000, 81)] {
+        let mut rig = Rig::new(Script::saying("ok"), Limits { slots: 1, prefix_bytes, ..LIMITS });
+        rig.run(request(&"a".repeat(80)));
+        assert_eq!(rig.run(request(&"b".repeat(80))).completion().cached_tokens, 1);
+        let again = rig.run(request(&format!("{}!", "a".repeat(80))));
+        assert_eq!((again.completion().cached_tokens, again.text.as_str()), (cached, "ok"));
+        assert!(rig.scheduler.counters.stored_bytes() <= prefix_bytes);
+    }
+}
+
+const DRAFTING: Limits = Limits { draft_tokens: 8, ..LIMITS };
+
+#[test]
+fn an_answer_that_copies_its_prompt_takes_fewer_steps_and_is_the_same() {
+    let source = "fn main() { let count = 1; println!(\"{count}\"); }\n";
+    let steps = |limits| {
+        let mut rig = Rig::new(Script::saying(source.replace("count", "n")), limits);
+        let heard = rig.run(request(source));
+        assert_eq!(heard.text, source.replace("count", "n"));
+        assert_eq!(heard.completion().completion_tokens, heard.text.len());
+        (rig.script.batches().len(), rig.scheduler.counters.drafts())
+    };
+    let ((plain, none), (drafted, (guessed, right))) = (steps(LIMITS), steps(DRAFTING));
+    assert_eq!(none, (0, 0));
+    assert!(drafted * 2 < plain, "{drafted} steps instead of {plain}");
+    assert!(guessed >= right && right as usize >= plain - drafted, "{right} of {guessed}");
+}
+
+#[test]
+fn a_generation_ends_where_it_should_in_the_middle_of_a_draft() {
+    let source = "one two three four five six seven eight nine ten ";
+    for max_tokens in 1..30 {
+        let mut rig = Rig::new(Script::saying(source), DRAFTING);
+        let heard = rig.run(Request { max_tokens, ..request(source) });
+        assert_eq!((heard.text.as_str(), heard.completion().finish), (&source[..max_tokens as usize], Finish::Length));
+        // What is kept after the end is what was computed: the scripted model checks the next request against it.
+        assert_eq!(rig.run(request(&format!("{source}{}!", &source[..max_tokens as usize]))).text, source);
+    }
+    let mut rig = Rig::new(Script::saying(source), DRAFTING);
+    let heard = rig.run(Request { stop: vec!["six".into()], ..request(source) });
+    assert_eq!((heard.text.as_str(), heard.completion().finish), ("one two three four five ", Finish::StopString(0)));
+    assert_eq!(rig.run(request(source)).text, source);
+}
+
+#[test]
+fn a_model_that_cannot_go_back_gets_no_drafts() {
+    let source = "one two three four five six seven eight nine ten ";
+    let mut rig = Rig::new(Script::saying(source).forgetful(), DRAFTING);
+    assert_eq!(rig.run(request(source)).text, source);
+    assert_eq!(rig.scheduler.counters.drafts(), (0, 0));
 }
 
 #[test]
@@ -282,6 +460,28 @@ fn a_prompt_that_fills_the_context_is_refused_with_both_numbers() {
     assert_eq!(heard.failure(), &Failure::ContextOverflow { prompt_tokens: 12, context: 12 });
     assert_eq!(rig.places.available_permits(), 4);
     assert!(rig.script.batches().is_empty());
+}
+
+#[test]
+fn limits_of_time_end_a_prompt_at_once_and_an_answer_with_its_line() {
+    let mut rig = Rig::new(Script::saying("one\ntwo\nthree"), LIMITS);
+    let generation = rig.submit(Request { prompt_within: Some(Duration::from_millis(1)), ..request(&prompt_of(100)) });
+    rig.scheduler.step();
+    thread::sleep(Duration::from_millis(2));
+    let mut all = [(generation, Heard::default())];
+    rig.finish(&mut all);
+    assert_eq!((all[0].1.text.as_str(), all[0].1.completion().finish), ("", Finish::Length));
+    // What was computed is there for the next.
+    assert_eq!(rig.run(request(&prompt_of(100))).completion().cached_tokens, 16);
+    let heard = rig.run(Request { answer_within: Some(Duration::ZERO), ..request("a") });
+    assert_eq!((heard.text.as_str(), heard.completion().finish), ("one\n", Finish::Length));
+}
+
+#[test]
+fn control_tokens_that_the_model_lacks_are_refused() {
+    let mut rig = Rig::new(Script::saying("x").without_infill(), LIMITS);
+    let heard = rig.run(Request::new(Prompt::plain("a").control(crate::Control::InfillMiddle)));
+    assert_eq!(heard.failure(), &Failure::NoInfill);
 }
 
 #[test]
@@ -341,7 +541,7 @@ proptest! {
             script.fail_at(step, DecodeError::Interrupted)
         });
         let script = if forgetful { script.forgetful() } else { script };
-        let mut rig = Rig::new(script, LIMITS);
+        let mut rig = Rig::new(script, DRAFTING);
         let prompts = ["a long enough prompt to need several chunks", "short", "and another one"];
         let mut all: Vec<_> = prompts.map(|p| (rig.submit(request(p)), Heard::default())).into();
         rig.finish(&mut all);
@@ -353,12 +553,13 @@ proptest! {
 
     #[test]
     fn places_are_conserved_whatever_callers_do(acts in prop::collection::vec((0_u8..4, 0_usize..4, 1_usize..60), 0..80)) {
-        let mut rig = Rig::new(Script::answering(|p| format!("<{p}>")), LIMITS);
+        let mut rig = Rig::new(Script::answering(|p| format!("<{p}>")), Limits { prefix_bytes: 1500, ..DRAFTING });
         let mut live: Vec<(Generation, Heard, String)> = Vec::new();
         for (act, which, length) in acts {
             match act {
                 0 if rig.places.available_permits() > 0 => {
-                    let prompt = prompt_of(length);
+                    // Of two beginnings, so that what slots and store hold is shared, evicted and brought back.
+                    let prompt = ["p", "q"][length % 2].repeat(length * 2);
                     live.push((rig.submit(request(&prompt)), Heard::default(), prompt));
                 }
                 1 if which < live.len() => drop(live.swap_remove(which)),

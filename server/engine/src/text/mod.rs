@@ -11,7 +11,7 @@ pub use stop::{StopMatcher, Stopped};
 pub use utf8::Utf8Carry;
 
 /// Both stages for one generation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Transcript {
     carry: Utf8Carry,
     stops: StopMatcher,

@@ -4,7 +4,7 @@
 //! character, the one that began first. The text ends where it began.
 
 /// Finds the first stop string in text that arrives in pieces, and holds back what may be its beginning.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct StopMatcher {
     stops: Vec<String>,
     // Always a beginning of some stop string, so at most as long as the longest.

@@ -1,0 +1,28 @@
+# The engine beside llama.cpp's own server. Included by the root Makefile.
+
+.PHONY: bench-engine bench-engine-run
+
+BENCH_ENGINE := $(CURDIR)/target/bench-engine
+# A throw-away system with Debian's llama-server: its libraries are newer than those of most machines. Needs root.
+BENCH_CHROOT := $(BENCH_ENGINE)/chroot
+MIRROR ?= http://deb.debian.org/debian
+SHAPE ?= llama
+WEIGHTS ?= q8_0
+BENCH_MODEL = $(BENCH_CHROOT)/models/$(SHAPE)-$(WEIGHTS).gguf
+
+bench-engine: ## our server beside llama-server (needs root and mmdebstrap); SHAPE=qwen2 WEIGHTS=q4_k ARGS="--parts edit"
+	$(CARGO) build --locked --release -p cerebrum-server -p cerebrum-tests --bin cerebrum-server --bin bench-engine
+	@$(MAKE) --no-print-directory bench-engine-run
+
+bench-engine-run: $(BENCH_CHROOT)/usr/bin/llama-server
+	@mkdir -p $(dir $(BENCH_MODEL))
+	@test -f $(BENCH_MODEL) || target/release/bench-engine model --shape $(SHAPE) --weights $(WEIGHTS) $(BENCH_MODEL)
+	target/release/bench-engine run --model $(BENCH_MODEL) --server target/release/cerebrum-server \
+		--chroot $(BENCH_CHROOT) $(ARGS)
+
+# The mirror's lists may be older than they say they are good for; the signatures are checked all the same.
+$(BENCH_CHROOT)/usr/bin/llama-server:
+	@command -v mmdebstrap >/dev/null || { echo "bench-engine: found no mmdebstrap (apt-get install mmdebstrap)"; exit 1; }
+	@mkdir -p $(BENCH_ENGINE)
+	mmdebstrap --variant=essential --include=llama.cpp-tools --aptopt='Acquire::Check-Valid-Until "false"' \
+		testing $(BENCH_CHROOT) $(MIRROR)
