@@ -73,6 +73,7 @@ where
         return ExitCode::SUCCESS;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(E::from);
+    raise_open_files();
     match runtime.and_then(|runtime| runtime.block_on(work(settings))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -81,6 +82,17 @@ where
         }
     }
 }
+
+/// Lets the program hold as many open files as the system permits: the usual first limit of 1,024 is less than the
+/// connections it may have.
+pub fn raise_open_files() {
+    if let Err(error) = rlimit::increase_nofile_limit(OPEN_FILES) {
+        tracing::debug!(%error, "the limit of open files stays");
+    }
+}
+
+/// More than connections may be configured.
+const OPEN_FILES: u64 = 1 << 17;
 
 /// Says on standard error what is wrong, where no log runs yet.
 #[expect(clippy::print_stderr, reason = "the log does not run here")]

@@ -24,10 +24,11 @@ async fn raw(address: std::net::SocketAddr, bytes: &[u8]) -> String {
 }
 
 /// Bodies that are no requests: what comes back, and words of its sentence.
-const WRONG_BODIES: [(&[u8], u16, &str); 11] = [
+const WRONG_BODIES: [(&[u8], u16, &str); 12] = [
     (b"", 400, "found nothing"),
     (b"{\"prompt\":", 400, "found invalid JSON"),
-    (b"[1]", 400, "found"),
+    (b"[1]", 400, "found a list, expected a JSON object"),
+    (br#"["def f(","python"]"#, 400, "found a list, expected a JSON object"),
     (b"{}", 400, "prompt: found nothing"),
     (br#"{"prompt":7}"#, 400, "prompt: found integer `7`, expected a string"),
     (br#"{"prompt":"x","max_tokens":"many"}"#, 400, "max_tokens: found string"),
@@ -170,6 +171,7 @@ async fn an_unknown_wire_version_is_named() {
 #[tokio::test]
 async fn ten_thousand_idle_connections_lock_nobody_out_and_leak_nothing() {
     const CONNECTIONS: usize = 10_000;
+    cerebrum_common::program::raise_open_files();
     let site = Site::new().unwrap();
     let _server = site.start_server("").unwrap();
     let appliance = site.start_appliance("").unwrap();

@@ -61,10 +61,14 @@ fn choose<'a>(argument: Option<&'a str>, file: Option<&'a Path>, piped: bool) ->
 }
 
 /// File first, then a blank line and the instruction, where the appliance looks for it.
+/// What the appliance knows an instruction by.
+const MARKER: &str = "# INSTRUCTION:";
+
 fn join(content: Option<String>, instruction: Option<&str>) -> String {
     match (content, instruction) {
         (Some(content), Some(instruction)) if !content.trim().is_empty() => {
-            format!("{}\n\n{instruction}", content.trim_end_matches(['\n', '\r']))
+            // Marked, so that every profile of the appliance finds it.
+            format!("{}\n\n{MARKER} {instruction}", content.trim_end_matches(['\n', '\r']))
         }
         (_, Some(instruction)) => instruction.to_owned(),
         (content, None) => content.unwrap_or_default(),
@@ -111,7 +115,7 @@ mod tests {
 
     #[test]
     fn content_goes_first_then_a_blank_line_and_the_instruction() {
-        assert_eq!(join(Some("a = 1\n\n".into()), Some("Refactor")), "a = 1\n\nRefactor");
+        assert_eq!(join(Some("a = 1\n\n".into()), Some("Refactor")), "a = 1\n\n# INSTRUCTION: Refactor");
         assert_eq!(join(Some("a = 1\n".into()), None), "a = 1\n");
         assert_eq!(join(Some(" \n".into()), Some("Write")), "Write");
         assert_eq!(join(None, Some("Write")), "Write");

@@ -102,7 +102,9 @@ pub(super) async fn forward(gateway: &Gateway, routed: Routed, record: &mut Reco
         response => response,
     };
     let response = response.map_err(|error| {
-        pass.failed();
+        if !matches!(error, LinkError::Leaving) {
+            pass.failed();
+        }
         link_failure(&error)
     })?;
     let body = accept(response, &mut pass).await?;
@@ -145,8 +147,9 @@ fn internal(message: String) -> Refusal {
 }
 
 fn link_failure(error: &LinkError) -> Refusal {
+    let leaving = matches!(error, LinkError::Leaving);
     Refusal::Failed(Failure {
-        code: FailureCode::LinkLost,
+        code: if leaving { FailureCode::Stopping } else { FailureCode::LinkLost },
         message: format!("the inference server cannot be reached: {error}"),
         retry_after_ms: Some(5000),
     })
@@ -203,9 +206,13 @@ fn refusal(status: http::StatusCode, headers: &HeaderMap, body: &[u8], pass: &mu
 /// Whether a failure speaks against the upstream: a refusal for cause shows that it works.
 fn judge(code: FailureCode, pass: &mut Pass) {
     match code {
-        FailureCode::BadRequest | FailureCode::ContextOverflow | FailureCode::UnknownModel => pass.succeeded(),
+        // One model's broken file says nothing of the others.
+        FailureCode::BadRequest
+        | FailureCode::ContextOverflow
+        | FailureCode::UnknownModel
+        | FailureCode::LoadFailed => pass.succeeded(),
         FailureCode::Busy | FailureCode::Overloaded | FailureCode::Stopping => {}
-        FailureCode::LoadFailed | FailureCode::LinkLost | FailureCode::Timeout | FailureCode::Internal => pass.failed(),
+        FailureCode::LinkLost | FailureCode::Timeout | FailureCode::Internal => pass.failed(),
     }
 }
 
@@ -289,6 +296,9 @@ impl UpstreamStream {
 
     fn note(&mut self, event: &InferenceEvent) {
         self.last_event = Instant::now();
+        if !matches!(event, InferenceEvent::Error(_)) {
+            self.pass.alive();
+        }
         match event {
             InferenceEvent::Loading { .. } => {}
             InferenceEvent::Progress { processed, total } => {

@@ -132,8 +132,10 @@ impl Record {
     /// The request was refused.
     pub(super) fn refused(&mut self, refusal: &Refusal) {
         match refusal {
-            Refusal::Failed(failure) => self.failed(failure),
-            _ => self.close(Outcome::Refused, 0.0, &refusal.message()),
+            Refusal::Failed(failure) if self.0.as_ref().is_some_and(|entry| entry.upstream.is_some()) => {
+                self.failed(failure);
+            }
+            _ => self.close(Outcome::Refused, 0.0, &refusal.for_log()),
         }
     }
 

@@ -38,7 +38,7 @@ fn unavailable(wait: Duration) -> Refusal {
     Refusal::Failed(Failure {
         code: FailureCode::Overloaded,
         message: format!(
-            "no inference server can be reached; the next attempt is in {:.1} s (see /health, and the server's log)",
+            "no inference server takes requests now: it failed, and the next attempt is in {:.1} s (see /health, and its log)",
             wait.as_secs_f64()
         ),
         retry_after_ms: Some(u32::try_from(wait.as_millis()).unwrap_or(u32::MAX)),

@@ -83,6 +83,14 @@ impl Breaker {
         }
     }
 
+    /// An admitted request is being answered. That closes a half-open breaker, since a generation takes minutes; a closed
+    /// one goes on counting, so that answers which begin and then break open it all the same.
+    pub fn alive(&mut self) {
+        if let State::HalfOpen { probing: true, .. } = self.state {
+            self.state = State::Closed { failures: 0 };
+        }
+    }
+
     /// An admitted request came to its end.
     pub fn succeeded(&mut self) {
         self.state = State::Closed { failures: 0 };
@@ -132,6 +140,29 @@ mod tests {
     use proptest::prelude::*;
 
     const EVEN: f64 = 0.5;
+
+    #[test]
+    fn a_probe_that_is_being_answered_lets_the_others_through() {
+        let now = Instant::now();
+        let mut breaker = opened(now);
+        breaker.reconnected();
+        assert_eq!(breaker.admit(now), Ok(()));
+        assert_eq!(breaker.admit(now), Err(PROBE_WAIT));
+        breaker.alive();
+        assert_eq!(breaker.admit(now), Ok(()));
+    }
+
+    #[test]
+    fn answers_that_begin_and_break_open_it_too() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(Policy::default());
+        for _ in 0..3 {
+            assert_eq!(breaker.admit(now), Ok(()));
+            breaker.alive();
+            breaker.failed(now, EVEN);
+        }
+        assert!(matches!(breaker.state(), State::Open { .. }));
+    }
 
     fn opened(now: Instant) -> Breaker {
         let mut breaker = Breaker::new(Policy::default());

@@ -43,6 +43,10 @@ const PING_ANSWER: Duration = Duration::from_secs(10);
 const STREAM_WINDOW: u32 = 16 << 10;
 const CONNECTION_WINDOW_MAX: u32 = 16 << 20;
 
+/// What one byte of the window may cost in frames: h2 counts up to 256 for each small one, and a token's frame has eight
+/// bytes or more. With its own budget h2 takes a window full of unread tokens for an attack, and closes the connection.
+const FRAME_COST: usize = 256 / 8;
+
 type Sender = SendRequest<Bytes>;
 
 /// The way to one upstream.
@@ -69,7 +73,17 @@ pub enum LinkError {
     },
     /// The connection broke before the answer's head.
     #[error("the connection broke: {0}")]
-    Broke(#[from] h2::Error),
+    Broke(h2::Error),
+    /// The server is being stopped, and takes nothing new.
+    #[error("the server is shutting down")]
+    Leaving,
+}
+
+impl From<h2::Error> for LinkError {
+    fn from(error: h2::Error) -> Self {
+        let orderly = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
+        if orderly { Self::Leaving } else { Self::Broke(error) }
+    }
 }
 
 /// Why a connection cannot be opened.
@@ -197,6 +211,7 @@ impl Link {
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(self.window)
+            .data_frame_budget(self.window as usize * FRAME_COST)
             .handshake(io)
             .await?;
         Ok((sender, Box::new(connection)))

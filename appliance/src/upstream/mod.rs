@@ -72,7 +72,7 @@ impl Upstream {
     /// How long to wait.
     pub fn admit(self: &Arc<Self>) -> Result<Pass, Duration> {
         self.breaker().admit(Instant::now())?;
-        Ok(Pass { upstream: self.clone(), verdict: Verdict::Undecided })
+        Ok(Pass { upstream: self.clone(), verdict: Verdict::Undecided, alive: false })
     }
 
     /// Probes its health now rather than at the next turn.
@@ -124,9 +124,18 @@ enum Verdict {
 pub struct Pass {
     upstream: Arc<Upstream>,
     verdict: Verdict,
+    alive: bool,
 }
 
 impl Pass {
+    /// The server answers: where this request is the probe of a half-open breaker, others need not wait for its end.
+    pub fn alive(&mut self) {
+        if !self.alive {
+            self.alive = true;
+            self.upstream.breaker().alive();
+        }
+    }
+
     /// The server answered as it should.
     pub fn succeeded(&mut self) {
         self.verdict = Verdict::Succeeded;

@@ -60,7 +60,9 @@ impl<S: Service> Server<S> {
             let (stream, address) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "accepting a connection failed");
+                    // Usually the open files have run out: one idle connection less is one more of them.
+                    let closed = waiting.close_longest();
+                    tracing::warn!(%error, closed, "accepting a connection failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }

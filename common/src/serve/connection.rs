@@ -8,7 +8,9 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use http::Request;
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -140,10 +142,18 @@ where
     let service = service_fn(|request: Request<Incoming>| {
         let working = ticket.work();
         let service = server.service.clone();
+        let head_only = request.method() == Method::HEAD;
         // Boxed: `poll_without_shutdown` wants it unpinned, and an idle connection should not hold room for it.
         Box::pin(async move {
             let response = service.call(request, peer).await;
-            let (head, body) = response.into_parts();
+            let (mut head, mut body) = response.into_parts();
+            if head_only {
+                // hyper leaves the body out itself only over HTTP/1.
+                if let Some(length) = body.size_hint().exact() {
+                    head.headers.entry(header::CONTENT_LENGTH).or_insert(length.into());
+                }
+                body = super::full(Bytes::new());
+            }
             Ok::<_, Infallible>(http::Response::from_parts(head, Working { body, _working: working }))
         })
     });

@@ -142,6 +142,16 @@ impl Refusal {
         }
     }
 
+    /// The sentence for a log: what is wrong with a body may quote it, so that only the field is named.
+    pub fn for_log(&self) -> String {
+        match self {
+            Self::BadRequest { field: Some(field), .. } => format!("{}: {}", self.name(), bounded(field)),
+            Self::BadRequest { field: None, .. } => self.name().to_owned(),
+            Self::Failed(failure) => bounded(&failure.message),
+            _ => self.message(),
+        }
+    }
+
     /// Short name for programs.
     pub fn name(&self) -> &'static str {
         match self {
@@ -188,6 +198,13 @@ impl Refusal {
         }
         response
     }
+}
+
+/// Longest words of a peer in a log line, in characters.
+const LOG_CHARS: usize = 300;
+
+fn bounded(text: &str) -> String {
+    text.chars().take(LOG_CHARS).collect()
 }
 
 fn failure_status(code: FailureCode) -> StatusCode {

@@ -24,6 +24,10 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, JsonError> {
             error.valid_up_to()
         ),
     })?;
+    // serde's derived types take a list for an object, field by field.
+    if text.trim_start().starts_with('[') {
+        return Err(JsonError { field: None, message: "body: found a list, expected a JSON object".to_owned() });
+    }
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
@@ -55,11 +59,21 @@ fn wrong_type(path: &str, message: &str) -> JsonError {
     let sentence = match message.split_once(", expected ") {
         Some((found, expected)) => {
             let found = found.trim_start_matches("invalid type: ").trim_start_matches("invalid value: ");
-            format!("{name}: found {found}, expected {}", plain(expected))
+            format!("{name}: found {}, expected {}", cut(found), plain(expected))
         }
         None => format!("{name}: {message}"),
     };
     JsonError { field, message: sentence }
+}
+
+/// Longest quotation of what was found, in characters: a whole prompt may have been put into the wrong field.
+const QUOTED: usize = 40;
+
+fn cut(found: &str) -> String {
+    match found.char_indices().nth(QUOTED) {
+        Some((end, _)) => format!("{}...", &found[..end]),
+        None => found.to_owned(),
+    }
 }
 
 /// Rust's type names mean nothing to somebody who writes Python.
@@ -110,7 +124,10 @@ mod tests {
             Some("inner.list[1]"),
             r#"inner.list[1]: found string "a", expected a number"#,
         );
-        check(br#"[]"#, None, "body: found invalid length 0, expected an object");
+        check(br#"[]"#, None, "body: found a list, expected a JSON object");
+        check(br#" [1, {"list":[1]}]"#, None, "body: found a list, expected a JSON object");
+        let long = format!(r#"{{"count":"{}"}}"#, "secret ".repeat(100));
+        assert!(parse::<Body>(long.as_bytes()).unwrap_err().message.len() < 120);
         check(b"7", None, "body: found integer `7`, expected an object");
         check(b"", None, "body: found nothing, expected a JSON object");
         check(

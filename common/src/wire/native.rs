@@ -84,6 +84,19 @@ impl Limits {
 const STOP_STRINGS: usize = 16;
 const STOP_BYTES: usize = 256;
 
+/// Longest name of a model or language, in bytes: names are shown, logged and counted by.
+const NAME_BYTES: usize = 128;
+
+fn name(field: &str, name: Option<&str>) -> Result<(), JsonError> {
+    match name {
+        Some(name) if name.len() > NAME_BYTES => Err(JsonError {
+            field: Some(field.to_owned()),
+            message: format!("{field}: found {} bytes, expected a name of at most {NAME_BYTES}", name.len()),
+        }),
+        _ => Ok(()),
+    }
+}
+
 impl Generate {
     /// The request to carry out, and what was changed in it.
     ///
@@ -93,6 +106,8 @@ impl Generate {
         let mut warnings = Vec::new();
         let sampling = self.sampling()?;
         let stop = stop_strings(self.stop)?;
+        name("model", self.model.as_deref())?;
+        name("language", self.language.as_deref())?;
         let request = InferenceRequest {
             model: self.model.unwrap_or_default(),
             prompt: prompt(self.prompt)?,

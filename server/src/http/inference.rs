@@ -39,7 +39,7 @@ pub(super) async fn infer(
         Err(refusal) => {
             // Still here when the request got no further than its body.
             if let Some(record) = &mut record {
-                record.refused(&refusal.message());
+                record.refused(&refusal.for_log());
             }
             discard(body, &api.tasks);
             refusal.response()

@@ -182,6 +182,8 @@ fn fit<'a>(fonts: &[&'a FontRenderer], text: &str, width: i32) -> Option<(&'a Fo
 
 /// The longest beginning that fits together with three dots.
 fn shortened(font: &FontRenderer, text: &str, width: i32) -> String {
+    // No letter is narrower than a pixel: what is beyond can never be seen, and need not be measured.
+    let text = text.char_indices().nth(usize::try_from(width).unwrap_or(0)).map_or(text, |(end, _)| &text[..end]);
     let ends = text.char_indices().map(|(at, _)| at).rev();
     let mut candidates = ends.map(|end| format!("{}...", text[..end].trim_end()));
     candidates.find(|candidate| width_of(font, candidate) <= width).unwrap_or_default()
