@@ -65,11 +65,13 @@ impl Chain {
             return Ok(token);
         }
         fill(&mut self.candidates, logits);
-        rules.exclude(&mut self.candidates);
-        self.candidates.retain(|candidate| candidate.logit != f32::NEG_INFINITY);
         match &mut self.chain {
-            None => self.candidates.iter().copied().reduce(higher).map(|best| Token(best.id)).ok_or_else(nothing),
-            Some(chain) => apply(chain, &mut self.candidates),
+            None => likeliest_allowed(rules, &mut self.candidates),
+            Some(chain) => {
+                rules.exclude(&mut self.candidates);
+                self.candidates.retain(|candidate| candidate.logit != f32::NEG_INFINITY);
+                apply(chain, &mut self.candidates)
+            }
         }
     }
 
@@ -84,9 +86,31 @@ impl Chain {
     }
 }
 
-// The first of equals, as llama.cpp's greedy sampler has it.
+// The likeliest of those the grammar allows. It is nearly always among the few likeliest of all, and asking about all of a large
+// vocabulary takes as long as a small model does for a token: so first those few are asked about, then more.
+fn likeliest_allowed(rules: &mut Rules, candidates: &mut [sys::llama_token_data]) -> Result<Token, ModelError> {
+    let mut rest = candidates;
+    for few in [64, 1024, usize::MAX] {
+        let few = few.min(rest.len());
+        if few < rest.len() {
+            // Of equals the first, as everywhere.
+            rest.select_nth_unstable_by(few, |a, b| b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id)));
+        }
+        let (likeliest, others) = rest.split_at_mut(few);
+        rules.exclude(likeliest);
+        let allowed = likeliest.iter().copied().filter(|candidate| candidate.logit != f32::NEG_INFINITY);
+        if let Some(best) = allowed.reduce(higher) {
+            return Ok(Token(best.id));
+        }
+        rest = others;
+    }
+    Err(nothing())
+}
+
+// The higher, and of equals the first in the vocabulary, as llama.cpp's greedy sampler has it.
 fn higher(best: sys::llama_token_data, next: sys::llama_token_data) -> sys::llama_token_data {
-    if next.logit > best.logit { next } else { best }
+    let better = next.logit > best.logit || (next.logit == best.logit && next.id < best.id);
+    if better { next } else { best }
 }
 
 fn fill(candidates: &mut Vec<sys::llama_token_data>, logits: &[f32]) {

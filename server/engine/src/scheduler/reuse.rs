@@ -89,7 +89,8 @@ impl<M: Model> Scheduler<M> {
     fn put_away(&mut self, index: usize) {
         let slot = &self.slots[index];
         let elsewhere = self.held().any(|held| held.slot != index && held.kept.starts_with(&slot.kept));
-        if slot.kept.len() < STORED_TOKENS || elsewhere || self.store.covers(&slot.kept) {
+        let off = self.store.limit() == 0;
+        if off || slot.kept.len() < STORED_TOKENS || elsewhere || self.store.covers(&slot.kept) {
             return;
         }
         if let Some(state) = self.model.save(slot.sequence, self.store.limit()) {
