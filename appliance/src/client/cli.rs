@@ -100,7 +100,7 @@ pub struct Complete {
 }
 
 const COMPLETE_HELP: &str = "\
-With --file (or piped input) and an instruction, the file's content goes first, then a blank line and the instruction: \
+With --file (or piped input) and an instruction, the file's content goes first, then a blank line and the instruction, marked as one: \
 that is where the appliance looks for it.
 
 Standard output gets the answer and nothing else. Progress and the final summary go to standard error, and only when \

@@ -24,10 +24,13 @@ fn the_prompt_comes_from_argument_file_or_stdin() {
     };
     check(home.run(&url, &["complete", "Write f"]), "Write f");
     check(home.run(&url, &["complete", "-f", &file]), "def f():\n    pass\n");
-    check(home.run(&url, &["complete", "-f", &file, "Refactor this"]), "def f():\n    pass\n\n# INSTRUCTION: Refactor this");
+    check(
+        home.run(&url, &["complete", "-f", &file, "Refactor this"]),
+        "def f():\n    pass\n\n# INSTRUCTION: Refactor this",
+    );
     check(home.run_with(&url, &["complete"], "piped"), "piped");
     check(home.run_with(&url, &["complete", "-"], "dash"), "dash");
-    check(home.run_with(&url, &["complete", "Explain"], "piped\n"), "piped\n\nExplain");
+    check(home.run_with(&url, &["complete", "Explain"], "piped\n"), "piped\n\n# INSTRUCTION: Explain");
 }
 
 #[test]
