@@ -153,9 +153,18 @@ impl Program {
     /// # Errors
     /// When it does not end within `limit`.
     pub fn terminate(&mut self, limit: Duration) -> anyhow::Result<Option<i32>> {
-        let status = Command::new("kill").arg("-TERM").arg(self.pid().to_string()).status()?;
-        anyhow::ensure!(status.success(), "kill -TERM failed");
+        self.signal("TERM")?;
         self.wait(limit)
+    }
+
+    /// Sends it a signal by its name, such as `STOP`.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status()?;
+        anyhow::ensure!(status.success(), "kill -{name} failed");
+        Ok(())
     }
 
     /// Waits for its exit code.

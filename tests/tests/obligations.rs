@@ -183,3 +183,33 @@ async fn a_link_that_idles_is_kept_and_reused() {
     let connected = running.appliance.log().lines().iter().filter(|line| line.contains("connected")).count();
     assert_eq!(connected, 1);
 }
+
+/// Tokens that came while the appliance could not read them: a retransmission on the link, a busy moment of the board.
+#[tokio::test]
+async fn a_burst_of_unread_tokens_breaks_no_stream() {
+    let script = Script { tokens: 3000, first_gap: Duration::from_millis(300), ..Script::default() };
+    let upstream = ScriptedUpstream::start(script).unwrap();
+    let site = Site::new().unwrap();
+    let settings = format!(
+        "listen = \"{}\"\nkeys_file = \"appliance-keys.toml\"\n[[upstream]]\nurl = \"{}\"\n",
+        site.appliance,
+        upstream.url()
+    );
+    let appliance = Program::start("cerebrumd", &[], &site.write("cerebrum.toml", &settings).unwrap()).unwrap();
+    let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
+    let body = json!({"prompt": "x", "max_tokens": 3000});
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        streams.push(lan.stream("/v1/complete/stream", &body).await.unwrap());
+    }
+    appliance.signal("STOP").unwrap();
+    // Long enough for the upstream to fill both streams' windows; less would only make the test weaker.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    appliance.signal("CONT").unwrap();
+    for mut stream in streams {
+        let events = stream.rest().await.unwrap();
+        let last = events.last().unwrap();
+        assert_eq!((&last["done"], &last["error"]), (&json!(true), &Value::Null), "{last}");
+        assert_eq!(events.iter().filter(|event| event["token"].is_string()).count(), 3000);
+    }
+}
