@@ -213,3 +213,27 @@ async fn a_burst_of_unread_tokens_breaks_no_stream() {
         assert_eq!(events.iter().filter(|event| event["token"].is_string()).count(), 3000);
     }
 }
+
+/// A stray line's end behind the body, as some clients send it, hides the client's end from hyper.
+#[tokio::test]
+async fn a_client_that_sent_more_than_its_request_is_missed_all_the_same() {
+    let upstream = ScriptedUpstream::start(Script { ending: Ending::Stall, ..Script::default() }).unwrap();
+    let site = Site::new().unwrap();
+    // No heartbeat, whose failing write would tell as well.
+    let settings = format!(
+        "listen = \"{}\"\nauth = \"open\"\n[stream]\nheartbeat_ms = 600000\n[[upstream]]\nurl = \"{}\"\n",
+        site.appliance,
+        upstream.url()
+    );
+    let appliance = Program::start("cerebrumd", &[], &site.write("cerebrum.toml", &settings).unwrap()).unwrap();
+    let body = endless().to_string();
+    for (round, path) in (1..).zip(["/v1/complete", "/v1/complete/stream"]) {
+        let mut socket = TcpStream::connect(site.appliance).await.unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+        socket.write_all(format!("{head}{body}\r\n").as_bytes()).await.unwrap();
+        upstream.wait_for(PATIENCE, |seen| seen.in_progress == 1).await.unwrap();
+        drop(socket);
+        upstream.wait_for(PATIENCE, |seen| seen.in_progress == 0 && seen.dropped == round).await.unwrap();
+        appliance.log().heard(PATIENCE, |line| line.contains("ClientGone")).await.unwrap();
+    }
+}

@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::shared::Shared;
 use super::{Server, Service};
 
 /// Who is at the other end.
@@ -73,25 +75,26 @@ async fn speak<S: Service>(server: &Arc<Server<S>>, stream: TcpStream, peer: Pee
     let mut first = [0; 4];
     let peeked = tokio::time::timeout(server.limits.header, stream.peek(&mut first)).await;
     let Ok(count) = peeked.map_err(|_| "no byte within the header deadline")? else { return Ok(()) };
+    let stream = Shared::new(stream);
     let greets_tls = first[..count].first() == Some(&TLS_HANDSHAKE);
     match (&server.tls, greets_tls) {
         (_, _) if count == 0 => Ok(()),
         (Some(tls), true) => {
             let acceptor = tokio_rustls::TlsAcceptor::from(tls.current());
             // Boxed: a handshake's state is large, and most of a connection's life does not need it.
-            let handshake = Box::pin(tokio::time::timeout(server.limits.header, acceptor.accept(stream)));
-            let stream = handshake.await.map_err(|_| "no TLS handshake within the header deadline")?;
-            let stream = stream.inspect_err(|error| {
+            let handshake = Box::pin(tokio::time::timeout(server.limits.header, acceptor.accept(stream.clone())));
+            let secured = handshake.await.map_err(|_| "no TLS handshake within the header deadline")?;
+            let secured = secured.inspect_err(|error| {
                 tracing::warn!(address = %peer.address, %error, "TLS handshake refused");
             })?;
-            let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            http(server, stream, h2, peer, ticket).await
+            let h2 = secured.get_ref().1.alpn_protocol() == Some(b"h2");
+            http(server, secured, stream, h2, peer, ticket).await
         }
         (Some(_), false) => refuse(stream, &plain_on_tls()).await,
         (None, true) => Err("a TLS client on a port that speaks plain HTTP".into()),
         (None, false) => {
             let h2 = first[..count] == H2_PREFACE[..count.min(4)];
-            http(server, stream, h2 && count == 4, peer, ticket).await
+            http(server, stream.clone(), stream, h2 && count == 4, peer, ticket).await
         }
     }
 }
@@ -134,7 +137,7 @@ async fn refuse(mut io: impl AsyncRead + AsyncWrite + Unpin, answer: &str) -> Ou
     Ok(())
 }
 
-async fn http<S, I>(server: &Arc<Server<S>>, io: I, h2: bool, peer: Peer, ticket: &Ticket) -> Outcome
+async fn http<S, I>(server: &Arc<Server<S>>, io: I, socket: Shared, h2: bool, peer: Peer, ticket: &Ticket) -> Outcome
 where
     S: Service,
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -157,10 +160,10 @@ where
             Ok::<_, Infallible>(http::Response::from_parts(head, Working { body, _working: working }))
         })
     });
-    if h2 { http2(server, io, service).await } else { http1(server, io, service).await }
+    if h2 { http2(server, io, service).await } else { http1(server, io, socket, service).await }
 }
 
-async fn http1<S, I, F>(server: &Arc<Server<S>>, io: I, service: F) -> Outcome
+async fn http1<S, I, F>(server: &Arc<Server<S>>, io: I, socket: Shared, service: F) -> Outcome
 where
     S: Service,
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -180,10 +183,16 @@ where
                 told = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
             }
-            connection.poll_without_shutdown(cx)
+            match connection.poll_without_shutdown(cx) {
+                Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                Poll::Pending if socket.is_over(cx) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
         })
         .await
     };
+    // The client has gone: everything in progress goes with the connection.
+    let Some(ended) = ended else { return Ok(()) };
     let parts = connection.into_parts();
     let mut io = parts.io.into_inner();
     match ended {

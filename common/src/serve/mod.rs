@@ -6,6 +6,7 @@ mod accept;
 mod body;
 mod connection;
 mod refusal;
+mod shared;
 
 pub use accept::{Server, bind};
 pub use body::{Answer, collect, discard, empty, full, json};

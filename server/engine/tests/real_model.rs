@@ -96,24 +96,22 @@ async fn greedy_text_is_the_same_alone_with_neighbours_and_from_the_cache() {
 async fn drafts_change_no_text() {
     let file = format!("{}\n", CODE.repeat(3));
     let prompt = format!("{file}# again\n{file}# again\n");
-    // Warmer sampling would show that a row computed alone and one beside others may differ in their last bits (see `llama`).
-    for sampling in [Sampling::greedy(), Sampling::default()] {
-        let plain = engine(Limits { draft_tokens: 0, ..LIMITS }).await;
-        let drafting = engine(LIMITS).await;
-        let (expected, _) = run(&plain, request(&prompt, 200, sampling.clone())).await;
-        let (text, _) = run(&drafting, request(&prompt, 200, sampling.clone())).await;
-        assert_eq!(text, expected, "{sampling:?}");
-        assert_eq!(plain.snapshot().drafted, 0);
-        if sampling == Sampling::greedy() {
-            let snapshot = drafting.snapshot();
-            assert!(snapshot.drafts_accepted > 40, "the model repeats what it reads: {snapshot:?}");
-        }
-        // Again from the cache and beside others.
-        let running: Vec<_> =
-            (0..3).map(|_| drafting.submit(request(&prompt, 200, sampling.clone())).unwrap()).collect();
-        for generation in running {
-            assert_eq!(finish(generation).await.0, expected, "{sampling:?}");
-        }
+    // At temperature 0, which is what is promised: a row computed alone and one beside others may differ in their last bits
+    // (see `llama`), and how many are computed together depends on measured times, so that at 0.2 a near tie was once seen
+    // to go the other way.
+    let sampling = Sampling::greedy();
+    let plain = engine(Limits { draft_tokens: 0, ..LIMITS }).await;
+    let drafting = engine(LIMITS).await;
+    let (expected, _) = run(&plain, request(&prompt, 200, sampling.clone())).await;
+    let (text, _) = run(&drafting, request(&prompt, 200, sampling.clone())).await;
+    assert_eq!(text, expected);
+    assert_eq!(plain.snapshot().drafted, 0);
+    let snapshot = drafting.snapshot();
+    assert!(snapshot.drafts_accepted > 40, "the model repeats what it reads: {snapshot:?}");
+    // Again from the cache and beside others.
+    let running: Vec<_> = (0..3).map(|_| drafting.submit(request(&prompt, 200, sampling.clone())).unwrap()).collect();
+    for generation in running {
+        assert_eq!(finish(generation).await.0, expected);
     }
 }
 
