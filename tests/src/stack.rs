@@ -293,6 +293,15 @@ impl Site {
         Program::start("cerebrum-server", &["serve"], &config)
     }
 
+    /// Starts the appliance over the upstream at `url`, without TLS; `more` are settings after its listening address.
+    ///
+    /// # Errors
+    /// As [`Program::start`].
+    pub fn start_appliance_over(&self, url: &str, more: &str) -> anyhow::Result<Program> {
+        let text = format!("listen = \"{}\"\n{more}\n[[upstream]]\nurl = \"{url}\"\n", self.appliance);
+        Program::start("cerebrumd", &[], &self.write("cerebrum.toml", &text)?)
+    }
+
     /// Starts the appliance.
     ///
     /// # Errors

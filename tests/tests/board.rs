@@ -24,13 +24,9 @@ struct Box {
 impl Box {
     fn start(script: Script) -> Self {
         let (site, upstream) = (Site::new().unwrap(), ScriptedUpstream::start(script).unwrap());
-        let settings = format!(
-            "listen = \"{}\"\nkeys_file = \"appliance-keys.toml\"\n[board]\nbackend = \"sim\"\n\
-             [[upstream]]\nurl = \"{}\"\n",
-            site.appliance,
-            upstream.url()
-        );
-        let daemon = Program::start("cerebrumd", &[], &site.write("cerebrum.toml", &settings).unwrap()).unwrap();
+        let daemon = site
+            .start_appliance_over(&upstream.url(), "keys_file = \"appliance-keys.toml\"\n[board]\nbackend = \"sim\"")
+            .unwrap();
         let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
         Self { site, upstream, daemon, lan }
     }

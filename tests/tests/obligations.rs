@@ -94,12 +94,7 @@ async fn a_third_request_is_turned_away_while_two_streams_run() {
     // Scripted, since a small model may be done with two streams before the third request is on its way.
     let upstream = ScriptedUpstream::start(Script { ending: Ending::Stall, ..Script::default() }).unwrap();
     let site = Site::new().unwrap();
-    let settings = format!(
-        "listen = \"{}\"\nkeys_file = \"appliance-keys.toml\"\n[[upstream]]\nurl = \"{}\"\n",
-        site.appliance,
-        upstream.url()
-    );
-    let _appliance = Program::start("cerebrumd", &[], &site.write("cerebrum.toml", &settings).unwrap()).unwrap();
+    let _appliance = site.start_appliance_over(&upstream.url(), "keys_file = \"appliance-keys.toml\"").unwrap();
     let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
     let mut streams = Vec::new();
     for _ in 0..2 {
@@ -190,12 +185,7 @@ async fn a_burst_of_unread_tokens_breaks_no_stream() {
     let script = Script { tokens: 3000, first_gap: Duration::from_millis(300), ..Script::default() };
     let upstream = ScriptedUpstream::start(script).unwrap();
     let site = Site::new().unwrap();
-    let settings = format!(
-        "listen = \"{}\"\nkeys_file = \"appliance-keys.toml\"\n[[upstream]]\nurl = \"{}\"\n",
-        site.appliance,
-        upstream.url()
-    );
-    let appliance = Program::start("cerebrumd", &[], &site.write("cerebrum.toml", &settings).unwrap()).unwrap();
+    let appliance = site.start_appliance_over(&upstream.url(), "keys_file = \"appliance-keys.toml\"").unwrap();
     let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
     let body = json!({"prompt": "x", "max_tokens": 3000});
     let mut streams = Vec::new();
@@ -220,12 +210,8 @@ async fn a_client_that_sent_more_than_its_request_is_missed_all_the_same() {
     let upstream = ScriptedUpstream::start(Script { ending: Ending::Stall, ..Script::default() }).unwrap();
     let site = Site::new().unwrap();
     // No heartbeat, whose failing write would tell as well.
-    let settings = format!(
-        "listen = \"{}\"\nauth = \"open\"\n[stream]\nheartbeat_ms = 600000\n[[upstream]]\nurl = \"{}\"\n",
-        site.appliance,
-        upstream.url()
-    );
-    let appliance = Program::start("cerebrumd", &[], &site.write("cerebrum.toml", &settings).unwrap()).unwrap();
+    let appliance =
+        site.start_appliance_over(&upstream.url(), "auth = \"open\"\n[stream]\nheartbeat_ms = 600000").unwrap();
     let body = endless().to_string();
     for (round, path) in (1..).zip(["/v1/complete", "/v1/complete/stream"]) {
         let mut socket = TcpStream::connect(site.appliance).await.unwrap();

@@ -4,18 +4,13 @@ use std::process::Command;
 
 use cerebrum_tests::client::Client;
 use cerebrum_tests::scripted::{Script, ScriptedUpstream};
-use cerebrum_tests::stack::{Program, Site, binary};
+use cerebrum_tests::stack::{Site, binary};
 use serde_json::json;
 
 #[tokio::test]
 async fn a_dry_run_tells_what_would_be_sent_and_sends_nothing() {
     let (site, upstream) = (Site::new().unwrap(), ScriptedUpstream::start(Script::default()).unwrap());
-    let settings = format!(
-        "listen = \"{}\"\nauth = \"open\"\n[board]\nbackend = \"off\"\n[[upstream]]\nurl = \"{}\"\n",
-        site.appliance,
-        upstream.url()
-    );
-    let _appliance = Program::start("cerebrumd", &[], &site.write("cerebrum.toml", &settings).unwrap()).unwrap();
+    let _appliance = site.start_appliance_over(&upstream.url(), "auth = \"open\"\n[board]\nbackend = \"off\"").unwrap();
     let lan = Client::plain(site.appliance, None);
     let section =
         "def step(values):\n    return [value * 2 for value in values]\n\n".repeat(13) + "# end of section\n\n";

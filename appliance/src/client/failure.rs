@@ -8,7 +8,7 @@ use cerebrum_common::tls::TlsError;
 use http::StatusCode;
 
 /// Exit code for wrong arguments or settings (EX_USAGE).
-pub const USAGE: u8 = 64;
+pub const USAGE: u8 = cerebrum_common::program::WRONG_USE;
 
 /// Exit code after Ctrl-C, as shells give it.
 pub const INTERRUPTED: u8 = 130;

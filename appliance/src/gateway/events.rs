@@ -110,13 +110,13 @@ impl Watcher {
         let shown = self.panel.as_ref().map(|panel| panel.shown());
         if shown != self.shown {
             if let Some(shown) = &shown {
-                write("display", &display(shown), &mut out);
+                sse::write_named("display", &display(shown), &mut out);
             }
             self.shown = shown;
         }
         let health = info::health_text(&self.board);
         if health != self.health {
-            write("health", &health, &mut out);
+            sse::write_named("health", &health, &mut out);
             self.health = health;
         }
         self.quiet = if out.is_empty() { self.quiet + 1 } else { 0 };
@@ -137,8 +137,4 @@ fn display(shown: &Shown) -> String {
         light: format!("{:?}", shown.light).to_lowercase(),
     };
     serde_json::to_string(&display).unwrap_or_default()
-}
-
-fn write(event: &str, data: &str, out: &mut BytesMut) {
-    out.extend_from_slice(format!("event: {event}\ndata: {data}\n\n").as_bytes());
 }

@@ -76,16 +76,12 @@ pub(super) async fn wait(gateway: &Gateway, headers: &HeaderMap) -> Result<Respo
     let claim = headers.get(CLAIM).and_then(|claim| claim.to_str().ok()).unwrap_or_default();
     let unknown = || Refusal::NotFound { path: format!("an attempt to pair with this {CLAIM}: ask anew") };
     let standing = gateway.pairing.wait(claim, PATIENCE).await.ok_or_else(unknown)?;
-    let key = match &standing {
-        Standing::Granted(key) => Some(key.expose()),
-        _ => None,
-    };
-    let state = match standing {
-        Standing::Waiting => "waiting",
-        Standing::Granted(_) => "granted",
-        Standing::Refused => "refused",
-        Standing::Expired => "expired",
-        Standing::Failed => "failed",
+    let (state, key) = match &standing {
+        Standing::Waiting => ("waiting", None),
+        Standing::Granted(key) => ("granted", Some(key.expose())),
+        Standing::Refused => ("refused", None),
+        Standing::Expired => ("expired", None),
+        Standing::Failed => ("failed", None),
     };
     Ok(json(StatusCode::OK, &Decision { state, key }))
 }

@@ -21,6 +21,11 @@ pub fn write_json<T: Serialize>(value: &T, out: &mut BytesMut) {
     out.put_slice(b"\n\n");
 }
 
+/// Appends an event with a name of its own; `data` is one line.
+pub fn write_named(name: &str, data: &str, out: &mut BytesMut) {
+    out.extend_from_slice(format!("event: {name}\ndata: {data}\n\n").as_bytes());
+}
+
 /// Appends a comment: clients skip it, timeouts and dead links notice it.
 pub fn write_comment(comment: &str, out: &mut BytesMut) {
     out.put_slice(b": ");
