@@ -1,5 +1,7 @@
 //! The calls of other people's clients, answered by the bundled model.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
+
 #[expect(dead_code, reason = "each test program uses its part")]
 mod support;
 
