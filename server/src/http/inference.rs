@@ -72,7 +72,7 @@ async fn answer(
     let mut job = Job::start(api, call, record)?;
     let style = match format {
         Format::Frames => Style::Frames,
-        Format::Json => match Speaker::new(Identity::now(id, job.model()), &reply) {
+        Format::Json => match Speaker::new(|| Identity::now(id, job.model()), &reply) {
             Some(speaker) => Style::Spoken(speaker),
             None => Style::Events { progress: reply.progress },
         },

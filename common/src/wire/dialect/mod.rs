@@ -163,11 +163,11 @@ pub enum Speaker {
 
 impl Speaker {
     /// For one stream; none for our own words, which each program writes itself.
-    pub fn new(identity: Identity, reply: &Reply) -> Option<Self> {
+    pub fn new(identity: impl FnOnce() -> Identity, reply: &Reply) -> Option<Self> {
         match reply.dialect {
             Dialect::Native => None,
-            Dialect::Chat | Dialect::Completions => Some(Self::OpenAi(openai::Speaker::new(identity, reply))),
-            Dialect::Messages => Some(Self::Messages(anthropic::Speaker::new(identity, reply))),
+            Dialect::Chat | Dialect::Completions => Some(Self::OpenAi(openai::Speaker::new(identity(), reply))),
+            Dialect::Messages => Some(Self::Messages(anthropic::Speaker::new(identity(), reply))),
             Dialect::Infill => Some(Self::Infill),
         }
     }
