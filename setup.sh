@@ -64,6 +64,28 @@ install_nextest() {
     cargo install --locked --version "$NEXTEST_VERSION" cargo-nextest
 }
 
+# Real clients of the appliance, from their registries, in versions that are known to work with the tests.
+missing_client_packages() {
+    python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+    command -v npm >/dev/null || printf '%s\n' nodejs npm
+}
+
+install_clients() {
+    local wanted=target/clients/wanted
+    local stamp=target/clients/stamp
+    mkdir -p target/clients
+    cat tests/clients/requirements.txt tests/clients/node/package-lock.json >"$wanted"
+    cmp -s "$wanted" "$stamp" && return 0
+    say "Installing the clients that the tests use: OpenAI's and Anthropic's"
+    rm -rf target/clients/python target/clients/node
+    python3 -m venv target/clients/python
+    target/clients/python/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+    mkdir -p target/clients/node
+    cp tests/clients/node/package*.json target/clients/node/
+    npm ci --prefix target/clients/node --no-audit --no-fund --ignore-scripts --silent
+    cp "$wanted" "$stamp"
+}
+
 # For comparison in `make bench-gateway` only; RUNLEVEL keeps Debian from starting it as a service.
 missing_nginx() {
     command -v nginx >/dev/null || echo nginx-light
@@ -80,6 +102,8 @@ for part in "$@"; do
             install_packages missing_test_packages
             check_rust fmt clippy
             install_nextest
+            install_packages missing_client_packages
+            install_clients
             ;;
         nginx)
             install_packages missing_nginx

@@ -139,6 +139,8 @@ async fn mistakes_are_told_in_the_clients_words() {
     let long = json!([{"role": "user", "content": "x ".repeat(5000)}]);
     let long = site.post("/v1/chat/completions", chat(json!({"messages": long}))).await;
     assert_eq!((long.status, &long.json()["error"]["code"]), (400, &json!("context_length_exceeded")));
+    let tokens = site.post("/v1/chat/completions", chat(json!({"logprobs": true}))).await;
+    assert_eq!((tokens.status, &tokens.json()["error"]["param"]), (400, &json!("logprobs")));
     let anthropic = site.post("/v1/messages", json!({"messages": []})).await;
     assert_eq!((anthropic.status, &anthropic.json()["type"]), (400, &json!("error")));
 }

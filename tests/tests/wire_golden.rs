@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use bytes::Bytes;
+use cerebrum_common::wire::details::{Chat, Constraint, Details, Extra, Infill, Input, TokenLogprob, Urgency};
 use cerebrum_common::wire::{
     Completion, Failure, FailureCode, Finish, InferenceEvent, InferenceRequest, Sampling, Usage, frame,
 };
@@ -54,6 +55,35 @@ fn events() {
     );
     check(&InferenceEvent::Done(completion), include_str!("golden/v1/done.hex").trim());
     check(&InferenceEvent::Error(failure), include_str!("golden/v1/error.hex").trim());
+}
+
+#[test]
+fn details() {
+    let chat = Chat { messages: "[]".into(), tools: "[1]".into(), variables: "{}".into() };
+    let details = Details {
+        input: Input::Chat(chat),
+        constraint: Constraint::JsonSchema("{}".into()),
+        logprobs: Some(3),
+        urgency: Urgency::WarmUp,
+        prompt_within_ms: 500,
+        answer_within_ms: 1000,
+    };
+    check(&details, include_str!("golden/v1/details_chat.hex").trim());
+    let gap = Infill {
+        prefix: "a".into(),
+        suffix: "b".into(),
+        extra: vec![Extra { filename: "f".into(), text: "t".into() }],
+        prompt: "p".into(),
+    };
+    let details = Details {
+        input: Input::Infill(gap),
+        constraint: Constraint::Grammar("root".into()),
+        urgency: Urgency::Infill,
+        ..Details::default()
+    };
+    check(&details, include_str!("golden/v1/details_infill.hex").trim());
+    let token = TokenLogprob { bytes: b"a".to_vec(), logprob: -0.5, top: vec![(b"b".to_vec(), -1.0)] };
+    check(&InferenceEvent::Logprobs(vec![token]), include_str!("golden/v1/logprobs.hex").trim());
 }
 
 #[test]

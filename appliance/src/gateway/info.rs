@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cerebrum_common::serve::{Answer, Refusal, full, json};
+use cerebrum_common::wire::dialect::Dialect;
 use cerebrum_common::wire::{Failure, FailureCode};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
@@ -15,6 +16,7 @@ use super::Gateway;
 use crate::display;
 use crate::status::{Board, Probe, Status};
 use crate::upstream::probe::ask;
+use crate::upstream::way::Way;
 
 /// How long a question to an upstream may take before the answer goes out without it.
 const ASK: Duration = Duration::from_secs(3);
@@ -123,9 +125,7 @@ fn uptime_text(uptime: Duration) -> String {
 /// `/v1/models`: OpenAI's list with the original's three fields beside it.
 pub(super) async fn models(gateway: &Gateway) -> Response<Answer> {
     let mut models = first_answer(gateway, "/v1/models").await.unwrap_or_else(|| json!({}));
-    let names: Vec<Value> = models.get("available_models").and_then(Value::as_array).cloned().unwrap_or_default();
-    let data: Vec<_> =
-        names.iter().map(|name| json!({"id": name, "object": "model", "created": 0, "owned_by": "cerebrum"})).collect();
+    let data: Vec<_> = served(gateway, &models).iter().map(|name| described(name)).collect();
     if let Some(object) = models.as_object_mut() {
         for (field, empty) in
             [("available_models", json!([])), ("cached_models", json!([])), ("inference_counts", json!({}))]
@@ -136,6 +136,35 @@ pub(super) async fn models(gateway: &Gateway) -> Response<Answer> {
         object.insert("data".into(), data.into());
     }
     json(StatusCode::OK, &models)
+}
+
+/// `/v1/models/{id}`.
+pub(super) async fn model(gateway: &Gateway, path: &str) -> Response<Answer> {
+    let asked = path.split_once("/models/").map_or("", |(_, name)| name);
+    let models = first_answer(gateway, "/v1/models").await.unwrap_or_else(|| json!({}));
+    match served(gateway, &models).iter().find(|name| *name == asked) {
+        Some(name) => json(StatusCode::OK, &described(name)),
+        None => {
+            let message = format!("model: found {asked:?}, expected one that /v1/models lists");
+            let failure = Failure { code: FailureCode::UnknownModel, message, retry_after_ms: None };
+            Refusal::Failed(failure).response_in(Dialect::Chat)
+        }
+    }
+}
+
+fn described(name: &str) -> Value {
+    json!({"id": name, "object": "model", "created": 0, "owned_by": "cerebrum"})
+}
+
+/// Names by which a model can be asked for: the server's models and their aliases, and those that services are given.
+fn served(gateway: &Gateway, models: &Value) -> Vec<String> {
+    let own = models.get("available_models").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let aliases = models.get("aliases").and_then(Value::as_object).into_iter().flat_map(|aliases| aliases.keys());
+    let foreign = gateway.upstreams.iter().flat_map(|upstream| upstream.names());
+    let mut names: Vec<String> = own.map(str::to_owned).chain(aliases.cloned()).chain(foreign).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names
 }
 
 /// `/v1/stats`: the appliance's own counts, and the server's where it answers.
@@ -184,9 +213,11 @@ pub(super) async fn vps_health(gateway: &Gateway) -> Result<Response<Answer>, Re
     Ok(json(StatusCode::OK, &health))
 }
 
-/// The answer of the first upstream that is connected and gives one.
+/// The answer of the first server of ours that is connected and gives one.
 async fn first_answer(gateway: &Gateway, path: &str) -> Option<Value> {
-    for upstream in gateway.upstreams.iter().filter(|upstream| upstream.way.is_up()) {
+    for upstream in
+        gateway.upstreams.iter().filter(|upstream| matches!(upstream.way, Way::Frames(_)) && upstream.way.is_up())
+    {
         if let Some(answer) = ask(upstream, path, ASK).await {
             return Some(answer);
         }

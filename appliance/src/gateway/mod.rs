@@ -5,6 +5,8 @@
 
 mod account;
 pub mod admit;
+mod answering;
+mod ask;
 pub mod authenticate;
 mod batch;
 mod dry_run;
@@ -18,6 +20,7 @@ mod pipeline;
 mod prepare;
 mod press;
 mod record;
+mod refused;
 mod route;
 mod routes;
 mod several;

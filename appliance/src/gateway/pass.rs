@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
 use super::Gateway;
+use crate::upstream::way::Way;
 
 /// How long an answer may take: a model may have to be loaded for it.
 const ANSWER: Duration = Duration::from_secs(300);
@@ -45,6 +46,8 @@ async fn exchange(
 ) -> Result<Response<Answer>, Refusal> {
     let upstream = gateway.upstreams.iter().find(|upstream| upstream.way.is_up());
     let upstream = upstream.ok_or_else(|| failed(FailureCode::Overloaded, "no inference server is connected"))?;
+    // A service's base already ends with what other people's paths begin with.
+    let path = if matches!(upstream.way, Way::Service(_)) { path.trim_start_matches("/v1") } else { path };
     let request = upstream
         .request(method, path)
         .header(header::CONTENT_TYPE, "application/json")

@@ -19,6 +19,8 @@ enum Call {
     Health,
     Metrics,
     Models,
+    /// One of them, named by the path.
+    Model,
     Page,
     Pair,
     PairWait,
@@ -42,6 +44,7 @@ const ROUTES: &[(&str, &[Method], Call)] = &[
     ("/infill", &[Method::POST], Call::Complete(Delivery::Asked(Dialect::Infill))),
     ("/metrics", &[Method::GET], Call::Metrics),
     ("/models", &[Method::GET], Call::Models),
+    ("/models/", &[Method::GET], Call::Model),
     ("/props", &[Method::GET], Call::Passed("/props")),
     ("/tokenize", &[Method::POST], Call::Passed("/tokenize")),
     ("/v1/chat/completions", &[Method::POST], Call::Complete(Delivery::Asked(Dialect::Chat))),
@@ -54,6 +57,7 @@ const ROUTES: &[(&str, &[Method], Call)] = &[
     ("/v1/events", &[Method::GET], Call::Events),
     ("/v1/messages", &[Method::POST], Call::Complete(Delivery::Asked(Dialect::Messages))),
     ("/v1/models", &[Method::GET], Call::Models),
+    ("/v1/models/", &[Method::GET], Call::Model),
     ("/v1/pair", &[Method::POST], Call::Pair),
     ("/v1/pair/wait", &[Method::GET], Call::PairWait),
     ("/v1/prepare", &[Method::POST], Call::Prepare),
@@ -64,9 +68,11 @@ const ROUTES: &[(&str, &[Method], Call)] = &[
 /// The call a path and method stand for.
 fn find(path: &str, method: &Method) -> Result<Call, Refusal> {
     let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
+    let named =
+        |route: &str| route.len() > 1 && route.ends_with('/') && path.len() > route.len() && path.starts_with(route);
     let (_, methods, call) = ROUTES
         .iter()
-        .find(|(route, ..)| *route == path)
+        .find(|(route, ..)| *route == path || named(route))
         .ok_or_else(|| Refusal::NotFound { path: path.chars().take(100).collect() })?;
     if methods.contains(method) || (method == Method::HEAD && methods.contains(&Method::GET)) {
         Ok(*call)
@@ -129,6 +135,7 @@ async fn answer(
         Call::Health => info::health(gateway),
         Call::Metrics => metrics::metrics(gateway),
         Call::Models => info::models(gateway).await,
+        Call::Model => info::model(gateway, head.uri.path()).await,
         Call::Page => info::page(),
         Call::Stats => info::stats(gateway).await,
         Call::VpsHealth => info::vps_health(gateway).await?,
@@ -148,6 +155,8 @@ mod tests {
         assert_eq!(find("/health", &Method::HEAD), Ok(Call::Health));
         assert_eq!(find("/v1/complete", &Method::GET), Err(Refusal::MethodNotAllowed { allowed: Method::POST }));
         assert!(matches!(find("/v2", &Method::GET), Err(Refusal::NotFound { .. })));
+        assert_eq!(find("/v1/models/owner/name", &Method::GET), Ok(Call::Model));
+        assert_eq!(find("/v1/models/", &Method::GET), Ok(Call::Models));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::Gateway;
 use super::account::Account;
-use super::forward::UpstreamStream;
+use super::answering::UpstreamStream;
 
 /// Events that are ready together go out together, up to this many bytes: one write instead of many when a client lags.
 const BATCH_BYTES: usize = 8 << 10;

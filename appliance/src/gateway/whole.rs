@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::account::Account;
-use super::forward::UpstreamStream;
+use super::answering::UpstreamStream;
 use super::prepare::Ready;
 
 /// `/v1/complete`'s answer.

@@ -84,6 +84,14 @@ impl Upstream {
         }
     }
 
+    /// The names that only it answers to, where the settings give it some.
+    pub fn names(&self) -> Vec<String> {
+        match &self.way {
+            Way::Frames(_) => Vec::new(),
+            Way::Service(service) => service.names(),
+        }
+    }
+
     /// The breaker, for one decision.
     pub fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(std::sync::PoisonError::into_inner)

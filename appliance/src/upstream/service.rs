@@ -94,6 +94,11 @@ impl Service {
         }
     }
 
+    /// The names by which its models are asked for here.
+    pub fn names(&self) -> Vec<String> {
+        self.settings.models.keys().cloned().collect()
+    }
+
     /// Whether prompts have to go as chats.
     pub fn chats_only(&self) -> bool {
         self.settings.chats_only

@@ -50,8 +50,19 @@ fn rounded(value: f64, parts: f64) -> f64 {
     (value * parts).round() / parts
 }
 
+/// A model as OpenAI's clients list them.
+#[derive(Serialize)]
+struct Listed {
+    id: String,
+    object: &'static str,
+    created: u64,
+    owned_by: &'static str,
+}
+
 #[derive(Serialize)]
 struct Models<'a> {
+    object: &'static str,
+    data: Vec<Listed>,
     available_models: Vec<String>,
     cached_models: Vec<String>,
     inference_counts: BTreeMap<String, u64>,
@@ -62,14 +73,33 @@ struct Models<'a> {
 /// `/v1/models`: what the folder holds now, and which are loaded.
 pub(super) fn models(api: &Api) -> Response<Answer> {
     let catalog = api.registry.catalog();
+    let available_models: Vec<String> = catalog.list().into_iter().map(|model| model.name).collect();
+    let names = available_models.iter().chain(catalog.aliases.keys()).cloned();
+    let listed = |id| Listed { id, object: "model", created: 0, owned_by: "cerebrum" };
     let models = Models {
-        available_models: catalog.list().into_iter().map(|model| model.name).collect(),
+        object: "list",
+        data: names.map(listed).collect(),
+        available_models,
         cached_models: api.registry.loaded(),
         inference_counts: api.registry.counts(),
         aliases: &catalog.aliases,
         default_model: catalog.resolve("").ok(),
     };
     json(StatusCode::OK, &models)
+}
+
+/// `/props`: what llama.cpp's clients want to know of a server.
+pub(super) fn props(api: &Api) -> Response<Answer> {
+    let loaded = api.registry.snapshots();
+    let first = loaded.first();
+    let props = serde_json::json!({
+        "default_generation_settings": {"n_ctx": first.map(|model| model.context)},
+        "total_slots": first.map(|model| model.slots),
+        "model_alias": api.registry.catalog().resolve("").ok(),
+        "build_info": concat!("cerebrum-server ", env!("CARGO_PKG_VERSION")),
+        "modalities": {"vision": false, "audio": false},
+    });
+    json(StatusCode::OK, &props)
 }
 
 #[derive(Serialize)]

@@ -94,6 +94,7 @@ impl Api {
         match route {
             Route::Health => info::health(self),
             Route::Models => info::models(self),
+            Route::Props => info::props(self),
             Route::Stats => info::stats(self),
             Route::Unload(model) => manage::unload(self, &model).await,
             Route::Cleanup => manage::cleanup(self).await,

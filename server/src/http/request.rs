@@ -80,6 +80,7 @@ pub(super) fn read(
         return framed(body, limit);
     }
     let mut call = dialect::read(delivery.dialect(), &body, tokens)?;
+    no_logprobs(&call.details)?;
     match delivery {
         Delivery::Asked(_) => {}
         Delivery::Whole | Delivery::Stream => {
@@ -90,11 +91,23 @@ pub(super) fn read(
     Ok(call)
 }
 
+/// What the engine does not give must not be left out silently.
+fn no_logprobs(details: &Details) -> Result<(), Refusal> {
+    match details.logprobs {
+        None => Ok(()),
+        Some(_) => {
+            let message = "logprobs: found them asked for, expected none: this server does not give them".to_owned();
+            Err(Refusal::BadRequest { field: Some("logprobs".to_owned()), message })
+        }
+    }
+}
+
 fn framed(body: Bytes, limit: usize) -> Result<Call, Refusal> {
     let bad = |message: String| Refusal::BadRequest { field: None, message };
     let (request, details) =
         frame::pair_from_bytes::<InferenceRequest, Details>(body, limit).map_err(|error| bad(error.to_string()))?;
     let details = details.unwrap_or_default();
+    no_logprobs(&details)?;
     if details.input == Input::Prompt && request.prompt.trim().is_empty() {
         return Err(bad("prompt: found an empty string, expected a text to complete".to_owned()));
     }

@@ -47,6 +47,8 @@ pub enum Route {
     Detokenize,
     /// The models there are.
     Models,
+    /// What llama.cpp's clients want to know.
+    Props,
     /// What the server is doing.
     Stats,
     /// Unload this model now.
@@ -56,7 +58,7 @@ pub enum Route {
 }
 
 /// Every path with its method; `{model}` stands for a name.
-pub const ROUTES: [(Method, &str); 15] = [
+pub const ROUTES: [(Method, &str); 16] = [
     (Method::GET, "/health"),
     (Method::POST, "/v1/inference"),
     (Method::POST, "/v1/inference/stream"),
@@ -69,6 +71,7 @@ pub const ROUTES: [(Method, &str); 15] = [
     (Method::POST, "/tokenize"),
     (Method::POST, "/detokenize"),
     (Method::GET, "/v1/models"),
+    (Method::GET, "/props"),
     (Method::GET, "/v1/stats"),
     (Method::POST, "/v1/unload/{model}"),
     (Method::POST, "/v1/cleanup"),
@@ -97,6 +100,7 @@ impl Route {
             "/tokenize" => (Method::POST, Self::Tokenize),
             "/detokenize" => (Method::POST, Self::Detokenize),
             "/v1/models" => (Method::GET, Self::Models),
+            "/props" => (Method::GET, Self::Props),
             "/v1/stats" => (Method::GET, Self::Stats),
             "/v1/cleanup" => (Method::POST, Self::Cleanup),
             _ => (Method::POST, Self::Unload(path.strip_prefix(UNLOAD).filter(|name| !name.is_empty())?.to_owned())),

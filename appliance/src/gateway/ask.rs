@@ -1,0 +1,115 @@
+//! What an upstream is asked, in its own words, and how its answer is read: frames for a server of ours, OpenAI's calls for
+//! everybody else's.
+
+use bytes::{Bytes, BytesMut};
+use cerebrum_common::request_id::{self, RequestId};
+use cerebrum_common::serve::Refusal;
+use cerebrum_common::wire::dialect::{Call, openai};
+use cerebrum_common::wire::frame::{self, Decoder, FrameError};
+use cerebrum_common::wire::{InferenceEvent, sse};
+use http::{Method, Request, header};
+
+use super::refused::{internal, lost};
+use crate::upstream::Upstream;
+use crate::upstream::way::Way;
+
+/// Largest frame taken from an upstream, in bytes.
+const FRAME_BYTES: usize = 1 << 20;
+
+/// A request in the upstream's words.
+pub(super) struct Asked {
+    pub(super) path: &'static str,
+    pub(super) media_type: &'static str,
+    pub(super) bytes: Bytes,
+    pub(super) reader: Reader,
+}
+
+pub(super) fn ask(upstream: &Upstream, call: &Call) -> Result<Asked, Refusal> {
+    Ok(match &upstream.way {
+        Way::Frames(_) => Asked {
+            path: "/v1/inference/stream",
+            media_type: frame::MEDIA_TYPE,
+            bytes: frames(call).map_err(|error| internal(error.to_string()))?,
+            reader: Reader::Frames(Decoder::new(FRAME_BYTES)),
+        },
+        Way::Service(service) => {
+            let model = upstream.model(&call.request.model).unwrap_or_default();
+            let (path, body) = openai::ask(call, model, service.chats_only());
+            let reader = Reader::Chunks(Box::new(openai::Reader::new(model)));
+            Asked { path, media_type: "application/json", bytes: body.to_string().into(), reader }
+        }
+    })
+}
+
+/// Makes events of an answer's bytes.
+pub(super) enum Reader {
+    Frames(Decoder),
+    Chunks(Box<openai::Reader>),
+}
+
+impl Reader {
+    pub(super) fn media_type(&self) -> &'static str {
+        match self {
+            Self::Frames(_) => frame::MEDIA_TYPE,
+            Self::Chunks(_) => sse::MEDIA_TYPE,
+        }
+    }
+
+    pub(super) fn push(&mut self, bytes: Bytes) -> Result<(), String> {
+        match self {
+            Self::Frames(decoder) => {
+                decoder.push(bytes);
+                Ok(())
+            }
+            Self::Chunks(reader) => reader.push(&bytes),
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Result<Option<InferenceEvent>, String> {
+        match self {
+            Self::Frames(decoder) => decoder.next().map_err(|error| error.to_string()),
+            Self::Chunks(reader) => Ok(reader.next()),
+        }
+    }
+
+    /// The event that the end of the bytes stands for.
+    pub(super) fn cut(&mut self) -> InferenceEvent {
+        let cut = match self {
+            Self::Frames(decoder) if !decoder.is_empty() => FrameError::Truncated { missing: 1 }.to_string(),
+            Self::Frames(_) => "it ended without a last event".to_owned(),
+            Self::Chunks(reader) => {
+                reader.close();
+                match reader.next() {
+                    Some(last) => return last,
+                    None => "it ended without a reason to finish".to_owned(),
+                }
+            }
+        };
+        InferenceEvent::Error(lost(&cut))
+    }
+}
+
+/// One frame, and a second where the first does not say it all.
+fn frames(call: &Call) -> Result<Bytes, FrameError> {
+    let mut out = BytesMut::with_capacity(call.request.prompt.len() + 256);
+    frame::encode(&call.request, &mut out)?;
+    if !call.details.is_empty() {
+        frame::encode(&call.details, &mut out)?;
+    }
+    Ok(out.freeze())
+}
+
+pub(super) fn request(
+    upstream: &Upstream,
+    path: &str,
+    media_type: &'static str,
+    body: Bytes,
+    id: RequestId,
+) -> Result<Request<Bytes>, Refusal> {
+    upstream
+        .request(Method::POST, path)
+        .header(header::CONTENT_TYPE, media_type)
+        .header(request_id::HEADER, id.header_value())
+        .body(body)
+        .map_err(|error| internal(error.to_string()))
+}

@@ -1,0 +1,60 @@
+//! Real clients, as their registries have them (`setup.sh test` installs them), through both programs.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cerebrum_tests::stack::{MODEL, Program, Site};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
+}
+
+fn installed(path: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/clients").join(path);
+    assert!(path.exists(), "{} is missing: `./setup.sh test` installs the clients", path.display());
+    path
+}
+
+/// Both programs, with room for a client that has just left beside the next.
+fn start() -> (Site, Program, Program) {
+    let site = Site::new().unwrap();
+    let server = site.start_server("").unwrap();
+    let appliance = site.start_appliance("[limits]\nmax_in_progress = 4\n[board]\nbackend = \"off\"").unwrap();
+    (site, server, appliance)
+}
+
+fn run(mut command: Command, site: &Site) {
+    command.env("BASE_URL", format!("http://{}", site.appliance)).env("API_KEY", site.client_key.expose());
+    let ended = command.env("MODEL", MODEL).output().unwrap();
+    let (out, errors) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert!(ended.status.success(), "{out}{errors}");
+    assert!(out.trim_end().ends_with("ok"), "{out}");
+}
+
+fn python(script: &str) {
+    let (site, _server, _appliance) = start();
+    let mut command = Command::new(installed("python/bin/python"));
+    command.arg(folder().join(script));
+    run(command, &site);
+}
+
+#[test]
+fn openai_for_python() {
+    python("openai_client.py");
+}
+
+#[test]
+fn anthropic_for_python() {
+    python("anthropic_client.py");
+}
+
+#[test]
+fn openai_for_node() {
+    let (site, _server, _appliance) = start();
+    // Node looks for modules beside the script, and the script is no part of what was installed.
+    let script = installed("node/node_modules").with_file_name("openai_client.mjs");
+    std::fs::copy(folder().join("node/openai_client.mjs"), &script).unwrap();
+    let mut command = Command::new("node");
+    command.arg(script);
+    run(command, &site);
+}
