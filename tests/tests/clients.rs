@@ -1,5 +1,7 @@
 //! Real clients, as their registries have them (`setup.sh test` installs them), through both programs.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
