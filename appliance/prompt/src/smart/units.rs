@@ -285,7 +285,9 @@ impl<'a> Scanner<'a, '_> {
                     _ => {}
                 }
             }
-            if depth <= 0 && !line.ends_with(['\\', ',']) {
+            // Parameters of types, one a line, stand between `<` and `>(`.
+            let typed = line.ends_with('<') && !line.ends_with("<<");
+            if depth <= 0 && !typed && !line.ends_with(['\\', ',']) {
                 return next + 1;
             }
         }
@@ -460,6 +462,13 @@ mod tests {
         let c = "static int\ngo(int a,\n   int b)\n{\n  if (a) {\n    b = 1;\n  }\n#ifdef X\n  b++;\n#endif\nout:\n  return b;\n}\nint d;\n";
         let found = units(Language::C, c);
         assert_eq!(found[0], (Role::Definition, "go".to_owned(), 0, 13), "{found:?}");
+    }
+
+    #[test]
+    fn parameters_of_types_may_stand_one_a_line() {
+        let text = "pub fn a<\n    T,\n    U,\n>(\n    x: T,\n) -> U\nwhere\n    T: Into<U>,\n{\n    x.into()\n}\n\nfn b() {}\n";
+        let found: Vec<_> = units(Language::Rust, text).into_iter().map(|unit| (unit.0, unit.2, unit.3)).collect();
+        assert_eq!(found, [(Role::Definition, 0, 11), (Role::Piece, 11, 12), (Role::Definition, 12, 13)]);
     }
 
     #[test]
