@@ -36,7 +36,7 @@ pub(super) fn is_prose(line: &str) -> bool {
     if !(first.is_alphabetic() || matches!(first, '`' | '-' | '*' | '>' | '"' | '(') || first.is_ascii_digit()) {
         return false;
     }
-    let assigns = line.contains(" = ") || line.contains(" == ") || line.contains("//");
+    let assigns = line.contains(" = ") || line.contains(" == ") || has_comment(line);
     if assigns
         || line.ends_with([';', '{', '}', '[', '\\', '='])
         || CODE_STARTS.iter().any(|start| is_statement(line, start))
@@ -45,6 +45,11 @@ pub(super) fn is_prose(line: &str) -> bool {
     }
     let (words, marks) = shape(line);
     words >= 3 && marks * 3 <= words
+}
+
+/// `//` that is no part of an address.
+fn has_comment(line: &str) -> bool {
+    line.match_indices("//").any(|(at, _)| !line[..at].ends_with(':'))
 }
 
 /// "import os" is a statement, "import the settings from the old file instead." is not.
@@ -114,6 +119,7 @@ mod tests {
             "import the settings from the old file instead.",
             "Why does the second version return nothing?",
             "Überarbeite die Funktion, bitte",
+            "Follow the rules of https://example.org/style, please",
         ] {
             assert!(is_prose(line), "{line}");
         }

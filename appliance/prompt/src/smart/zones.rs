@@ -271,12 +271,18 @@ fn code_kind(lines: &Lines<'_>, at: usize, quoted: &mut Quoted) -> Kind {
     let marks = lines.marks(at);
     let maybe = marks.any(Marks::DOT) && !marks.any(Marks::BRACE.and(Marks::SEPARATOR)) && lines.indent(at) == 0;
     let stands_alone = !inside || at == 0 || lines.is_blank(at - 1);
-    if maybe && stands_alone && language::path_line(lines.trimmed(at)).is_some() {
+    if maybe && stands_alone && !goes_on(lines, at) && language::path_line(lines.trimmed(at)).is_some() {
         *quoted = Quoted::new(None);
         Kind::Header
     } else {
         Kind::Code
     }
+}
+
+/// A path in the middle of a comment is its file's own, not a heading.
+fn goes_on(lines: &Lines<'_>, at: usize) -> bool {
+    let comment = |at: usize| ["#", "//", "--", "*"].into_iter().find(|mark| lines.trimmed(at).starts_with(*mark));
+    at > 0 && comment(at).is_some() && comment(at) == comment(at - 1) && !lines.trimmed(at - 1).starts_with("#!")
 }
 
 /// Whether a line is a fence, and whether it carries a tag.
@@ -359,6 +365,13 @@ mod tests {
         let text =
             "Merge these two.\n\n```rust\nfn a() {}\n```\n\nAnd this is the second one:\n\n```rust\nfn b() {}\n```\n";
         assert_eq!(prose(text), ["Merge these two.", "And this is the second one:"]);
+    }
+
+    #[test]
+    fn a_path_within_a_comment_heads_no_file() {
+        let text = "# src/a.py\n#\n# old/place/a.py\n#\nx = 1\n\n# src/b.py\ny = 2\n";
+        let lines = Lines::new(text, &Estimate);
+        assert_eq!(divide(&lines, None).files, ["src/a.py", "src/b.py"]);
     }
 
     #[test]
