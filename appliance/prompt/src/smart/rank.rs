@@ -119,10 +119,12 @@ pub(super) fn score(corpus: &Corpus<'_, '_>, query: &Query) -> Vec<f32> {
     let idf = counts.idf(query);
     let mut scores: Vec<f32> = (0..corpus.units.len()).map(|unit| counts.score(unit, &idf, query)).collect();
     let context = Context::new(corpus, query);
-    for (score, unit) in scores.iter_mut().zip(corpus.units).filter(|(score, _)| **score > 0.0) {
+    for (score, unit) in scores.iter_mut().zip(corpus.units) {
         let named = NAMED_BONUS * named(unit, &idf, query) + ONE_WORD_BONUS * within(unit.name, &idf, query);
-        let around = context.score(corpus, unit, &hits, &idf);
-        *score = (*score + named + around) * prior(unit, corpus.files, query);
+        if *score + named > 0.0 {
+            let around = context.score(corpus, unit, &hits, &idf);
+            *score = (*score + named + around) * prior(unit, corpus.files, query);
+        }
     }
     scores
 }

@@ -84,7 +84,9 @@ pub(super) fn select(choice: &Choice<'_, '_>, room: usize) -> Chosen {
         selection.take_whole(*anchor, true);
     }
     let leaders = if choice.anchors.is_empty() { LEADERS + 1 } else { 0 };
-    for unit in ranked.iter().take(leaders) {
+    // Imports and the first lines of classes come along with what they belong to.
+    let defines = |unit: &&usize| matches!(choice.units[**unit].role, Role::Definition | Role::Piece);
+    for unit in ranked.iter().filter(defines).take(leaders) {
         selection.take_whole(*unit, true);
     }
     let used = selection.references(room);
