@@ -14,6 +14,7 @@ mod quoted;
 mod rank;
 mod select;
 mod session;
+mod stray;
 mod table;
 mod terms;
 mod units;
@@ -170,7 +171,7 @@ impl<'a> Preparation<'a> {
         }
     }
 
-    fn run(&self, request: &Request<'_>, report: &mut Report) -> Result<(Outcome, String), Outcome> {
+    fn run(mut self, request: &Request<'_>, report: &mut Report) -> Result<(Outcome, String), Outcome> {
         let all = 0..self.lines.len();
         report.original_tokens = self.lines.tokens(&all);
         report.rule = self.rule(request);
@@ -184,7 +185,10 @@ impl<'a> Preparation<'a> {
         }
         let texts = self.query_texts(request, report.rule);
         let named = anchors::find(&texts, &self.place(&Names::new(&self.words, &self.units, |_| false)));
-        let copies = duplicates::find(&self.lines, &self.units, &named);
+        let mut copies = duplicates::find(&self.lines, &self.units, &named);
+        if stray::cut(&self.lines, &mut self.units, &copies.runs) {
+            copies.judge(&self.lines, &self.units);
+        }
         report.work = copies.work;
         report.duplicate_lines = copies.lines.iter().filter(|gone| **gone).count();
         let names = Names::new(&self.words, &self.units, |unit| copies.units[unit]);

@@ -166,14 +166,19 @@ impl<'a> Scanner<'a, '_> {
         self.pieces(loose..range.end, parent);
     }
 
-    /// Where a function of Python really ends. Nobody leaves two blank lines within one: what is indented after them was
-    /// put there from elsewhere.
+    /// Where a function of Python really ends. Nobody leaves two blank lines within one, and nothing is indented more deeply
+    /// after a blank line unless a block was opened: what follows then was put there from elsewhere.
     fn definition_end(&self, at: usize, end: usize, shape: Shape) -> usize {
         if self.zone.language != Some(Language::Python) || shape != Shape::Leaf {
             return end;
         }
         let blank = |at: usize| self.lines.is_blank(at) && !self.quoted(at);
-        (at + 1..end.saturating_sub(1)).find(|at| blank(*at) && blank(at + 1)).unwrap_or(end)
+        let opens = |at: usize| self.quoted(at) || self.lines.trimmed(at).ends_with([':', '(', '[', '{', ',', '\\']);
+        let foreign = |at: usize| {
+            blank(at + 1)
+                || (!self.quoted(at + 1) && self.lines.indent(at + 1) > self.lines.indent(at - 1) && !opens(at - 1))
+        };
+        (at + 1..end.saturating_sub(1)).find(|at| blank(*at) && foreign(*at)).unwrap_or(end)
     }
 
     /// Lines after a definition that may yet belong to it.
@@ -462,6 +467,13 @@ mod tests {
         let c = "static int\ngo(int a,\n   int b)\n{\n  if (a) {\n    b = 1;\n  }\n#ifdef X\n  b++;\n#endif\nout:\n  return b;\n}\nint d;\n";
         let found = units(Language::C, c);
         assert_eq!(found[0], (Role::Definition, "go".to_owned(), 0, 13), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_indented_for_no_reason_is_no_part_of_a_function() {
+        let text = "def a(x):\n    y = x\n\n    return y\n\n            z = 3\n            return z\n";
+        let found: Vec<_> = units(Language::Python, text).into_iter().map(|unit| (unit.0, unit.2, unit.3)).collect();
+        assert_eq!(found, [(Role::Definition, 0, 4), (Role::Piece, 4, 7)]);
     }
 
     #[test]
