@@ -12,8 +12,17 @@ pub(super) enum State {
     Dropped,
     /// Its signature only.
     Signature,
+    /// All but the comments before it.
+    Bare,
     /// All of it.
     Whole,
+}
+
+impl State {
+    /// Whether the code of a definition is sent, and not only its signature.
+    pub(super) fn has_body(self) -> bool {
+        matches!(self, Self::Whole | Self::Bare)
+    }
 }
 
 /// Share of the room that signatures may take.
@@ -186,12 +195,15 @@ impl Selection<'_, '_, '_> {
     }
 
     fn take_whole(&mut self, unit: usize, first: bool) {
-        if self.states[unit] == State::Whole || self.choice.gone[unit] {
+        if self.states[unit].has_body() || self.choice.gone[unit] {
             return;
         }
         let paid = if self.states[unit] == State::Signature { self.signature_cost(unit) } else { 0 };
         let alone = self.choice.costs[unit] + self.gaps(unit) * MARKER_TOKENS;
         if alone > self.left + paid {
+            if first {
+                self.take_bare(unit, paid);
+            }
             return;
         }
         let mut around = self.around(unit);
@@ -211,6 +223,19 @@ impl Selection<'_, '_, '_> {
         if let Some(rest) = self.kin.rest(unit) {
             self.whole(rest);
         }
+    }
+
+    /// Takes a definition without the comments before it, if it fits like that: long documentation is no reason to do
+    /// without the code.
+    fn take_bare(&mut self, unit: usize, paid: usize) {
+        let Unit { lines, signature, .. } = &self.choice.units[unit];
+        let saved = self.choice.lines.tokens(&(lines.start..signature.start));
+        let cost = self.choice.costs[unit].saturating_sub(saved) + MARKER_TOKENS;
+        if signature.is_empty() || saved < MARKER_TOKENS || cost > self.left + paid {
+            return;
+        }
+        self.left = self.left + paid - cost;
+        self.take(unit, State::Bare, cost.saturating_sub(paid));
     }
 
     /// Omission comments more than before: one when a unit is taken out of the middle of a gap.
@@ -269,7 +294,7 @@ impl Selection<'_, '_, '_> {
     fn references(&mut self, room: usize) -> Vec<bool> {
         let mut used = vec![false; self.choice.words.distinct()];
         let mut budget = (room as f32 * SIGNATURE_SHARE) as usize;
-        let free = |unit: &usize| self.states[*unit] == State::Whole && is_free(self.choice.units[*unit].role);
+        let free = |unit: &usize| self.states[*unit].has_body() && is_free(self.choice.units[*unit].role);
         let new = |unit: &usize| !self.choice.kept.get(*unit).copied().unwrap_or_default();
         let anchors = self.choice.anchors.iter().copied().filter(|unit| !new(unit) && free(unit));
         let kept: Vec<usize> = anchors.chain((0..self.states.len()).filter(|unit| new(unit) && free(unit))).collect();
@@ -296,7 +321,7 @@ impl Selection<'_, '_, '_> {
         let units = self.choice.units;
         let mut files = vec![false; self.kin.headers.len()];
         for (unit, state) in units.iter().zip(&self.states) {
-            if let (State::Whole, Role::Definition, Some(file)) = (state, unit.role, unit.file) {
+            if let (true, Role::Definition, Some(file)) = (state.has_body(), unit.role, unit.file) {
                 files[file] = true;
             }
         }
