@@ -6,6 +6,7 @@
 
 mod anchors;
 mod assemble;
+mod compounds;
 mod duplicates;
 mod headers;
 mod lines;
@@ -18,6 +19,7 @@ mod stray;
 mod table;
 mod terms;
 mod units;
+mod vocabulary;
 mod words;
 mod zones;
 
@@ -185,7 +187,7 @@ impl<'a> Preparation<'a> {
         }
         let texts = self.query_texts(request, report.rule);
         let named = anchors::find(&texts, &self.place(&Names::new(&self.words, &self.units, |_| false)));
-        let mut copies = duplicates::find(&self.lines, &self.units, &named);
+        let mut copies = duplicates::find(&self.lines, &self.units, &named.units);
         if stray::cut(&self.lines, &mut self.units, &copies.runs) {
             copies.judge(&self.lines, &self.units);
         }
@@ -193,7 +195,8 @@ impl<'a> Preparation<'a> {
         report.duplicate_lines = copies.lines.iter().filter(|gone| **gone).count();
         let names = Names::new(&self.words, &self.units, |unit| copies.units[unit]);
         let anchors = anchors::find(&texts, &self.place(&names));
-        let anchors: Vec<usize> = anchors.into_iter().filter(|unit| !copies.units[*unit]).collect();
+        let firm = anchors.units[..anchors.firm].iter().filter(|unit| !copies.units[**unit]).count();
+        let anchors: Vec<usize> = anchors.units.into_iter().filter(|unit| !copies.units[*unit]).collect();
         let costs: Vec<usize> = self.units.iter().map(|unit| self.cost(unit, &copies.lines)).collect();
         report.chunks_total = self.units.len();
         report.chunks_unique = self.units.len() - copies.units.iter().filter(|gone| **gone).count();
@@ -223,6 +226,7 @@ impl<'a> Preparation<'a> {
                     costs: &costs,
                     scores: &scores,
                     anchors: &anchors,
+                    firm,
                     names: &names,
                     gone: &copies.units,
                     kept: &[],
@@ -279,6 +283,7 @@ impl<'a> Preparation<'a> {
             costs: &costs,
             scores: &scores,
             anchors: session.anchors,
+            firm: session.anchors.len(),
             names: session.names,
             gone: &session.copies.units,
             kept: &kept.units,

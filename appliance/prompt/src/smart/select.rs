@@ -31,8 +31,8 @@ const SIGNATURE_SHARE: f32 = 0.3;
 const FOLLOWED: usize = 8;
 /// Tokens that an omission comment costs.
 const MARKER_TOKENS: usize = 12;
-/// Ranked units that follow the anchors at once, before signatures: the answer may be in the second best as well.
-const LEADERS: usize = 2;
+/// Ranked units that go before signatures when nothing is named: the answer may be in the second best as well.
+const LEADERS: usize = 3;
 
 /// How much the tokens of a unit count against its score ...
 const COST_POWER: f32 = 0.3;
@@ -48,6 +48,8 @@ pub(super) struct Choice<'c, 'a> {
     pub(super) costs: &'c [usize],
     pub(super) scores: &'c [f32],
     pub(super) anchors: &'c [usize],
+    /// How many of them are named for certain.
+    pub(super) firm: usize,
     pub(super) names: &'c Names,
     /// Per unit: a copy of an earlier one.
     pub(super) gone: &'c [bool],
@@ -89,15 +91,21 @@ pub(super) fn select(choice: &Choice<'_, '_>, room: usize) -> Chosen {
         selection.states[unit] = State::Whole;
     }
     let ranked = ranked(choice);
-    for anchor in choice.anchors {
-        selection.take_whole(*anchor, true);
-    }
-    let leaders = if choice.anchors.is_empty() { LEADERS + 1 } else { 0 };
     // Imports and the first lines of classes come along with what they belong to.
     let defines = |unit: &&usize| matches!(choice.units[**unit].role, Role::Definition | Role::Piece);
-    for unit in ranked.iter().filter(defines).take(leaders) {
+    let (firm, spoken) = choice.anchors.split_at(choice.firm);
+    let leaders = match (firm, spoken) {
+        ([], []) => LEADERS,
+        ([], _) => 1,
+        _ => 0,
+    };
+    firm.iter().for_each(|unit| selection.take_whole(*unit, true));
+    // What only sounds like a name may be none: the best by rank goes before it, if that leaves room for both.
+    let half = if spoken.is_empty() { usize::MAX } else { selection.left / 2 };
+    for unit in ranked.iter().filter(defines).take(leaders).filter(|unit| choice.costs[**unit] <= half) {
         selection.take_whole(*unit, true);
     }
+    spoken.iter().for_each(|unit| selection.take_whole(*unit, true));
     let used = selection.references(room);
     selection.imports(&used);
     for unit in ranked {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::lines::{Lines, Marks};
 use super::prose;
 use super::quoted::Quoted;
-use super::terms;
+use super::vocabulary;
 use crate::language::{self, Language};
 
 /// What a zone holds.
@@ -131,7 +131,7 @@ fn misplaced(lines: &Lines<'_>, kinds: &mut [Kind]) {
         let word = lines.trimmed(*at).split(' ').next().unwrap_or_default().to_ascii_lowercase();
         lines.indent(*at) == 0
             && (*at == 0 || lines.is_blank(*at - 1))
-            && (terms::is_task(&word) || word == "please")
+            && (vocabulary::is_task(&word) || word == "please")
             && prose::is_prose(lines.trimmed(*at))
     };
     let mut found = (0..lines.len()).filter(starts).filter(|at| {
