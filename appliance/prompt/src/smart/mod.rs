@@ -25,9 +25,10 @@ mod zones;
 
 use std::panic::AssertUnwindSafe;
 
-use crate::language::Language;
+use crate::language::{self, Language};
 use crate::report::{Outcome, Prepared, Report, Rule};
 use crate::request::{Mode, Profile, Rates, Request, Slot};
+use crate::tokens;
 use anchors::Names;
 use lines::Lines;
 use select::{Choice, State};
@@ -88,6 +89,22 @@ pub(crate) fn prepare(request: &Request<'_>) -> Prepared {
     };
     report.final_chars = prompt.chars().count();
     Prepared { prompt, report }
+}
+
+/// Where the user speaks in a prompt, in bytes: sentences outside the code.
+pub(crate) fn said(prompt: &str) -> Vec<std::ops::Range<usize>> {
+    let language = language::identify(prompt, None).language;
+    let work = || {
+        let lines = Lines::new(prompt, &tokens::Estimate);
+        let zones = zones::divide(&lines, language);
+        spoken(&lines, &zones)
+    };
+    if prompt.len() > LIMIT_BYTES { Vec::new() } else { std::panic::catch_unwind(work).unwrap_or_default() }
+}
+
+fn spoken(lines: &Lines<'_>, zones: &Zones<'_>) -> Vec<std::ops::Range<usize>> {
+    let prose = zones.zones.iter().filter(|zone| zone.kind == Kind::Prose);
+    prose.map(|zone| lines.body(zone.lines.start)..lines.span(&zone.lines).end).collect()
 }
 
 /// What becomes of each unit.
@@ -177,7 +194,8 @@ impl<'a> Preparation<'a> {
         let all = 0..self.lines.len();
         report.original_tokens = self.lines.tokens(&all);
         report.rule = self.rule(request);
-        report.instruction = self.instruction_range();
+        report.said = spoken(&self.lines, &self.zones);
+        report.instruction = report.said.first().cloned();
         if report.original_tokens < LEAST_TOKENS {
             return Err(Outcome::Short);
         }
@@ -493,11 +511,6 @@ impl<'a> Preparation<'a> {
     fn is_prose(&self, unit: &Unit<'_>) -> bool {
         let at = self.zones.zones.partition_point(|zone| zone.lines.end <= unit.lines.start);
         self.zones.zones.get(at).is_some_and(|zone| zone.kind == Kind::Prose)
-    }
-
-    fn instruction_range(&self) -> Option<std::ops::Range<usize>> {
-        let zone = self.zones.zones.iter().find(|zone| zone.kind == Kind::Prose)?;
-        Some(self.lines.body(zone.lines.start)..self.lines.span(&zone.lines).end)
     }
 }
 
