@@ -150,8 +150,8 @@ impl Place<'_, '_> {
     fn spoken(&self, text: &str, anchors: &mut Vec<usize>) {
         let mut said = Vec::new();
         terms::words(text, |word| {
-            // "7bit" is a word, "utf8" is a name.
-            if !is_code(word) || word.starts_with(|c: char| c.is_ascii_digit()) {
+            let spelt = word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+            if !is_code(word) || spelt {
                 terms::parts(word, |part| said.push(part));
             }
         });

@@ -129,7 +129,7 @@ pub(super) fn score(corpus: &Corpus<'_, '_>, query: &Query) -> Vec<f32> {
         let named = NAMED_BONUS * named(unit, &idf, query) + ONE_WORD_BONUS * within;
         if *score + named > 0.0 {
             let around = context.score(corpus, unit, &hits, &idf);
-            *score = (*score + named + around) * prior(unit, corpus.files, query);
+            *score = (*score + named + around) * prior(unit, corpus, query);
         }
     }
     scores
@@ -302,10 +302,11 @@ fn named(unit: &Unit<'_>, idf: &[f32], query: &Query) -> f32 {
     sum * f32::from(found) / f32::from(all.max(1))
 }
 
-fn prior(unit: &Unit<'_>, files: &[&str], query: &Query) -> f32 {
-    let path = unit.file.map_or("", |file| files[file]);
+fn prior(unit: &Unit<'_>, corpus: &Corpus<'_, '_>, query: &Query) -> f32 {
+    let path = unit.file.map_or("", |file| corpus.files[file]);
     let generated = ["_pb2", ".min.", "generated", "vendor/"].iter().any(|mark| path.contains(mark));
-    let test = unit.name.starts_with("test") || path.contains("test");
+    let module = unit.parent.map_or("", |parent| corpus.units[parent].name);
+    let test = unit.name.starts_with("test") || path.contains("test") || matches!(module, "test" | "tests");
     let role = if unit.role == Role::Piece { 0.6 } else { 1.0 };
     if generated || (test && !query.mentions_tests) { role * DEMOTION } else { role }
 }

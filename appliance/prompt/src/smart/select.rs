@@ -108,6 +108,9 @@ pub(super) fn select(choice: &Choice<'_, '_>, room: usize) -> Chosen {
     spoken.iter().for_each(|unit| selection.take_whole(*unit, true));
     let used = selection.references(room);
     selection.imports(&used);
+    for rest in choice.anchors.iter().filter_map(|unit| selection.kin.rest(*unit)).collect::<Vec<_>>() {
+        selection.whole(rest);
+    }
     for unit in ranked {
         selection.whole(unit);
     }
@@ -228,7 +231,8 @@ impl Selection<'_, '_, '_> {
             self.take(part, State::Whole, self.choice.costs[part]);
         }
         self.take(unit, State::Whole, self.choice.costs[unit].saturating_sub(paid));
-        if let Some(rest) = self.kin.rest(unit) {
+        // What may only have been pasted behind it waits until everything else that is named is there.
+        if let Some(rest) = self.kin.rest(unit).filter(|rest| self.choice.units[*rest].role == Role::Definition) {
             self.whole(rest);
         }
     }

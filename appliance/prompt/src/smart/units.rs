@@ -77,7 +77,9 @@ pub(super) fn scan<'a>(lines: &Lines<'a>, zones: &[Zone]) -> Units<'a> {
                     && zones[number - 2].file == zone.file;
                 let before = if interrupted { zones[number - 2].lines.clone() } else { 0..0 };
                 let was_open = strings(lines, zone, before, &mut quoted);
-                let mut scanner = Scanner { lines, zone, quoted: &quoted, units: &mut units };
+                let goes_on = zones.get(number + 1).is_some_and(|next| next.kind == Kind::Prose)
+                    && zones.get(number + 2).is_some_and(|after| after.kind == Kind::Code && after.file == zone.file);
+                let mut scanner = Scanner { lines, zone, goes_on, quoted: &quoted, units: &mut units };
                 let from = if interrupted { scanner.rest(was_open) } else { zone.lines.start };
                 scanner.zone(from);
             }
@@ -103,6 +105,8 @@ pub(super) fn scan<'a>(lines: &Lines<'a>, zones: &[Zone]) -> Units<'a> {
 struct Scanner<'a, 's> {
     lines: &'s Lines<'a>,
     zone: &'s Zone,
+    /// Whether an instruction interrupts the code at the end of the zone, perhaps within a string.
+    goes_on: bool,
     quoted: &'s [bool],
     units: &'s mut Vec<Unit<'a>>,
 }
@@ -176,7 +180,10 @@ impl<'a> Scanner<'a, '_> {
         let opens = |at: usize| self.quoted(at) || self.lines.trimmed(at).ends_with([':', '(', '[', '{', ',', '\\']);
         let foreign = |at: usize| {
             blank(at + 1)
-                || (!self.quoted(at + 1) && self.lines.indent(at + 1) > self.lines.indent(at - 1) && !opens(at - 1))
+                || (!self.goes_on
+                    && !self.quoted(at + 1)
+                    && self.lines.indent(at + 1) > self.lines.indent(at - 1)
+                    && !opens(at - 1))
         };
         (at + 1..end.saturating_sub(1)).find(|at| blank(*at) && foreign(*at)).unwrap_or(end)
     }
