@@ -41,6 +41,8 @@ impl TokenCount for AsExact {
 
 struct Options {
     trees: Vec<PathBuf>,
+    /// Git repositories, for family D.
+    histories: Vec<PathBuf>,
     cases: usize,
     seed: u64,
     json: Option<PathBuf>,
@@ -106,6 +108,7 @@ fn main() -> std::process::ExitCode {
 fn options() -> Options {
     let mut options = Options {
         trees: Vec::new(),
+        histories: Vec::new(),
         cases: 60,
         seed: 7,
         json: None,
@@ -133,7 +136,11 @@ fn options() -> Options {
     }
     if options.trees.is_empty() {
         options.trees = default_trees();
+        // The repository that this is started in: its history is the only one that is sure to be there.
+        options.histories.extend(std::env::current_dir());
     }
+    options.histories.extend(options.trees.iter().cloned());
+    options.histories.retain(|tree| tree.join(".git").exists());
     options
 }
 
@@ -176,8 +183,8 @@ fn cases(groups: &[Group], options: &Options, random: &mut Random) -> Vec<Case> 
         }
     }
     if options.only.contains('D') {
-        for tree in options.trees.iter().filter(|tree| tree.join(".git").exists()) {
-            cases.extend(replay::cases(tree, groups, random, options.cases));
+        for tree in &options.histories {
+            cases.extend(replay::cases(tree, random, options.cases));
         }
     }
     if options.only.contains('H') {
