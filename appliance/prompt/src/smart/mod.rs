@@ -246,6 +246,7 @@ impl<'a> Preparation<'a> {
                     anchors: &anchors,
                     firm,
                     names: &names,
+                    tail: report.rule == Rule::Completion,
                     gone: &copies.units,
                     kept: &[],
                 };
@@ -303,6 +304,7 @@ impl<'a> Preparation<'a> {
             anchors: session.anchors,
             firm: session.anchors.len(),
             names: session.names,
+            tail: false,
             gone: &session.copies.units,
             kept: &kept.units,
         };

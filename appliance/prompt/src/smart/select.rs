@@ -27,6 +27,10 @@ impl State {
 
 /// Share of the room that signatures may take.
 const SIGNATURE_SHARE: f32 = 0.3;
+/// The same for a completion, whose lines before the cursor are there in any case.
+const SIGNATURE_SHARE_TAIL: f32 = 0.6;
+/// Share of what is left then that goes to signatures by rank.
+const OUTLINE_SHARE: f32 = 0.7;
 /// Units whose references are followed.
 const FOLLOWED: usize = 8;
 /// Tokens that an omission comment costs.
@@ -51,6 +55,8 @@ pub(super) struct Choice<'c, 'a> {
     /// How many of them are named for certain.
     pub(super) firm: usize,
     pub(super) names: &'c Names,
+    /// What is fixed is the code before a cursor, not an instruction.
+    pub(super) tail: bool,
     /// Per unit: a copy of an earlier one.
     pub(super) gone: &'c [bool],
     /// Per unit: stands in what the server has already, and costs nothing. Empty where there is no session.
@@ -110,6 +116,9 @@ pub(super) fn select(choice: &Choice<'_, '_>, room: usize) -> Chosen {
     selection.imports(&used);
     for rest in choice.anchors.iter().filter_map(|unit| selection.kin.rest(*unit)).collect::<Vec<_>>() {
         selection.whole(rest);
+    }
+    if choice.tail {
+        selection.outline(&ranked);
     }
     for unit in ranked {
         selection.whole(unit);
@@ -305,12 +314,25 @@ impl Selection<'_, '_, '_> {
     /// Signatures of what the kept units refer to, one level. Returns which words they use.
     fn references(&mut self, room: usize) -> Vec<bool> {
         let mut used = vec![false; self.choice.words.distinct()];
-        let mut budget = (room as f32 * SIGNATURE_SHARE) as usize;
+        let share = if self.choice.tail { SIGNATURE_SHARE_TAIL } else { SIGNATURE_SHARE };
+        let mut budget = (room as f32 * share) as usize;
+        let tail = |unit: &usize| self.choice.tail && self.choice.units[*unit].role == Role::Fixed;
         let free = |unit: &usize| self.states[*unit].has_body() && is_free(self.choice.units[*unit].role);
         let new = |unit: &usize| !self.choice.kept.get(*unit).copied().unwrap_or_default();
         let anchors = self.choice.anchors.iter().copied().filter(|unit| !new(unit) && free(unit));
-        let kept: Vec<usize> = anchors.chain((0..self.states.len()).filter(|unit| new(unit) && free(unit))).collect();
-        for unit in kept.into_iter().take(FOLLOWED.max(self.choice.anchors.len())) {
+        let mut tail: Vec<usize> = (0..self.states.len()).rev().filter(tail).collect();
+        if let Some(last) = tail.first() {
+            // What the next line needs is mostly what its file imports, or uses elsewhere.
+            let file = self.choice.units[*last].file;
+            let own = |unit: &usize| self.choice.units[*unit].file == file && is_free(self.choice.units[*unit].role);
+            let imports = |unit: &usize| self.choice.units[*unit].role == Role::Import;
+            let (imports, rest): (Vec<usize>, Vec<usize>) = (0..self.states.len()).filter(own).partition(imports);
+            tail.extend(imports.into_iter().chain(rest));
+        }
+        let most = tail.len() + FOLLOWED.max(self.choice.anchors.len());
+        let others = anchors.chain((0..self.states.len()).filter(|unit| new(unit) && free(unit)));
+        let kept: Vec<usize> = tail.iter().copied().chain(others).collect();
+        for unit in kept.into_iter().take(most) {
             for word in self.choice.words.of(&self.choice.units[unit].lines) {
                 if std::mem::replace(&mut used[word.number()], true) {
                     continue;
@@ -326,6 +348,17 @@ impl Selection<'_, '_, '_> {
             }
         }
         used
+    }
+
+    /// Signatures of the best by rank: the next line may call any of them, and hardly ever needs to know how they do it.
+    fn outline(&mut self, ranked: &[usize]) {
+        let least = (self.left as f32 * (1.0 - OUTLINE_SHARE)) as usize;
+        for unit in ranked.iter().filter(|unit| self.choice.units[**unit].role == Role::Definition) {
+            if self.left <= least {
+                return;
+            }
+            self.signature(*unit);
+        }
     }
 
     /// Imports of anything that the kept units use, in the files they are in.
