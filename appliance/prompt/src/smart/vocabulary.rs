@@ -64,13 +64,52 @@ pub(super) fn is_stop_word(word: &str) -> bool {
     STOP_WORDS.binary_search(&word).is_ok()
 }
 
+/// The abbreviations as numbers, so that looking one up compares no bytes.
+const KEYS: [u64; ABBREVIATIONS.len()] = {
+    let mut keys = [0; ABBREVIATIONS.len()];
+    let mut at = 0;
+    while at < keys.len() {
+        keys[at] = key(ABBREVIATIONS[at].0.as_bytes());
+        at += 1;
+    }
+    keys
+};
+
+/// Where the abbreviations begin that begin with each letter.
+const FIRST: [u8; 27] = {
+    let mut first = [0; 27];
+    let mut letter = 0;
+    while letter < 27 {
+        let mut at = 0;
+        while at < KEYS.len() && ABBREVIATIONS[at].0.as_bytes()[0] < b'a' + letter as u8 {
+            at += 1;
+        }
+        first[letter] = at as u8;
+        letter += 1;
+    }
+    first
+};
+
+const fn key(word: &[u8]) -> u64 {
+    let mut key = 0;
+    let mut at = 0;
+    while at < word.len() {
+        key = key << 8 | word[at] as u64;
+        at += 1;
+    }
+    key
+}
+
 /// The word that an abbreviation stands for: programs say `msg`, sentences say "message".
+#[inline]
 pub(super) fn full(word: &[u8]) -> &[u8] {
-    if word.len() > ABBREVIATION_BYTES {
+    let first = word.first().map_or(0, |byte| usize::from(byte.wrapping_sub(b'a')));
+    if word.len() > ABBREVIATION_BYTES || first >= 26 {
         return word;
     }
-    let found = ABBREVIATIONS.binary_search_by(|(short, _)| short.as_bytes().cmp(word));
-    found.map_or(word, |at| ABBREVIATIONS[at].1.as_bytes())
+    let key = key(word);
+    let (start, end) = (usize::from(FIRST[first]), usize::from(FIRST[first + 1]));
+    (start..end).find(|at| KEYS[*at] == key).map_or(word, |at| ABBREVIATIONS[at].1.as_bytes())
 }
 
 /// The abbreviations of a word.
@@ -93,6 +132,8 @@ mod tests {
     fn both_ways() {
         assert_eq!(full(b"msg"), b"message");
         assert_eq!(full(b"words"), b"words");
+        assert!(ABBREVIATIONS.iter().all(|(short, long)| full(short.as_bytes()) == long.as_bytes()));
+        assert!([&b""[..], b"zz", b"7", b"Msg", b"\xff"].iter().all(|word| full(word) == *word));
         assert_eq!(abbreviations("message").collect::<Vec<_>>(), ["msg", "msgs"]);
     }
 }
