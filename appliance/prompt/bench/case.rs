@@ -58,7 +58,10 @@ pub(crate) fn make(family: char, group: &Group, bytes: usize, random: &mut Rando
         pieces.iter().map(|piece| text(piece) + "\n").collect()
     };
     let names = unique_names(group);
-    let gold = gold(family, source, target);
+    let gold = if completion { next_needs(group, source, target, &code) } else { gold(family, source, target) };
+    if completion && gold.is_empty() {
+        return None;
+    }
     let signatures = signatures(family, group, &code, target, &names);
     let prompt = match (completion, random.below(3)) {
         (true, _) => code,
@@ -69,25 +72,32 @@ pub(crate) fn make(family: char, group: &Group, bytes: usize, random: &mut Rando
     Some(Case { family, group: group.name.clone(), prompt, instruction, gold, signatures, completion })
 }
 
-/// A case whose file and target come from elsewhere than the group.
-pub(crate) fn make_from(
-    group: &Group,
-    source: &Source,
-    target: &Definition,
-    instruction: &str,
-    random: &mut Random,
-) -> Option<Case> {
-    let mut pieces = others(group, source, target, [32, 120][random.below(2)] << 10, random);
-    pieces.insert(random.below(pieces.len() + 1), Piece { path: source.path.clone(), text: source.text.clone() });
+/// What a commit changed: the files as they were before, and the lines that must be there to make the same change.
+pub(crate) struct Change {
+    pub(crate) files: Vec<Source>,
+    /// The first of the functions that were changed.
+    pub(crate) target: Definition,
+    pub(crate) gold: Vec<String>,
+    pub(crate) subject: String,
+}
+
+/// A case of family D: the commit's subject is what is asked for.
+pub(crate) fn replay(group: &Group, change: Change, random: &mut Random) -> Case {
+    let Change { files, target, gold, subject: instruction } = change;
+    let changed = |file: &Piece| files.iter().any(|own| own.path == file.path);
+    let mut pieces = others(group, &files[0], &target, [32, 120][random.below(2)] << 10, random);
+    pieces.retain(|piece| !changed(piece));
+    for file in &files {
+        let own = Piece { path: file.path.clone(), text: file.text.clone() };
+        pieces.insert(random.below(pieces.len() + 1), own);
+    }
     inject(&mut pieces, random);
-    let comment = source.grammar.comment();
+    let comment = files[0].grammar.comment();
     let text = |piece: &Piece| format!("{comment} {}\n{}\n\n", piece.path, piece.text.trim_end());
     let code: String = pieces.iter().map(text).collect();
-    let signatures = signatures('D', group, &code, target, &unique_names(group));
-    let gold = gold('D', source, target);
+    let signatures = signatures('D', group, &code, &target, &unique_names(group));
     let prompt = format!("{code}\n{comment} INSTRUCTION: {instruction}\n");
-    let instruction = instruction.to_owned();
-    Some(Case { family: 'D', group: group.name.clone(), prompt, instruction, gold, signatures, completion: false })
+    Case { family: 'D', group: group.name.clone(), prompt, instruction, gold, signatures, completion: false }
 }
 
 fn pick<'g>(family: char, group: &'g Group, source: &'g Source, random: &mut Random) -> Option<&'g Definition> {
@@ -242,6 +252,25 @@ fn cursor(group: &Group, source: &Source, target: &Definition) -> Option<usize> 
     None
 }
 
+/// Signature lines of the definitions of other files that the line at the cursor needs, as far as the prompt has them.
+fn next_needs(group: &Group, source: &Source, target: &Definition, code: &str) -> Vec<String> {
+    let foreign = foreign(group, source);
+    let next = cursor(group, source, target).and_then(|at| source.text[at..].lines().next()).unwrap_or_default();
+    let present: HashSet<&str> = code.lines().map(str::trim).collect();
+    let others = group.files.iter().filter(|file| file.path != source.path);
+    others
+        .flat_map(|file| file.definitions.iter().map(move |definition| (file, definition)))
+        .filter(|(_, definition)| foreign.contains(definition.name.as_str()) && contains_word(next, &definition.name))
+        .map(|(file, definition)| signature_line(file, definition))
+        .filter(|line| present.contains(line.as_str()))
+        .collect()
+}
+
+/// The line that a definition's name is on, trimmed.
+fn signature_line(file: &Source, definition: &Definition) -> String {
+    file.text[line_start(&file.text, definition.signature.start)..definition.signature.end].trim().to_owned()
+}
+
 fn foreign<'g>(group: &'g Group, source: &Source) -> HashSet<&'g str> {
     let names = unique_names(group);
     let files = group.files.iter().filter(|file| file.path != source.path);
@@ -270,13 +299,10 @@ fn gold(family: char, source: &Source, target: &Definition) -> Vec<String> {
         let mark = edit_mark(source);
         lines.extend(distinctive(&text).into_iter().filter(|line| line.ends_with(&mark)));
     }
-    if family == 'F' {
-        lines.clear();
-    }
     lines
 }
 
-fn distinctive(text: &str) -> Vec<String> {
+pub(crate) fn distinctive(text: &str) -> Vec<String> {
     text.lines().map(str::trim).filter(|line| line.len() > 6).map(str::to_owned).collect()
 }
 
@@ -300,9 +326,7 @@ fn signatures(
         .filter(|(_, definition)| {
             definition.name.len() >= 3 && names[definition.name.as_str()] == 1 && target.uses.contains(&definition.name)
         })
-        .map(|(file, definition)| {
-            file.text[line_start(&file.text, definition.signature.start)..definition.signature.end].trim().to_owned()
-        })
+        .map(|(file, definition)| signature_line(file, definition))
         .filter(|line| line.len() > 6 && present.contains(line.as_str()))
         .collect()
 }

@@ -10,11 +10,11 @@ mod gold;
 mod hostile;
 mod replay;
 mod session;
+mod speed;
 mod tree;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
-use std::time::Instant;
 
 use case::{Case, Random};
 use cerebrum_prompt::tokens::Estimate;
@@ -41,6 +41,8 @@ impl TokenCount for AsExact {
 
 struct Options {
     trees: Vec<PathBuf>,
+    /// Git repositories, for family D.
+    histories: Vec<PathBuf>,
     cases: usize,
     seed: u64,
     json: Option<PathBuf>,
@@ -89,7 +91,7 @@ fn main() -> std::process::ExitCode {
     if options.quick {
         return std::process::ExitCode::SUCCESS;
     }
-    let speeds = speeds(&groups, &mut random);
+    let speeds = speed::run(&groups, &mut random);
     let sticky = session::run(&groups, &mut random);
     let result = result(&table, &speeds, sticky);
     if let Some(path) = options.json {
@@ -106,6 +108,7 @@ fn main() -> std::process::ExitCode {
 fn options() -> Options {
     let mut options = Options {
         trees: Vec::new(),
+        histories: Vec::new(),
         cases: 60,
         seed: 7,
         json: None,
@@ -133,15 +136,30 @@ fn options() -> Options {
     }
     if options.trees.is_empty() {
         options.trees = default_trees();
+        // The repository that this is started in: its history is the only one that is sure to be there.
+        options.histories.extend(std::env::current_dir());
     }
+    options.histories.extend(options.trees.iter().cloned());
+    options.histories.retain(|tree| tree.join(".git").exists());
     options
 }
 
 /// Crates that cargo has fetched and a part of the Python standard library: what is on every machine that builds this,
-/// less the trees that the constants were tuned on (regex-automata, clap, tokio, jiff, asyncio, email, importlib, unittest).
+/// less the trees that anything was tuned on.
 fn default_trees() -> Vec<PathBuf> {
-    const CRATES: [&str; 7] =
-        ["hyper-1", "winnow-1", "rustls-0.23", "h2-0", "serde_json-1", "ring-0", "llama-cpp-sys-2"];
+    const CRATES: [&str; 11] = [
+        "rustyline-",
+        "proptest-1",
+        "similar-2",
+        "uuid-1",
+        "tracing-subscriber-0",
+        "embedded-graphics-0",
+        "sysinfo-0",
+        "tokio-util-0",
+        "http-1.5",
+        "tree-sitter-0",
+        "llama-cpp-sys-2",
+    ];
     let mut trees = Vec::new();
     let home = std::env::home_dir().unwrap_or_default();
     for registry in std::fs::read_dir(home.join(".cargo/registry/src")).into_iter().flatten().flatten() {
@@ -154,7 +172,7 @@ fn default_trees() -> Vec<PathBuf> {
     }
     trees.sort();
     let python = (9..16).map(|minor| PathBuf::from(format!("/usr/lib/python3.{minor}")));
-    let folders = ["distutils", "lib2to3", "multiprocessing", "xml"];
+    let folders = ["logging", "http", "json", "urllib", "concurrent", "ctypes"];
     trees.extend(python.flat_map(|path| folders.map(|folder| path.join(folder))).filter(|path| path.exists()));
     trees
 }
@@ -176,8 +194,8 @@ fn cases(groups: &[Group], options: &Options, random: &mut Random) -> Vec<Case> 
         }
     }
     if options.only.contains('D') {
-        for tree in options.trees.iter().filter(|tree| tree.join(".git").exists()) {
-            cases.extend(replay::cases(tree, groups, random, options.cases));
+        for tree in &options.histories {
+            cases.extend(replay::cases(tree, random, options.cases));
         }
     }
     if options.only.contains('H') {
@@ -311,86 +329,13 @@ fn by_group(cases: &[Case]) {
     }
 }
 
-/// Time that this thread spent on a processor, where the system tells it (Linux), so that neighbours do not count; else time
-/// on the wall.
-struct Clock {
-    wall: Instant,
-    on_cpu_ns: Option<u64>,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self { on_cpu_ns: Self::on_cpu_ns(), wall: Instant::now() }
-    }
-
-    fn on_cpu_ns() -> Option<u64> {
-        std::fs::read_to_string("/proc/thread-self/schedstat").ok()?.split(' ').next()?.parse().ok()
-    }
-
-    fn elapsed_ms(&self) -> f64 {
-        let wall = self.wall.elapsed().as_secs_f64() * 1000.0;
-        match self.on_cpu_ns.zip(Self::on_cpu_ns()) {
-            Some((before, after)) if after > before => (after - before) as f64 / 1e6,
-            _ => wall,
-        }
-    }
-}
-
-/// Milliseconds of processor time by size of the prompt.
-struct Speed {
-    label: &'static str,
-    mean_ms: f64,
-}
-
-fn speeds(groups: &[Group], random: &mut Random) -> Vec<Speed> {
-    let all: String =
-        groups.iter().flat_map(|group| &group.files).map(|file| format!("// {}\n{}\n", file.path, file.text)).collect();
-    let sizes =
-        [("1k", 1 << 10, 400), ("8k", 8 << 10, 400), ("100k", 100 << 10, 60), ("1m", 1 << 20, 15), ("4m", 4 << 20, 3)];
-    sizes.map(|(label, bytes, runs)| speed(&all, label, bytes, runs, random)).into_iter().collect()
-}
-
-fn speed(all: &str, label: &'static str, bytes: usize, runs: usize, random: &mut Random) -> Speed {
-    let prompts: Vec<String> = (0..runs).map(|_| prompt_of(all, bytes, random)).collect();
-    let mut times = Vec::new();
-    let mut peak = 0f32;
-    let all_runs = Clock::start();
-    for prompt in &prompts {
-        let request = Request { room: Some(Estimate.count(prompt) / 5), tokens: &AsExact, ..Request::new(prompt) };
-        PEAK.reset_peak_usage();
-        let before = PEAK.current_usage_as_mb();
-        let started = Instant::now();
-        let prepared = prepare_request(&request, &Settings { profile: Profile::Smart, ..Settings::default() });
-        times.push(started.elapsed().as_secs_f64() * 1000.0);
-        peak = peak.max(PEAK.peak_usage_as_mb() - before);
-        drop(prepared);
-    }
-    let mean_ms = all_runs.elapsed_ms() / runs as f64;
-    times.sort_by(f64::total_cmp);
-    let (median, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
-    println!(
-        "speed {label}: {mean_ms:.3} ms on the processor, p50 {median:.3} ms, p99 {p99:.3} ms, peak {peak:.1} MiB"
-    );
-    Speed { label, mean_ms }
-}
-
-fn prompt_of(all: &str, bytes: usize, random: &mut Random) -> String {
-    let mut code = String::new();
-    while code.len() < bytes {
-        let start = all.floor_char_boundary(random.below(all.len().saturating_sub(bytes)));
-        code.push_str(&all[start..all.floor_char_boundary((start + bytes - code.len()).min(all.len()))]);
-        code.push('\n');
-    }
-    format!("Refactor the function that reads the header.\n\n{code}")
-}
-
-fn result(table: &Table, speeds: &[Speed], sticky: f64) -> String {
+fn result(table: &Table, speeds: &[speed::Speed], sticky: f64) -> String {
     let row = |family: char, budget: &str| table.get(&("smart".to_owned(), family, budget.to_owned()));
     let intact = |family| row(family, "20%").map_or(f64::NAN, |row| share(row.intact, row.cases));
     let signatures: Vec<&Row> = ['A', 'B', 'C'].iter().filter_map(|family| row(*family, "20%")).collect();
     let sum = |part: fn(&Row) -> usize| signatures.iter().map(|row| part(row)).sum::<usize>();
     let wrong = |family| row(family, "auto").map_or(0, |row| row.wrong) + row(family, "50%").map_or(0, |row| row.wrong);
-    let ms = |label: &str| speeds.iter().find(|speed| speed.label == label).map_or(f64::NAN, |speed| speed.mean_ms);
+    let ms = |label: &str| speeds.iter().find(|speed| speed.label == label).map_or(f64::NAN, |speed| speed.median_ms);
     format!(
         "RESULT a_intact20={:.3} b_intact20={:.3} c_intact20={:.3} d_intact20={:.3} signatures20={:.3} g_wrong={} h_wrong={} ms_8k={:.3} ms_1m={:.2} sticky_prefill_ratio={:.3}",
         intact('A'),

@@ -11,6 +11,7 @@ mod classic;
 pub mod language;
 mod report;
 mod request;
+pub mod route;
 mod smart;
 pub mod tokens;
 
@@ -19,6 +20,14 @@ pub use language::{Language, LanguageMap};
 pub use report::{Outcome, Prepared, Report, Rule};
 pub use request::{Mode, Profile, Rates, Request, Settings, Slot};
 pub use tokens::TokenCount;
+
+/// What the user asks in a prompt: its sentences outside the code, "" where there are none. For what must not be read out of
+/// code, whatever profile prepares it; under `smart`, [`Report::request_of`] has it for nothing.
+#[must_use]
+pub fn user_request(prompt: &str) -> String {
+    let parts: Vec<&str> = smart::said(prompt).into_iter().filter_map(|range| prompt.get(range)).collect();
+    parts.join("\n")
+}
 
 /// Prepares a prompt about which nothing else is known, with the default settings.
 #[must_use]

@@ -36,6 +36,8 @@ pub struct Report {
     pub marker: Option<&'static str>,
     /// Where the instruction stands in the original, in bytes.
     pub instruction: Option<Range<usize>>,
+    /// All that the user says in the original, in bytes: the instruction and any other sentences outside the code.
+    pub said: Vec<Range<usize>>,
     /// Characters (Unicode scalar values) of the prompt as it came.
     pub original_chars: usize,
     /// Characters of the prompt as it is sent.
@@ -153,6 +155,13 @@ impl Prepared {
 }
 
 impl Report {
+    /// What the user says in `original`, the prompt that was prepared; "" where that is only code.
+    #[must_use]
+    pub fn request_of(&self, original: &str) -> String {
+        let parts: Vec<&str> = self.said.iter().filter_map(|range| original.get(range.clone())).collect();
+        parts.join("\n")
+    }
+
     /// The report of a preparation that leaves the prompt as it came.
     pub(crate) fn new(request: &Request<'_>, profile: Profile, outcome: Outcome) -> Self {
         let chars = request.prompt.chars().count();
@@ -162,6 +171,7 @@ impl Report {
             language: language::identify(request.prompt, request.language),
             marker: None,
             instruction: None,
+            said: Vec::new(),
             original_chars: chars,
             final_chars: chars,
             chunks_total: 0,

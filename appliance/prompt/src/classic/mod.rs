@@ -27,6 +27,7 @@ pub(crate) fn prepare(request: &Request<'_>) -> Prepared {
     let mut report = Report::new(request, Profile::Classic, Outcome::Short);
     report.marker = split.marker;
     report.instruction.clone_from(&split.instruction);
+    report.said.extend(split.instruction.clone());
     let result = match chars(split.code) > DIVIDE_ABOVE_CHARS {
         true => divide(request.prompt, &split, &mut report),
         false => wrap_small(request.prompt, &split, &mut report),

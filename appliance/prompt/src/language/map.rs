@@ -43,6 +43,12 @@ impl LanguageMap {
         language.and_then(|name| self.models.get(&canonical(name))).unwrap_or(&self.default)
     }
 
+    /// Whether a language, given as it was sent, has an entry of its own.
+    #[must_use]
+    pub fn is_listed(&self, language: &str) -> bool {
+        self.models.contains_key(&canonical(language))
+    }
+
     /// The model for every language that is not listed.
     #[must_use]
     pub fn default_model(&self) -> &str {

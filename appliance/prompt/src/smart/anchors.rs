@@ -6,6 +6,7 @@ use super::lines::Lines;
 use super::prose;
 use super::terms;
 use super::units::{Role, Unit};
+use super::vocabulary;
 use super::words::{Word, Words};
 use super::zones::Zones;
 
@@ -89,15 +90,30 @@ pub(super) struct Place<'p, 'a> {
     pub(super) names: &'p Names,
 }
 
+/// What the instruction names.
+pub(super) struct Anchors {
+    /// Units, those first that are named as a program would.
+    pub(super) units: Vec<usize>,
+    /// How many of them are; the others may be meant by some of its words.
+    pub(super) firm: usize,
+}
+
 /// Looks for anchors in the instruction's texts.
-pub(super) fn find(instruction: &[&str], place: &Place<'_, '_>) -> Vec<usize> {
+pub(super) fn find(instruction: &[&str], place: &Place<'_, '_>) -> Anchors {
     let mut anchors = Vec::new();
     for text in instruction {
         place.named(text, &mut anchors);
-        place.spoken(text, &mut anchors);
         place.places(text, &mut anchors);
         place.quoted(text, &mut anchors);
     }
+    distinct(&mut anchors);
+    let firm = anchors.len();
+    instruction.iter().for_each(|text| place.spoken(text, &mut anchors));
+    distinct(&mut anchors);
+    Anchors { units: anchors, firm }
+}
+
+fn distinct(anchors: &mut Vec<usize>) {
     let mut seen = Vec::new();
     anchors.retain(|anchor| {
         let new = !seen.contains(anchor) && seen.len() < ANCHORS;
@@ -106,7 +122,6 @@ pub(super) fn find(instruction: &[&str], place: &Place<'_, '_>) -> Vec<usize> {
         }
         new
     });
-    anchors
 }
 
 impl Place<'_, '_> {
@@ -135,8 +150,8 @@ impl Place<'_, '_> {
     fn spoken(&self, text: &str, anchors: &mut Vec<usize>) {
         let mut said = Vec::new();
         terms::words(text, |word| {
-            // "7bit" is a word, "utf8" is a name.
-            if !is_code(word) || word.starts_with(|c: char| c.is_ascii_digit()) {
+            let spelt = word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+            if !is_code(word) || spelt {
                 terms::parts(word, |part| said.push(part));
             }
         });
@@ -252,7 +267,7 @@ fn is_object(text: &str, identifier: &str) -> bool {
     let mut words = before.trim_end().rsplit(|c: char| c.is_whitespace());
     let last = words.next().unwrap_or_default().to_ascii_lowercase();
     let sentence = words.next().is_none_or(|word| word.is_empty() || word.ends_with(['.', ':', '!', '?']));
-    ends && before.ends_with(' ') && (BEFORE.contains(&last.as_str()) || (sentence && terms::is_task(&last)))
+    ends && before.ends_with(' ') && (BEFORE.contains(&last.as_str()) || (sentence && vocabulary::is_task(&last)))
 }
 
 /// "Class" of "Class.name" or "Class::name".

@@ -38,6 +38,11 @@ fn put_together<'u, 'a: 'u>(
     for (unit, state) in units {
         match state {
             State::Whole => writer.unit(unit, &unit.lines, gone),
+            State::Bare => {
+                let comments = unit.lines.start..unit.signature.start;
+                writer.missing.skip(filled(lines, &comments), lines.indent(unit.signature.start), unit, "");
+                writer.unit(unit, &(unit.signature.start..unit.lines.end), gone);
+            }
             State::Signature => {
                 writer.missing.skip(unit.signature.start - unit.lines.start, 0, unit, "");
                 writer.unit(unit, &unit.signature, &[]);

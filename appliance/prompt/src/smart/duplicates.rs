@@ -24,6 +24,8 @@ pub(super) struct Copies {
     pub(super) units: Vec<bool>,
     /// Per line that is a copy: the line that stays in its place, or another copy of that.
     stays: Vec<u32>,
+    /// The lines on both sides of every run that counts, whatever became of it.
+    pub(super) runs: Vec<Range<usize>>,
     /// Lines compared, for tests: never more than a small multiple of the lines there are.
     pub(super) work: usize,
 }
@@ -34,19 +36,25 @@ pub(super) fn find(lines: &Lines<'_>, units: &[Unit<'_>], whole: &[usize]) -> Co
         lines: vec![false; lines.len()],
         units: vec![false; units.len()],
         stays: (0..lines.len() as u32).collect(),
+        runs: Vec::new(),
         work: 0,
     };
     copies.whole_units(lines, units);
     copies.runs(lines, units, whole);
-    for (gone, unit) in copies.units.iter_mut().zip(units) {
-        let filled = |at: &usize| !lines.is_blank(*at);
-        let mut own = unit.lines.clone().filter(filled).peekable();
-        *gone |= own.peek().is_some() && own.all(|at| copies.lines[at]);
-    }
+    copies.judge(lines, units);
     copies
 }
 
 impl Copies {
+    /// Finds out anew which units are nothing but copies.
+    pub(super) fn judge(&mut self, lines: &Lines<'_>, units: &[Unit<'_>]) {
+        let gone = |unit: &Unit<'_>| {
+            let mut own = unit.lines.clone().filter(|at| !lines.is_blank(*at)).peekable();
+            own.peek().is_some() && own.all(|at| self.lines[at])
+        };
+        self.units = units.iter().map(gone).collect();
+    }
+
     fn whole_units(&mut self, lines: &Lines<'_>, units: &[Unit<'_>]) {
         let mut first = Table::with_capacity(units.len() / 2);
         for (number, unit) in units.iter().enumerate() {
@@ -80,6 +88,10 @@ impl Copies {
             let length = earlier.map_or(0, |earlier| self.common(lines, &code, earlier, at));
             let heavy = length >= RUN_LINES && weight(lines, &code[at..at + length]) >= RUN_TOKENS;
             let run = Run { code: &code, units, whole, earlier: earlier.unwrap_or_default(), later: at, length };
+            if heavy {
+                let side = |start: usize| code[start] as usize..code[start + length - 1] as usize + 1;
+                self.runs.extend([side(run.earlier), side(run.later)]);
+            }
             if heavy && self.drop_run(&run) {
                 at += length;
                 gone_until = at;

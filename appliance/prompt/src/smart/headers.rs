@@ -166,6 +166,8 @@ fn after_keyword<'a>(word: &str, after: &'a str, language: Option<Language>) -> 
         "struct" | "enum" | "union" => Shape::Leaf,
         "class" | "trait" | "interface" | "impl" | "mod" | "module" | "namespace" | "object" | "extension"
         | "protocol" => Shape::Container,
+        // `const fn go` is a function, not a constant called "fn".
+        "const" if matches!(identifier(after), "fn" | "unsafe" | "extern" | "async") => return None,
         // `static async go (` is a method, `static limit = 3` a field.
         "static" if scripted && !after[identifier(after).len()..].trim_start().starts_with('=') => return None,
         "const" | "static" | "let" | "var" if matches!(language, Some(Rust | Go)) || scripted => Shape::Leaf,
@@ -295,6 +297,8 @@ mod tests {
             (Rust, "impl Lines {", Some((Container, "Lines"))),
             (Rust, "macro_rules! many {", Some((Leaf, "many"))),
             (Rust, "pub const LIMIT: usize = 3;", Some((Leaf, "LIMIT"))),
+            (Rust, "pub const fn limit() -> usize {", Some((Leaf, "limit"))),
+            (Rust, "pub(crate) const unsafe extern \"C\" fn raw() {", Some((Leaf, "raw"))),
             (Rust, "foo(a, b) {", None),
             (Go, "func (r *Reader) Read(p []byte) (int, error) {", Some((Leaf, "Read"))),
             (Go, "type Reader struct {", Some((Leaf, "Reader"))),

@@ -6,6 +6,7 @@
 
 mod anchors;
 mod assemble;
+mod compounds;
 mod duplicates;
 mod headers;
 mod lines;
@@ -14,17 +15,20 @@ mod quoted;
 mod rank;
 mod select;
 mod session;
+mod stray;
 mod table;
 mod terms;
 mod units;
+mod vocabulary;
 mod words;
 mod zones;
 
 use std::panic::AssertUnwindSafe;
 
-use crate::language::Language;
+use crate::language::{self, Language};
 use crate::report::{Outcome, Prepared, Report, Rule};
 use crate::request::{Mode, Profile, Rates, Request, Slot};
+use crate::tokens;
 use anchors::Names;
 use lines::Lines;
 use select::{Choice, State};
@@ -85,6 +89,22 @@ pub(crate) fn prepare(request: &Request<'_>) -> Prepared {
     };
     report.final_chars = prompt.chars().count();
     Prepared { prompt, report }
+}
+
+/// Where the user speaks in a prompt, in bytes: sentences outside the code.
+pub(crate) fn said(prompt: &str) -> Vec<std::ops::Range<usize>> {
+    let language = language::identify(prompt, None).language;
+    let work = || {
+        let lines = Lines::new(prompt, &tokens::Estimate);
+        let zones = zones::divide(&lines, language);
+        spoken(&lines, &zones)
+    };
+    if prompt.len() > LIMIT_BYTES { Vec::new() } else { std::panic::catch_unwind(work).unwrap_or_default() }
+}
+
+fn spoken(lines: &Lines<'_>, zones: &Zones<'_>) -> Vec<std::ops::Range<usize>> {
+    let prose = zones.zones.iter().filter(|zone| zone.kind == Kind::Prose);
+    prose.map(|zone| lines.body(zone.lines.start)..lines.span(&zone.lines).end).collect()
 }
 
 /// What becomes of each unit.
@@ -170,11 +190,12 @@ impl<'a> Preparation<'a> {
         }
     }
 
-    fn run(&self, request: &Request<'_>, report: &mut Report) -> Result<(Outcome, String), Outcome> {
+    fn run(mut self, request: &Request<'_>, report: &mut Report) -> Result<(Outcome, String), Outcome> {
         let all = 0..self.lines.len();
         report.original_tokens = self.lines.tokens(&all);
         report.rule = self.rule(request);
-        report.instruction = self.instruction_range();
+        report.said = spoken(&self.lines, &self.zones);
+        report.instruction = report.said.first().cloned();
         if report.original_tokens < LEAST_TOKENS {
             return Err(Outcome::Short);
         }
@@ -184,12 +205,16 @@ impl<'a> Preparation<'a> {
         }
         let texts = self.query_texts(request, report.rule);
         let named = anchors::find(&texts, &self.place(&Names::new(&self.words, &self.units, |_| false)));
-        let copies = duplicates::find(&self.lines, &self.units, &named);
+        let mut copies = duplicates::find(&self.lines, &self.units, &named.units);
+        if stray::cut(&self.lines, &mut self.units, &copies.runs) {
+            copies.judge(&self.lines, &self.units);
+        }
         report.work = copies.work;
         report.duplicate_lines = copies.lines.iter().filter(|gone| **gone).count();
         let names = Names::new(&self.words, &self.units, |unit| copies.units[unit]);
         let anchors = anchors::find(&texts, &self.place(&names));
-        let anchors: Vec<usize> = anchors.into_iter().filter(|unit| !copies.units[*unit]).collect();
+        let firm = anchors.units[..anchors.firm].iter().filter(|unit| !copies.units[**unit]).count();
+        let anchors: Vec<usize> = anchors.units.into_iter().filter(|unit| !copies.units[*unit]).collect();
         let costs: Vec<usize> = self.units.iter().map(|unit| self.cost(unit, &copies.lines)).collect();
         report.chunks_total = self.units.len();
         report.chunks_unique = self.units.len() - copies.units.iter().filter(|gone| **gone).count();
@@ -219,7 +244,9 @@ impl<'a> Preparation<'a> {
                     costs: &costs,
                     scores: &scores,
                     anchors: &anchors,
+                    firm,
                     names: &names,
+                    tail: report.rule == Rule::Completion,
                     gone: &copies.units,
                     kept: &[],
                 };
@@ -275,7 +302,9 @@ impl<'a> Preparation<'a> {
             costs: &costs,
             scores: &scores,
             anchors: session.anchors,
+            firm: session.anchors.len(),
             names: session.names,
+            tail: false,
             gone: &session.copies.units,
             kept: &kept.units,
         };
@@ -484,11 +513,6 @@ impl<'a> Preparation<'a> {
     fn is_prose(&self, unit: &Unit<'_>) -> bool {
         let at = self.zones.zones.partition_point(|zone| zone.lines.end <= unit.lines.start);
         self.zones.zones.get(at).is_some_and(|zone| zone.kind == Kind::Prose)
-    }
-
-    fn instruction_range(&self) -> Option<std::ops::Range<usize>> {
-        let zone = self.zones.zones.iter().find(|zone| zone.kind == Kind::Prose)?;
-        Some(self.lines.body(zone.lines.start)..self.lines.span(&zone.lines).end)
     }
 }
 

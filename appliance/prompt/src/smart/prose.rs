@@ -36,7 +36,8 @@ pub(super) fn is_prose(line: &str) -> bool {
     if !(first.is_alphabetic() || matches!(first, '`' | '-' | '*' | '>' | '"' | '(') || first.is_ascii_digit()) {
         return false;
     }
-    let assigns = line.contains(" = ") || line.contains(" == ") || line.contains("//");
+    let assigns = (line.contains(" = ") || line.contains(" == ")) && !(first.is_uppercase() && is_sentence(line));
+    let assigns = assigns || has_comment(line);
     if assigns
         || line.ends_with([';', '{', '}', '[', '\\', '='])
         || CODE_STARTS.iter().any(|start| is_statement(line, start))
@@ -47,9 +48,18 @@ pub(super) fn is_prose(line: &str) -> bool {
     words >= 3 && marks * 3 <= words
 }
 
+/// `//` that is no part of an address.
+fn has_comment(line: &str) -> bool {
+    line.match_indices("//").any(|(at, _)| !line[..at].ends_with(':'))
+}
+
 /// "import os" is a statement, "import the settings from the old file instead." is not.
 fn is_statement(line: &str, start: &str) -> bool {
-    line.starts_with(start) && !(line.ends_with(['.', '?', '!']) && line.split(' ').count() > 5)
+    line.starts_with(start) && !is_sentence(line)
+}
+
+fn is_sentence(line: &str) -> bool {
+    line.ends_with(['.', '?', '!']) && line.split(' ').count() > 5
 }
 
 /// Words of letters, and marks of code; what is in backticks counts as one word.
@@ -114,6 +124,8 @@ mod tests {
             "import the settings from the old file instead.",
             "Why does the second version return nothing?",
             "Überarbeite die Funktion, bitte",
+            "Fail if the two are unequal as determined by the == operator.",
+            "Follow the rules of https://example.org/style, please",
         ] {
             assert!(is_prose(line), "{line}");
         }

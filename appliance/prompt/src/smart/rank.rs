@@ -3,9 +3,11 @@
 
 use std::ops::Range;
 
+use super::compounds::Compounds;
 use super::lines::Lines;
 use super::terms::{self, Kind};
 use super::units::{Role, Unit};
+use super::vocabulary;
 use super::words::{Word, Words};
 
 /// Occurrences in a definition's name count this often.
@@ -20,7 +22,7 @@ const B: f32 = 0.75;
 const COMMENT_WEIGHT: f32 = 0.25;
 /// What the share of a name that the query speaks of adds, over its occurrences.
 const NAMED_BONUS: f32 = 1.5;
-/// What a query word within a one-word name adds ...
+/// What a query word within a word of the name adds ...
 const ONE_WORD_BONUS: f32 = 1.0;
 /// ... one in the name of the class around ...
 const CLASS_BONUS: f32 = 0.8;
@@ -28,8 +30,8 @@ const CLASS_BONUS: f32 = 0.8;
 const PATH_BONUS: f32 = 0.4;
 /// Words that only say what is to be done count this much.
 const TASK_WEIGHT: f32 = 0.3;
-/// Letters of a word that is looked for within names.
-const WORD_BYTES: usize = 4;
+/// What an occurrence within a longer word counts.
+const WITHIN_WEIGHT: f32 = 0.5;
 /// Query tokens that are used; an instruction with more is a document.
 const QUERY_TERMS: usize = 256;
 /// Tests and generated code, when the query does not speak of them.
@@ -41,15 +43,15 @@ pub(super) struct Query {
     terms: Vec<(u32, f32)>,
     /// Bit set over the low bits of the fingerprints: most tokens of a text are turned away here.
     filter: [u64; 64],
-    /// Plain words and their terms: looked for in names that are written as one word.
-    words: Vec<(u32, String)>,
+    compounds: Compounds,
     mentions_tests: bool,
 }
 
 impl Query {
     /// The tokens of some texts; stop words do not count.
     pub(super) fn new<'t>(texts: impl Iterator<Item = &'t str>) -> Self {
-        let mut query = Self { terms: Vec::new(), filter: [0; 64], words: Vec::new(), mentions_tests: false };
+        let mut query =
+            Self { terms: Vec::new(), filter: [0; 64], compounds: Compounds::default(), mentions_tests: false };
         for text in texts {
             query.mentions_tests |= text.contains("test") || text.contains("Test");
             let task = task_phrase(text);
@@ -59,18 +61,20 @@ impl Query {
             });
         }
         query.terms.sort_unstable_by_key(|(term, _)| *term);
-        query
+        let mut compounds = std::mem::take(&mut query.compounds);
+        compounds.number(|term| query.find(term));
+        Self { compounds, ..query }
     }
 
     fn add(&mut self, kind: Kind, term: u32, identifier: &str, share: f32) {
         let known = self.terms.iter().any(|(known, _)| *known == term);
-        if known || self.terms.len() >= QUERY_TERMS || terms::is_stop_word(&identifier.to_ascii_lowercase()) {
+        if known || self.terms.len() >= QUERY_TERMS || vocabulary::is_stop_word(&identifier.to_ascii_lowercase()) {
             return;
         }
         let weight = if kind == Kind::Whole { WHOLE_WEIGHT } else { 1.0 };
         self.terms.push((term, weight * share));
-        if kind == Kind::Part && identifier.len() >= WORD_BYTES {
-            self.words.push((term, terms::stem(&identifier.to_ascii_lowercase()).to_owned()));
+        if kind == Kind::Part {
+            self.compounds.add(term, identifier);
         }
         self.filter[(term as usize >> 6) & 63] |= 1 << (term & 63);
     }
@@ -101,7 +105,7 @@ fn task_phrase(text: &str) -> Range<usize> {
     let start = text.len() - text.trim_start_matches(|c: char| !c.is_alphabetic()).len();
     let mut at = start;
     for (number, word) in text[start..].split(' ').take(WORDS).enumerate() {
-        if number == 0 && !terms::is_task(&word.to_ascii_lowercase()) {
+        if number == 0 && !vocabulary::is_task(&word.to_ascii_lowercase()) {
             break;
         }
         if matches!(word, "of" | "to" | "for" | "in") {
@@ -119,10 +123,14 @@ pub(super) fn score(corpus: &Corpus<'_, '_>, query: &Query) -> Vec<f32> {
     let idf = counts.idf(query);
     let mut scores: Vec<f32> = (0..corpus.units.len()).map(|unit| counts.score(unit, &idf, query)).collect();
     let context = Context::new(corpus, query);
-    for (score, unit) in scores.iter_mut().zip(corpus.units).filter(|(score, _)| **score > 0.0) {
-        let named = NAMED_BONUS * named(unit, &idf, query) + ONE_WORD_BONUS * within(unit.name, &idf, query);
-        let around = context.score(corpus, unit, &hits, &idf);
-        *score = (*score + named + around) * prior(unit, corpus.files, query);
+    for (score, unit) in scores.iter_mut().zip(corpus.units) {
+        let within = corpus.words.find(unit.name).map_or(&[][..], |word| hits.within(word));
+        let within: f32 = within.iter().map(|term| idf[*term as usize]).sum();
+        let named = NAMED_BONUS * named(unit, &idf, query) + ONE_WORD_BONUS * within;
+        if *score + named > 0.0 {
+            let around = context.score(corpus, unit, &hits, &idf);
+            *score = (*score + named + around) * prior(unit, corpus, query);
+        }
     }
     scores
 }
@@ -153,37 +161,41 @@ impl Context {
     }
 }
 
-/// Query words within a name that is written as one word: "header" in `putheader`.
-fn within(name: &str, idf: &[f32], query: &Query) -> f32 {
-    if name.len() <= WORD_BYTES || name.bytes().any(|byte| byte == b'_' || byte.is_ascii_uppercase()) {
-        return 0.0;
-    }
-    let found = query.words.iter().filter(|(_, word)| word.len() < name.len() && name.contains(word.as_str()));
-    found.filter_map(|(term, _)| query.find(*term)).map(|term| idf[term]).sum()
-}
-
 /// For each distinct word of the text, the query's terms that it speaks of.
 struct Hits {
-    /// By word: where its terms are in `terms`.
+    /// By word: where its terms begin in `terms`, and where those begin that are only within it.
     spans: Vec<(u32, u32)>,
     terms: Vec<u32>,
 }
 
 impl Hits {
     fn new(words: &Words<'_>, query: &Query) -> Self {
-        let mut hits = Self { spans: Vec::with_capacity(words.distinct()), terms: Vec::new() };
+        let mut hits = Self { spans: Vec::with_capacity(words.distinct() + 1), terms: Vec::new() };
         for text in words.texts() {
             let start = hits.terms.len() as u32;
             terms::tokens(text, |_, term, _| hits.terms.extend(query.find(term).map(|term| term as u32)));
-            hits.spans.push((start, hits.terms.len() as u32));
+            let within = hits.terms.len() as u32;
+            query.compounds.find(text, start as usize, &mut hits.terms);
+            hits.spans.push((start, within));
         }
+        let end = hits.terms.len() as u32;
+        hits.spans.push((end, end));
         hits
     }
 
+    /// Terms that are the word, or a part of it.
     #[inline]
     fn of(&self, word: Word) -> &[u32] {
-        let (start, end) = self.spans[word.number()];
-        &self.terms[start as usize..end as usize]
+        let (start, within) = self.spans[word.number()];
+        &self.terms[start as usize..within as usize]
+    }
+
+    /// Terms that are within a part of the word.
+    #[inline]
+    fn within(&self, word: Word) -> &[u32] {
+        let (_, within) = self.spans[word.number()];
+        let (end, _) = self.spans[word.number() + 1];
+        &self.terms[within as usize..end as usize]
     }
 }
 
@@ -254,8 +266,9 @@ impl Counts {
 
 fn count(corpus: &Corpus<'_, '_>, unit: &Unit<'_>, hits: &Hits, tally: &mut [f32]) {
     let mut add = |words: &[Word], weight: f32| {
-        for term in words.iter().flat_map(|word| hits.of(*word)) {
-            tally[*term as usize] += weight;
+        for word in words {
+            hits.of(*word).iter().for_each(|term| tally[*term as usize] += weight);
+            hits.within(*word).iter().for_each(|term| tally[*term as usize] += weight * WITHIN_WEIGHT);
         }
     };
     if let Some(name) = corpus.words.find(unit.name) {
@@ -289,10 +302,11 @@ fn named(unit: &Unit<'_>, idf: &[f32], query: &Query) -> f32 {
     sum * f32::from(found) / f32::from(all.max(1))
 }
 
-fn prior(unit: &Unit<'_>, files: &[&str], query: &Query) -> f32 {
-    let path = unit.file.map_or("", |file| files[file]);
+fn prior(unit: &Unit<'_>, corpus: &Corpus<'_, '_>, query: &Query) -> f32 {
+    let path = unit.file.map_or("", |file| corpus.files[file]);
     let generated = ["_pb2", ".min.", "generated", "vendor/"].iter().any(|mark| path.contains(mark));
-    let test = unit.name.starts_with("test") || path.contains("test");
+    let module = unit.parent.map_or("", |parent| corpus.units[parent].name);
+    let test = unit.name.starts_with("test") || path.contains("test") || matches!(module, "test" | "tests");
     let role = if unit.role == Role::Piece { 0.6 } else { 1.0 };
     if generated || (test && !query.mentions_tests) { role * DEMOTION } else { role }
 }

@@ -12,18 +12,31 @@ pub(super) enum State {
     Dropped,
     /// Its signature only.
     Signature,
+    /// All but the comments before it.
+    Bare,
     /// All of it.
     Whole,
 }
 
+impl State {
+    /// Whether the code of a definition is sent, and not only its signature.
+    pub(super) fn has_body(self) -> bool {
+        matches!(self, Self::Whole | Self::Bare)
+    }
+}
+
 /// Share of the room that signatures may take.
 const SIGNATURE_SHARE: f32 = 0.3;
+/// The same for a completion, whose lines before the cursor are there in any case.
+const SIGNATURE_SHARE_TAIL: f32 = 0.6;
+/// Share of what is left then that goes to signatures by rank.
+const OUTLINE_SHARE: f32 = 0.7;
 /// Units whose references are followed.
 const FOLLOWED: usize = 8;
 /// Tokens that an omission comment costs.
 const MARKER_TOKENS: usize = 12;
-/// Ranked units that follow the anchors at once, before signatures: the answer may be in the second best as well.
-const LEADERS: usize = 2;
+/// Ranked units that go before signatures when nothing is named: the answer may be in the second best as well.
+const LEADERS: usize = 3;
 
 /// How much the tokens of a unit count against its score ...
 const COST_POWER: f32 = 0.3;
@@ -39,7 +52,11 @@ pub(super) struct Choice<'c, 'a> {
     pub(super) costs: &'c [usize],
     pub(super) scores: &'c [f32],
     pub(super) anchors: &'c [usize],
+    /// How many of them are named for certain.
+    pub(super) firm: usize,
     pub(super) names: &'c Names,
+    /// What is fixed is the code before a cursor, not an instruction.
+    pub(super) tail: bool,
     /// Per unit: a copy of an earlier one.
     pub(super) gone: &'c [bool],
     /// Per unit: stands in what the server has already, and costs nothing. Empty where there is no session.
@@ -80,15 +97,29 @@ pub(super) fn select(choice: &Choice<'_, '_>, room: usize) -> Chosen {
         selection.states[unit] = State::Whole;
     }
     let ranked = ranked(choice);
-    for anchor in choice.anchors {
-        selection.take_whole(*anchor, true);
-    }
-    let leaders = if choice.anchors.is_empty() { LEADERS + 1 } else { 0 };
-    for unit in ranked.iter().take(leaders) {
+    // Imports and the first lines of classes come along with what they belong to.
+    let defines = |unit: &&usize| matches!(choice.units[**unit].role, Role::Definition | Role::Piece);
+    let (firm, spoken) = choice.anchors.split_at(choice.firm);
+    let leaders = match (firm, spoken) {
+        ([], []) => LEADERS,
+        ([], _) => 1,
+        _ => 0,
+    };
+    firm.iter().for_each(|unit| selection.take_whole(*unit, true));
+    // What only sounds like a name may be none: the best by rank goes before it, if that leaves room for both.
+    let half = if spoken.is_empty() { usize::MAX } else { selection.left / 2 };
+    for unit in ranked.iter().filter(defines).take(leaders).filter(|unit| choice.costs[**unit] <= half) {
         selection.take_whole(*unit, true);
     }
+    spoken.iter().for_each(|unit| selection.take_whole(*unit, true));
     let used = selection.references(room);
     selection.imports(&used);
+    for rest in choice.anchors.iter().filter_map(|unit| selection.kin.rest(*unit)).collect::<Vec<_>>() {
+        selection.whole(rest);
+    }
+    if choice.tail {
+        selection.outline(&ranked);
+    }
     for unit in ranked {
         selection.whole(unit);
     }
@@ -184,12 +215,15 @@ impl Selection<'_, '_, '_> {
     }
 
     fn take_whole(&mut self, unit: usize, first: bool) {
-        if self.states[unit] == State::Whole || self.choice.gone[unit] {
+        if self.states[unit].has_body() || self.choice.gone[unit] {
             return;
         }
         let paid = if self.states[unit] == State::Signature { self.signature_cost(unit) } else { 0 };
         let alone = self.choice.costs[unit] + self.gaps(unit) * MARKER_TOKENS;
         if alone > self.left + paid {
+            if first {
+                self.take_bare(unit, paid);
+            }
             return;
         }
         let mut around = self.around(unit);
@@ -206,9 +240,23 @@ impl Selection<'_, '_, '_> {
             self.take(part, State::Whole, self.choice.costs[part]);
         }
         self.take(unit, State::Whole, self.choice.costs[unit].saturating_sub(paid));
-        if let Some(rest) = self.kin.rest(unit) {
+        // What may only have been pasted behind it waits until everything else that is named is there.
+        if let Some(rest) = self.kin.rest(unit).filter(|rest| self.choice.units[*rest].role == Role::Definition) {
             self.whole(rest);
         }
+    }
+
+    /// Takes a definition without the comments before it, if it fits like that: long documentation is no reason to do
+    /// without the code.
+    fn take_bare(&mut self, unit: usize, paid: usize) {
+        let Unit { lines, signature, .. } = &self.choice.units[unit];
+        let saved = self.choice.lines.tokens(&(lines.start..signature.start));
+        let cost = self.choice.costs[unit].saturating_sub(saved) + MARKER_TOKENS;
+        if signature.is_empty() || saved < MARKER_TOKENS || cost > self.left + paid {
+            return;
+        }
+        self.left = self.left + paid - cost;
+        self.take(unit, State::Bare, cost.saturating_sub(paid));
     }
 
     /// Omission comments more than before: one when a unit is taken out of the middle of a gap.
@@ -266,12 +314,25 @@ impl Selection<'_, '_, '_> {
     /// Signatures of what the kept units refer to, one level. Returns which words they use.
     fn references(&mut self, room: usize) -> Vec<bool> {
         let mut used = vec![false; self.choice.words.distinct()];
-        let mut budget = (room as f32 * SIGNATURE_SHARE) as usize;
-        let free = |unit: &usize| self.states[*unit] == State::Whole && is_free(self.choice.units[*unit].role);
+        let share = if self.choice.tail { SIGNATURE_SHARE_TAIL } else { SIGNATURE_SHARE };
+        let mut budget = (room as f32 * share) as usize;
+        let tail = |unit: &usize| self.choice.tail && self.choice.units[*unit].role == Role::Fixed;
+        let free = |unit: &usize| self.states[*unit].has_body() && is_free(self.choice.units[*unit].role);
         let new = |unit: &usize| !self.choice.kept.get(*unit).copied().unwrap_or_default();
         let anchors = self.choice.anchors.iter().copied().filter(|unit| !new(unit) && free(unit));
-        let kept: Vec<usize> = anchors.chain((0..self.states.len()).filter(|unit| new(unit) && free(unit))).collect();
-        for unit in kept.into_iter().take(FOLLOWED.max(self.choice.anchors.len())) {
+        let mut tail: Vec<usize> = (0..self.states.len()).rev().filter(tail).collect();
+        if let Some(last) = tail.first() {
+            // What the next line needs is mostly what its file imports, or uses elsewhere.
+            let file = self.choice.units[*last].file;
+            let own = |unit: &usize| self.choice.units[*unit].file == file && is_free(self.choice.units[*unit].role);
+            let imports = |unit: &usize| self.choice.units[*unit].role == Role::Import;
+            let (imports, rest): (Vec<usize>, Vec<usize>) = (0..self.states.len()).filter(own).partition(imports);
+            tail.extend(imports.into_iter().chain(rest));
+        }
+        let most = tail.len() + FOLLOWED.max(self.choice.anchors.len());
+        let others = anchors.chain((0..self.states.len()).filter(|unit| new(unit) && free(unit)));
+        let kept: Vec<usize> = tail.iter().copied().chain(others).collect();
+        for unit in kept.into_iter().take(most) {
             for word in self.choice.words.of(&self.choice.units[unit].lines) {
                 if std::mem::replace(&mut used[word.number()], true) {
                     continue;
@@ -289,12 +350,23 @@ impl Selection<'_, '_, '_> {
         used
     }
 
+    /// Signatures of the best by rank: the next line may call any of them, and hardly ever needs to know how they do it.
+    fn outline(&mut self, ranked: &[usize]) {
+        let least = (self.left as f32 * (1.0 - OUTLINE_SHARE)) as usize;
+        for unit in ranked.iter().filter(|unit| self.choice.units[**unit].role == Role::Definition) {
+            if self.left <= least {
+                return;
+            }
+            self.signature(*unit);
+        }
+    }
+
     /// Imports of anything that the kept units use, in the files they are in.
     fn imports(&mut self, used: &[bool]) {
         let units = self.choice.units;
         let mut files = vec![false; self.kin.headers.len()];
         for (unit, state) in units.iter().zip(&self.states) {
-            if let (State::Whole, Role::Definition, Some(file)) = (state, unit.role, unit.file) {
+            if let (true, Role::Definition, Some(file)) = (state.has_body(), unit.role, unit.file) {
                 files[file] = true;
             }
         }

@@ -1,6 +1,8 @@
 //! Code tokens: whole identifiers and their camelCase and snake_case parts, lightly stemmed, as 32-bit fingerprints, so
 //! that no string is made per token.
 
+use super::vocabulary;
+
 /// What a token is of its identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -91,12 +93,17 @@ fn hash(bytes: impl Iterator<Item = u8>) -> u32 {
 
 /// Calls `each` with the fingerprint of every part.
 pub(super) fn parts(identifier: &str, mut each: impl FnMut(u32)) {
+    split(identifier, |bytes| each(part(bytes)));
+}
+
+/// Calls `each` with the bytes of every part.
+pub(super) fn split(identifier: &str, mut each: impl FnMut(&[u8])) {
     let bytes = identifier.as_bytes();
     let mut start = 0;
     for at in 0..=bytes.len() {
         if at == bytes.len() || bytes[at] == b'_' || boundary(bytes, start, at) {
             if at - start > 1 {
-                each(part(&bytes[start..at]));
+                each(&bytes[start..at]);
             }
             start = if at < bytes.len() && bytes[at] == b'_' { at + 1 } else { at };
         }
@@ -113,7 +120,7 @@ fn boundary(bytes: &[u8], start: usize, at: usize) -> bool {
 }
 
 /// Fingerprint of one part: lower case, without the endings that English words change.
-fn part(bytes: &[u8]) -> u32 {
+pub(super) fn part(bytes: &[u8]) -> u32 {
     let mut buffer = [0u8; PART_BYTES];
     let length = bytes.len().min(PART_BYTES);
     for (to, from) in buffer.iter_mut().zip(bytes) {
@@ -122,98 +129,7 @@ fn part(bytes: &[u8]) -> u32 {
     let word = &buffer[..length];
     // "http2" and "http" are the same here; a name of digits is nothing.
     let letters = word.iter().rposition(|byte| !byte.is_ascii_digit()).map_or(word, |last| &word[..=last]);
-    hash(cut(full(letters)).iter().copied()) & !1
-}
-
-/// The word that an abbreviation stands for: programs say `msg`, sentences say "message".
-fn full(word: &[u8]) -> &[u8] {
-    match word {
-        b"addr" => b"address",
-        b"alloc" => b"allocate",
-        b"arg" | b"args" => b"argument",
-        b"attr" | b"attrs" => b"attribute",
-        b"auth" => b"authenticate",
-        b"buf" => b"buffer",
-        b"calc" => b"calculate",
-        b"cfg" | b"conf" | b"config" => b"configuration",
-        b"char" | b"chars" | b"ch" => b"character",
-        b"cls" => b"class",
-        b"cmd" => b"command",
-        b"cmp" => b"compare",
-        b"conn" => b"connection",
-        b"ctx" => b"context",
-        b"cur" | b"curr" => b"current",
-        b"db" => b"database",
-        b"decl" => b"declaration",
-        b"def" | b"defs" => b"definition",
-        b"del" => b"delete",
-        b"dest" | b"dst" => b"destination",
-        b"dict" => b"dictionary",
-        b"dir" | b"dirs" => b"directory",
-        b"doc" | b"docs" => b"documentation",
-        b"elem" | b"elems" => b"element",
-        b"env" => b"environment",
-        b"eq" => b"equal",
-        b"err" | b"errs" => b"error",
-        b"exc" => b"exception",
-        b"exec" => b"execute",
-        b"expr" => b"expression",
-        b"ext" => b"extension",
-        b"fmt" => b"format",
-        b"fn" | b"func" => b"function",
-        b"gen" => b"generate",
-        b"hdr" => b"header",
-        b"hex" => b"hexadecimal",
-        b"id" | b"ident" => b"identifier",
-        b"idx" => b"index",
-        b"impl" => b"implementation",
-        b"info" => b"information",
-        b"init" => b"initialize",
-        b"int" => b"integer",
-        b"iter" => b"iterator",
-        b"lang" => b"language",
-        b"len" => b"length",
-        b"lib" => b"library",
-        b"loc" => b"location",
-        b"max" => b"maximum",
-        b"mem" => b"memory",
-        b"min" => b"minimum",
-        b"mod" => b"module",
-        b"msg" | b"msgs" => b"message",
-        b"nav" => b"navigation",
-        b"num" => b"number",
-        b"obj" => b"object",
-        b"op" | b"ops" => b"operation",
-        b"opt" | b"opts" => b"option",
-        b"orig" => b"original",
-        b"param" | b"params" => b"parameter",
-        b"pkg" => b"package",
-        b"pos" => b"position",
-        b"prev" => b"previous",
-        b"proc" => b"process",
-        b"prop" | b"props" => b"property",
-        b"ptr" => b"pointer",
-        b"recv" => b"receive",
-        b"ref" | b"refs" => b"reference",
-        b"reg" => b"register",
-        b"req" => b"request",
-        b"resp" | b"res" => b"response",
-        b"seq" => b"sequence",
-        b"sep" => b"separator",
-        b"sig" => b"signature",
-        b"spec" | b"specs" => b"specification",
-        b"src" => b"source",
-        b"stmt" => b"statement",
-        b"str" => b"string",
-        b"sync" => b"synchronize",
-        b"temp" | b"tmp" => b"temporary",
-        b"tok" => b"token",
-        b"val" | b"vals" => b"value",
-        b"var" | b"vars" => b"variable",
-        b"vec" => b"vector",
-        b"ver" => b"version",
-        _ => word,
-    }
+    hash(cut(vocabulary::full(letters)).iter().copied()) & !1
 }
 
 /// A word in lower case without the endings that English words change.
@@ -222,7 +138,7 @@ pub(super) fn stem(word: &str) -> &str {
 }
 
 /// "parses", "parsed", "parsing", "parser" and "parse" are the same.
-fn cut(word: &[u8]) -> &[u8] {
+pub(super) fn cut(word: &[u8]) -> &[u8] {
     const ENDINGS: [&[u8]; 9] = [b"ations", b"ation", b"ing", b"ers", b"ies", b"er", b"ed", b"es", b"s"];
     if !matches!(word.last(), Some(b's' | b'g' | b'r' | b'd' | b'e' | b'y' | b'n')) {
         return undouble(word);
@@ -244,169 +160,11 @@ fn undouble(cut: &[u8]) -> &[u8] {
     }
 }
 
-/// Verbs that instructions begin with.
-pub(super) fn is_task(word: &str) -> bool {
-    const TASKS: [&str; 30] = [
-        "add",
-        "change",
-        "check",
-        "clean",
-        "comment",
-        "convert",
-        "correct",
-        "debug",
-        "describe",
-        "document",
-        "explain",
-        "extend",
-        "find",
-        "finish",
-        "fix",
-        "implement",
-        "improve",
-        "inline",
-        "migrate",
-        "optimise",
-        "optimize",
-        "port",
-        "refactor",
-        "rename",
-        "repair",
-        "review",
-        "rewrite",
-        "simplify",
-        "test",
-        "update",
-    ];
-    TASKS.contains(&word)
-}
-
-/// English and request words that say nothing about which code is meant.
-pub(super) fn is_stop_word(word: &str) -> bool {
-    const WORDS: &[&str] = &[
-        "a",
-        "about",
-        "add",
-        "after",
-        "all",
-        "also",
-        "an",
-        "and",
-        "any",
-        "are",
-        "as",
-        "at",
-        "be",
-        "been",
-        "but",
-        "by",
-        "can",
-        "change",
-        "class",
-        "code",
-        "comments",
-        "could",
-        "do",
-        "docstring",
-        "does",
-        "each",
-        "explain",
-        "find",
-        "fix",
-        "following",
-        "for",
-        "from",
-        "function",
-        "given",
-        "has",
-        "have",
-        "here",
-        "how",
-        "i",
-        "if",
-        "implement",
-        "improve",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "keep",
-        "make",
-        "may",
-        "me",
-        "method",
-        "might",
-        "must",
-        "need",
-        "needs",
-        "new",
-        "no",
-        "not",
-        "now",
-        "of",
-        "on",
-        "one",
-        "only",
-        "or",
-        "other",
-        "please",
-        "python",
-        "refactor",
-        "rewrite",
-        "rust",
-        "same",
-        "should",
-        "simplify",
-        "so",
-        "some",
-        "such",
-        "task",
-        "tests",
-        "than",
-        "that",
-        "the",
-        "their",
-        "them",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "those",
-        "to",
-        "todo",
-        "use",
-        "uses",
-        "using",
-        "was",
-        "we",
-        "what",
-        "when",
-        "where",
-        "which",
-        "while",
-        "who",
-        "why",
-        "will",
-        "with",
-        "without",
-        "work",
-        "would",
-        "write",
-        "you",
-        "your",
-        "instruction",
-        "behaviour",
-    ];
-    WORDS.contains(&word)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn split(identifier: &str) -> Vec<u32> {
+    fn fingerprints(identifier: &str) -> Vec<u32> {
         let mut found = Vec::new();
         parts(identifier, |part| found.push(part));
         found
@@ -414,15 +172,15 @@ mod tests {
 
     #[test]
     fn parts_meet_across_styles() {
-        assert_eq!(split("parseHeaderLine"), split("parse_header_line"));
-        assert_eq!(split("HTTPServer"), split("http_server"));
-        assert_eq!(split("__init__"), split("init"));
-        assert_eq!(split("parsing"), split("parse"));
-        assert_eq!(split("parser"), split("parsed"));
-        assert_eq!(split("entries"), split("entry"));
-        assert_eq!(split("http2time"), split("http_time"));
-        assert_eq!(split("msg_idx"), split("message_indexes"));
-        assert_ne!(split("header"), split("line"));
+        assert_eq!(fingerprints("parseHeaderLine"), fingerprints("parse_header_line"));
+        assert_eq!(fingerprints("HTTPServer"), fingerprints("http_server"));
+        assert_eq!(fingerprints("__init__"), fingerprints("init"));
+        assert_eq!(fingerprints("parsing"), fingerprints("parse"));
+        assert_eq!(fingerprints("parser"), fingerprints("parsed"));
+        assert_eq!(fingerprints("entries"), fingerprints("entry"));
+        assert_eq!(fingerprints("http2time"), fingerprints("http_time"));
+        assert_eq!(fingerprints("msg_idx"), fingerprints("message_indexes"));
+        assert_ne!(fingerprints("header"), fingerprints("line"));
     }
 
     #[test]

@@ -77,7 +77,9 @@ pub(super) fn scan<'a>(lines: &Lines<'a>, zones: &[Zone]) -> Units<'a> {
                     && zones[number - 2].file == zone.file;
                 let before = if interrupted { zones[number - 2].lines.clone() } else { 0..0 };
                 let was_open = strings(lines, zone, before, &mut quoted);
-                let mut scanner = Scanner { lines, zone, quoted: &quoted, units: &mut units };
+                let goes_on = zones.get(number + 1).is_some_and(|next| next.kind == Kind::Prose)
+                    && zones.get(number + 2).is_some_and(|after| after.kind == Kind::Code && after.file == zone.file);
+                let mut scanner = Scanner { lines, zone, goes_on, quoted: &quoted, units: &mut units };
                 let from = if interrupted { scanner.rest(was_open) } else { zone.lines.start };
                 scanner.zone(from);
             }
@@ -103,6 +105,8 @@ pub(super) fn scan<'a>(lines: &Lines<'a>, zones: &[Zone]) -> Units<'a> {
 struct Scanner<'a, 's> {
     lines: &'s Lines<'a>,
     zone: &'s Zone,
+    /// Whether an instruction interrupts the code at the end of the zone, perhaps within a string.
+    goes_on: bool,
     quoted: &'s [bool],
     units: &'s mut Vec<Unit<'a>>,
 }
@@ -166,14 +170,22 @@ impl<'a> Scanner<'a, '_> {
         self.pieces(loose..range.end, parent);
     }
 
-    /// Where a function of Python really ends. Nobody leaves two blank lines within one: what is indented after them was
-    /// put there from elsewhere.
+    /// Where a function of Python really ends. Nobody leaves two blank lines within one, and nothing is indented more deeply
+    /// after a blank line unless a block was opened: what follows then was put there from elsewhere.
     fn definition_end(&self, at: usize, end: usize, shape: Shape) -> usize {
         if self.zone.language != Some(Language::Python) || shape != Shape::Leaf {
             return end;
         }
         let blank = |at: usize| self.lines.is_blank(at) && !self.quoted(at);
-        (at + 1..end.saturating_sub(1)).find(|at| blank(*at) && blank(at + 1)).unwrap_or(end)
+        let opens = |at: usize| self.quoted(at) || self.lines.trimmed(at).ends_with([':', '(', '[', '{', ',', '\\']);
+        let foreign = |at: usize| {
+            blank(at + 1)
+                || (!self.goes_on
+                    && !self.quoted(at + 1)
+                    && self.lines.indent(at + 1) > self.lines.indent(at - 1)
+                    && !opens(at - 1))
+        };
+        (at + 1..end.saturating_sub(1)).find(|at| blank(*at) && foreign(*at)).unwrap_or(end)
     }
 
     /// Lines after a definition that may yet belong to it.
@@ -285,7 +297,9 @@ impl<'a> Scanner<'a, '_> {
                     _ => {}
                 }
             }
-            if depth <= 0 && !line.ends_with(['\\', ',']) {
+            // Parameters of types, one a line, stand between `<` and `>(`.
+            let typed = line.ends_with('<') && !line.ends_with("<<");
+            if depth <= 0 && !typed && !line.ends_with(['\\', ',']) {
                 return next + 1;
             }
         }
@@ -460,6 +474,20 @@ mod tests {
         let c = "static int\ngo(int a,\n   int b)\n{\n  if (a) {\n    b = 1;\n  }\n#ifdef X\n  b++;\n#endif\nout:\n  return b;\n}\nint d;\n";
         let found = units(Language::C, c);
         assert_eq!(found[0], (Role::Definition, "go".to_owned(), 0, 13), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_indented_for_no_reason_is_no_part_of_a_function() {
+        let text = "def a(x):\n    y = x\n\n    return y\n\n            z = 3\n            return z\n";
+        let found: Vec<_> = units(Language::Python, text).into_iter().map(|unit| (unit.0, unit.2, unit.3)).collect();
+        assert_eq!(found, [(Role::Definition, 0, 4), (Role::Piece, 4, 7)]);
+    }
+
+    #[test]
+    fn parameters_of_types_may_stand_one_a_line() {
+        let text = "pub fn a<\n    T,\n    U,\n>(\n    x: T,\n) -> U\nwhere\n    T: Into<U>,\n{\n    x.into()\n}\n\nfn b() {}\n";
+        let found: Vec<_> = units(Language::Rust, text).into_iter().map(|unit| (unit.0, unit.2, unit.3)).collect();
+        assert_eq!(found, [(Role::Definition, 0, 11), (Role::Piece, 11, 12), (Role::Definition, 12, 13)]);
     }
 
     #[test]

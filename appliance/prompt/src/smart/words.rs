@@ -82,7 +82,7 @@ impl<'a> Words<'a> {
             return None;
         }
         let next = self.distinct.len() as u32;
-        let same = |word| self.distinct[word as usize] == identifier;
+        let same = |word| same(self.distinct[word as usize].as_bytes(), identifier.as_bytes());
         match self.table.entry(hash(identifier), next, same) {
             Entry::Found(word) => Some(Word(word)),
             Entry::New => {
@@ -92,6 +92,21 @@ impl<'a> Words<'a> {
             Entry::Refused => None,
         }
     }
+}
+
+/// Whether two identifiers are equal. Most are short: two overlapping loads on each side tell, without a call.
+#[inline]
+fn same(one: &[u8], two: &[u8]) -> bool {
+    fn ends<const N: usize>(one: &[u8], two: &[u8]) -> bool {
+        one.first_chunk::<N>() == two.first_chunk::<N>() && one.last_chunk::<N>() == two.last_chunk::<N>()
+    }
+    one.len() == two.len()
+        && match one.len() {
+            ..4 => one == two,
+            4..8 => ends::<4>(one, two),
+            8..=16 => ends::<8>(one, two),
+            _ => ends::<8>(one, two) && one == two,
+        }
 }
 
 /// Mixes the first and the last bytes, and those between in steps of eight. Good enough for identifiers; the table bears bad
@@ -136,6 +151,21 @@ mod tests {
         assert_eq!(words.of(&(1..3))[..2], [bar, foo]);
         assert_eq!(words.texts(), ["foo", "bar", "größe"]);
         assert_eq!(words.find("baz"), None);
+    }
+
+    #[test]
+    fn sameness_is_equality() {
+        let long = "abcdefghijklmnopqrstuvwxyz";
+        for length in 0..long.len() {
+            let one = &long.as_bytes()[..length];
+            assert!(same(one, one));
+            for at in 0..length {
+                let mut other = one.to_vec();
+                other[at] = b'_';
+                assert!(!same(one, &other), "{length} {at}");
+            }
+            assert!(!same(one, &long.as_bytes()[..length + 1]));
+        }
     }
 
     #[test]

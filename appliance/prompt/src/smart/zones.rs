@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::lines::{Lines, Marks};
 use super::prose;
 use super::quoted::Quoted;
-use super::terms;
+use super::vocabulary;
 use crate::language::{self, Language};
 
 /// What a zone holds.
@@ -85,13 +85,13 @@ fn kinds(lines: &Lines<'_>) -> Vec<Kind> {
     let tail = marked_tail(lines);
     let end = tail.unwrap_or(lines.len());
     let mut kinds = Vec::with_capacity(lines.len());
-    let sorter = || Sorter { lines, quoted: Quoted::new(None), fences: Some(0), code: 0, fenced: false, stray: false };
-    let doubtful = sorter().sort(end, &mut kinds);
+    let sorter = || Sorter::new(lines);
+    let doubtful = sorter().sort(0..end, &mut kinds);
     if tail.is_some() && doubtful != Doubt::None {
         // The instruction is not in a fence, so none is open: these were no fences.
         kinds.clear();
-        Sorter { fences: None, ..sorter() }.sort(end, &mut kinds);
-    } else if doubtful == Doubt::Stray {
+        Sorter { fences: None, ..sorter() }.sort(0..end, &mut kinds);
+    } else if doubtful != Doubt::None && !asked_behind(lines, &mut kinds) && doubtful == Doubt::Stray {
         one_fence(&mut kinds);
     }
     kinds.resize(lines.len(), Kind::Prose);
@@ -115,6 +115,28 @@ enum Doubt {
     Stray,
 }
 
+/// Where nothing but sentences stands behind the last fence, it is the end of the block that the first one began, whatever
+/// those between them say. Returns whether that is so.
+fn asked_behind(lines: &Lines<'_>, kinds: &mut Vec<Kind>) -> bool {
+    let Some(first) = kinds.iter().position(|kind| *kind == Kind::Fence) else { return false };
+    let Some(outer) = Fence::of(lines.trimmed(first)) else { return false };
+    let closes = |at: &usize| {
+        let fence = Fence::of(lines.trimmed(*at)).filter(|fence| fence.may_close(outer) && !fence.tagged);
+        fence.is_some() && lines.indent(*at) == lines.indent(first)
+    };
+    let Some(last) = (first + 1..lines.len()).rev().find(closes) else { return false };
+    let mut sorted = kinds[..=last].to_vec();
+    Sorter { fences: None, ..Sorter::new(lines) }.sort(last + 1..lines.len(), &mut sorted);
+    let mut behind = (last + 1..lines.len()).filter(|at| !lines.is_blank(*at)).peekable();
+    if behind.peek().is_none() || !behind.all(|at| sorted[at] == Kind::Prose) {
+        return false;
+    }
+    sorted[last] = Kind::Fence;
+    *kinds = sorted;
+    one_fence(kinds);
+    true
+}
+
 /// Takes all between the first and the last fence as one block.
 fn one_fence(kinds: &mut [Kind]) {
     let is_fence = |kind: &Kind| *kind == Kind::Fence;
@@ -131,7 +153,7 @@ fn misplaced(lines: &Lines<'_>, kinds: &mut [Kind]) {
         let word = lines.trimmed(*at).split(' ').next().unwrap_or_default().to_ascii_lowercase();
         lines.indent(*at) == 0
             && (*at == 0 || lines.is_blank(*at - 1))
-            && (terms::is_task(&word) || word == "please")
+            && (vocabulary::is_task(&word) || word == "please")
             && prose::is_prose(lines.trimmed(*at))
     };
     let mut found = (0..lines.len()).filter(starts).filter(|at| {
@@ -157,6 +179,8 @@ struct Sorter<'a, 'l> {
     quoted: Quoted,
     /// Fences open; absent when fences are not looked for.
     fences: Option<usize>,
+    /// The fence that was opened first of them.
+    outer: Fence,
     /// Lines of code since the last sentence, fence or heading.
     code: usize,
     /// Whether there was a fence.
@@ -165,14 +189,28 @@ struct Sorter<'a, 'l> {
     stray: bool,
 }
 
-impl Sorter<'_, '_> {
+impl<'a, 'l> Sorter<'a, 'l> {
+    fn new(lines: &'l Lines<'a>) -> Self {
+        Self {
+            lines,
+            quoted: Quoted::new(None),
+            fences: Some(0),
+            outer: Fence::default(),
+            code: 0,
+            fenced: false,
+            stray: false,
+        }
+    }
+
     /// Says what is odd about the fences.
-    fn sort(mut self, end: usize, kinds: &mut Vec<Kind>) -> Doubt {
+    fn sort(mut self, range: Range<usize>, kinds: &mut Vec<Kind>) -> Doubt {
         let mut most = 0;
-        let mut at = 0;
+        let Range { start: mut at, end } = range;
         while at < end {
             match (self.fence(at), self.fences) {
-                (Some(tagged), Some(open)) => {
+                (Some(fence), Some(open)) => {
+                    let tagged = fence.tagged;
+                    self.outer = if open == 0 { fence } else { self.outer };
                     self.stray |= self.fenced && most >= FENCED_BY_CHANCE;
                     (self.fenced, most) = (true, 0);
                     let inner = open > 0 && (tagged || open > 1);
@@ -196,14 +234,21 @@ impl Sorter<'_, '_> {
         }
     }
 
-    /// Whether a line is a fence, and whether it carries a tag. In a comment or a string, or right behind a lot of code, it
-    /// opens nothing.
-    fn fence(&self, at: usize) -> Option<bool> {
+    /// The fence that a line is. In a comment or a string, or right behind a lot of code, it opens nothing; within a block
+    /// only fences of the same kind count.
+    fn fence(&self, at: usize) -> Option<Fence> {
         let outside = self.fences == Some(0) && !self.fenced;
         if self.fences.is_none() || (outside && (self.quoted.is_open() || self.code >= FENCED_BY_CHANCE)) {
             return None;
         }
-        fence(self.lines.trimmed(at))
+        let inside = self.fences.is_some_and(|open| open > 0);
+        Fence::of(self.lines.trimmed(at)).filter(|fence| {
+            if inside {
+                fence.may_close(self.outer)
+            } else {
+                !fence.underlines || at == 0 || self.lines.is_blank(at - 1)
+            }
+        })
     }
 
     /// A paragraph outside fences: prose at the margin, outside strings and comments, is the instruction. Returns its end.
@@ -271,7 +316,7 @@ fn code_kind(lines: &Lines<'_>, at: usize, quoted: &mut Quoted) -> Kind {
     let marks = lines.marks(at);
     let maybe = marks.any(Marks::DOT) && !marks.any(Marks::BRACE.and(Marks::SEPARATOR)) && lines.indent(at) == 0;
     let stands_alone = !inside || at == 0 || lines.is_blank(at - 1);
-    if maybe && stands_alone && language::path_line(lines.trimmed(at)).is_some() {
+    if maybe && stands_alone && !goes_on(lines, at) && language::path_line(lines.trimmed(at)).is_some() {
         *quoted = Quoted::new(None);
         Kind::Header
     } else {
@@ -279,18 +324,45 @@ fn code_kind(lines: &Lines<'_>, at: usize, quoted: &mut Quoted) -> Kind {
     }
 }
 
-/// Whether a line is a fence, and whether it carries a tag.
-fn fence(line: &str) -> Option<bool> {
-    let rest = line.strip_prefix("```").or_else(|| line.strip_prefix("~~~"))?;
-    let tag = rest.trim_start_matches(['`', '~']);
-    // "```code``` in a sentence" opens nothing.
-    (!tag.contains('`')).then_some(!tag.is_empty())
+/// A path in the middle of a comment is its file's own, not a heading.
+fn goes_on(lines: &Lines<'_>, at: usize) -> bool {
+    let comment = |at: usize| ["#", "//", "--", "*"].into_iter().find(|mark| lines.trimmed(at).starts_with(*mark));
+    at > 0 && comment(at).is_some() && comment(at) == comment(at - 1) && !lines.trimmed(at - 1).starts_with("#!")
+}
+
+/// A line that opens or closes a block.
+#[derive(Clone, Copy, Default)]
+struct Fence {
+    mark: u8,
+    length: usize,
+    tagged: bool,
+    /// May as well be the line under a heading.
+    underlines: bool,
+}
+
+impl Fence {
+    fn of(line: &str) -> Option<Self> {
+        let mark = line.bytes().next().filter(|byte| matches!(byte, b'`' | b'~'))?;
+        let tag = line.trim_start_matches(char::from(mark));
+        let length = line.len() - tag.len();
+        // "```code``` in a sentence" opens nothing.
+        let fence = Self { mark, length, tagged: !tag.is_empty(), underlines: mark == b'~' && tag.is_empty() };
+        (length >= 3 && !tag.contains('`')).then_some(fence)
+    }
+
+    /// Whether it can end what `outer` began, or stand in it as a pair.
+    fn may_close(self, outer: Self) -> bool {
+        self.mark == outer.mark && self.length >= outer.length
+    }
 }
 
 /// Lines up to the next blank one, with the blank ones that follow.
 fn paragraph(lines: &Lines<'_>, range: Range<usize>) -> Range<usize> {
     let mut end = range.start;
-    while end < range.end && !lines.is_blank(end) && (end == range.start || fence(lines.trimmed(end)).is_none()) {
+    while end < range.end
+        && !lines.is_blank(end)
+        && (end == range.start || Fence::of(lines.trimmed(end)).is_none_or(|fence| fence.underlines))
+    {
         end += 1;
     }
     while end < range.end && lines.is_blank(end) {
@@ -359,6 +431,32 @@ mod tests {
         let text =
             "Merge these two.\n\n```rust\nfn a() {}\n```\n\nAnd this is the second one:\n\n```rust\nfn b() {}\n```\n";
         assert_eq!(prose(text), ["Merge these two.", "And this is the second one:"]);
+    }
+
+    #[test]
+    fn a_line_under_a_heading_is_no_fence() {
+        let code = "def a():\n    pass\n".repeat(10);
+        let text =
+            format!("```python\n\"\"\"\nThe module\n~~~~~~~~~~\n\"\"\"\n{code}```\n\nMake this faster, please.\n");
+        assert_eq!(prose(&text), ["Make this faster, please."]);
+        let text = format!("\"\"\"\nThe module\n~~~~~~~~~~\n\"\"\"\n{code}\n# INSTRUCTION: make this faster\n");
+        assert_eq!(prose(&text), ["# INSTRUCTION: make this faster"]);
+        let text = format!("Make this faster, please.\n\n````\n{code}```\nThis is an example of it.\n```\n````\n");
+        assert_eq!(prose(&text), ["Make this faster, please."]);
+    }
+
+    #[test]
+    fn an_odd_fence_within_does_not_swallow_the_question() {
+        let code = "fn a() {}\n".repeat(10);
+        let text = format!("```rust\n/*!\nUse it:\n\n```text\nx\n\n{code}```\n\nMake this faster, please.\n");
+        assert_eq!(prose(&text), ["Make this faster, please."]);
+    }
+
+    #[test]
+    fn a_path_within_a_comment_heads_no_file() {
+        let text = "# src/a.py\n#\n# old/place/a.py\n#\nx = 1\n\n# src/b.py\ny = 2\n";
+        let lines = Lines::new(text, &Estimate);
+        assert_eq!(divide(&lines, None).files, ["src/a.py", "src/b.py"]);
     }
 
     #[test]

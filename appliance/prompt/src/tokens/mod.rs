@@ -1,6 +1,11 @@
 //! Counting tokens. The server's vocabulary gives exact counts; until it is known an estimate by kinds of characters
 //! stands in.
 
+mod bpe;
+mod split;
+
+pub use bpe::{Bpe, Unknown, Vocabulary};
+
 /// Counts the tokens of a text for the served model.
 pub trait TokenCount: Sync {
     /// Tokens of one piece of text. Pieces that end at line ends add up to the whole within a fraction of a percent.
