@@ -171,6 +171,8 @@ pub struct Pairing {
     pub code: String,
     /// Time left until the attempt is refused.
     pub remaining: Duration,
+    /// Time that there was at first.
+    pub allowed: Duration,
 }
 
 /// A newer version.
