@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use cerebrum_board::{Page, Snapshot, render};
 use cerebrum_tests::client::{Client, PATIENCE};
 use cerebrum_tests::scripted::{Script, ScriptedUpstream};
 use cerebrum_tests::stack::{Program, Site, binary};
@@ -42,6 +43,20 @@ impl Box {
         String::from_utf8(answer.body.to_vec()).unwrap()
     }
 
+    /// The first picture after the splash.
+    async fn first_page(&self) -> String {
+        let splash = render(&Snapshot::default(), Page::Splash).to_terminal();
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let picture = self.picture().await;
+            if picture != splash {
+                return picture;
+            }
+            assert!(tokio::time::Instant::now() < until, "the splash stays");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Presses until `done`: a press within the first second of a page was meant for the page before, and does nothing.
     async fn press_until(&self, button: &str, held: Duration, mut done: impl AsyncFnMut() -> bool) {
         let until = tokio::time::Instant::now() + PATIENCE;
@@ -70,7 +85,7 @@ const LONG: Duration = Duration::from_millis(1200);
 #[tokio::test]
 async fn a_short_press_turns_the_page() {
     let board = Box::start(Script::default());
-    let before = board.picture().await;
+    let before = board.first_page().await;
     board.press_until("first", SHORT, async || board.picture().await != before).await;
     let stranger = Client::plain(board.site.appliance, None);
     assert_eq!(stranger.post("/v1/board/press", &json!({"button": "first"})).await.unwrap().status, 403);
