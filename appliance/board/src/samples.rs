@@ -95,7 +95,7 @@ pub fn longest() -> Snapshot {
             allowed: Duration::from_secs(120),
         }),
         update: Some(Update { version: "10.20.30-rc.40+20261121".to_owned(), state: UpdateState::Installing(0.99) }),
-        error: Some(Fault { cause: Cause::Internal, message: format!("{long} ").repeat(4) }),
+        error: Some(Fault { cause: Cause::Storage, message: format!("{long} ").repeat(4) }),
         ..idle()
     }
 }

@@ -198,6 +198,9 @@ fn refusal(status: http::StatusCode, headers: &HeaderMap, body: &[u8], pass: &mu
         503 => FailureCode::Overloaded,
         _ => FailureCode::Internal,
     });
+    if matches!(status.as_u16(), 401 | 403) {
+        pass.key_refused();
+    }
     let message = parsed.map_or_else(|| format!("it answered {status}"), |refusal| refusal.message);
     judge(code, pass);
     Failure { code, message: format!("inference server: {message}"), retry_after_ms }

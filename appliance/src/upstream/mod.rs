@@ -1,9 +1,10 @@
 //! Upstreams: inference servers the appliance forwards to. Each has a [`link`] (one connection, kept warm), a
-//! [`breaker`] and a health probe.
+//! [`breaker`] and a health probe. `trust` tells who refuses whom when TLS does.
 
 pub mod breaker;
 pub mod link;
 pub mod probe;
+mod trust;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -134,6 +135,11 @@ impl Pass {
             self.alive = true;
             self.upstream.breaker().alive();
         }
+    }
+
+    /// The server does not take our key: the board shall know soon.
+    pub fn key_refused(&self) {
+        self.upstream.probe_now();
     }
 
     /// The server answered as it should.

@@ -43,6 +43,7 @@ impl Bench {
     pub(crate) fn new(machine: Machine, lan: Client, pictures: PathBuf) -> anyhow::Result<Self> {
         let panel = Traced::follow(machine.trace())?;
         let mut bench = Self { machine, lan, panel, pictures, moved: false };
+        bench.set_clock()?;
         bench.find_pins()?;
         Ok(bench)
     }
@@ -55,6 +56,12 @@ impl Bench {
     /// The device file of the simulated lines.
     pub(crate) fn chip(&mut self) -> anyhow::Result<String> {
         Ok(format!("/dev/{}", self.machine.run("cat /sys/kernel/config/gpio-sim/board/bank/chip_name")?))
+    }
+
+    /// Gives the machine, which has no clock of its own, this one's time.
+    pub(crate) fn set_clock(&mut self) -> anyhow::Result<()> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+        self.machine.run(&format!("date -s @{now}")).map(drop)
     }
 
     /// Starts the daemon with its settings; returns when by this machine's wall clock.
@@ -185,8 +192,11 @@ impl Bench {
         let until = Instant::now() + PATIENCE;
         loop {
             match self.lan.get("/health").await {
-                Ok(answer) => break Ok(ensure!(answer.status == 200, "{answer:?}")),
-                Err(error) if Instant::now() > until => break Err(error),
+                Ok(answer) => {
+                    ensure!(answer.status == 200, "{answer:?}");
+                    return Ok(());
+                }
+                Err(error) if Instant::now() > until => return Err(error),
                 Err(_) => tokio::time::sleep(LOOK).await,
             }
         }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use cerebrum_board::{Button, Page, Snapshot, Stage, render};
+use cerebrum_board::{Button, Cause, Fault, Page, Snapshot, Stage, render};
 use cerebrum_tests::client::{Client, eventually};
 use cerebrum_tests::stack::{Program, Site};
 use serde_json::json;
@@ -205,6 +205,24 @@ impl Run {
         let lamps = self.bench.lamps(4)?;
         ensure!(toggles(&lamps, ERROR) == 0 && !lamps[0].1[ERROR], "the error lamp stays lit: {lamps:?}");
         Ok(())
+    }
+
+    /// A machine without a battery starts in the past, where no certificate is valid yet.
+    pub(crate) async fn clock(&mut self) -> anyhow::Result<()> {
+        self.bench.stop_daemon()?;
+        self.bench.machine.run("date -s @1000000000")?;
+        self.start().await?;
+        let message = "vps's certificate is not valid yet. Is the clock set?".to_owned();
+        let error = Some(Fault { cause: Cause::Clock, message });
+        let problem = render(&Snapshot { error, ..known() }, Page::Error);
+        self.bench.shows("problem-clock", &problem).await?;
+        let lamps = self.bench.lamps(10)?;
+        let (wanted, groups) = (Cause::Clock.blinks(), groups(&lamps, ERROR));
+        let blinks = wanted.long + wanted.short;
+        ensure!(!groups.is_empty() && groups.iter().all(|&seen| seen == blinks), "{groups:?} blinks: {lamps:?}");
+        self.bench.set_clock()?;
+        self.bench.shows_the_display("status", Some(&problem)).await?;
+        eventually(&self.bench.lan, "/health", |health| health["vps_available"] == true).await.map(drop)
     }
 
     pub(crate) async fn moves(&mut self) -> anyhow::Result<()> {
