@@ -134,8 +134,6 @@ fn hexadecimal(text: &str) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
     use std::io::Write;
 
     use super::*;
