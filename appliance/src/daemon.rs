@@ -1,10 +1,11 @@
 //! The daemon, from settings to the end of the last stream. Reads as a boot log.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use cerebrum_common::keyring;
+use cerebrum_common::keyring::{self, Keyring};
 use cerebrum_common::lifecycle::{Tasks, notify_ready, notify_stopping, shutdown_signal};
 use cerebrum_common::serve::{Server, bind};
 use cerebrum_common::tls::{Reloading, keep_fresh};
@@ -14,6 +15,7 @@ use crate::gateway::Gateway;
 use crate::panel::{self, Inside};
 use crate::settings::Settings;
 use crate::status::{Board, Event};
+use crate::strain;
 use crate::upstream::Upstream;
 use crate::upstream::way::Way;
 
@@ -35,7 +37,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         tasks.spawn(keep_fresh(tls.clone(), tasks.clone()));
     }
     tasks.spawn(keyring::keep_fresh(settings.keys.clone(), tasks.clone()));
-    tasks.spawn(watch_machine(board.clone(), tasks.clone()));
+    tasks.spawn(watch_machine(board.clone(), settings.listen.ip(), settings.keys.clone(), tasks.clone()));
     let inside = Arc::new(Inside {
         board,
         pairing: Arc::default(),
@@ -77,15 +79,17 @@ fn start_upstreams(settings: &Settings, board: &Board, tasks: &Tasks) -> anyhow:
     Ok(upstreams)
 }
 
-/// Measures what the status says of the machine: the processor's use and the addresses others reach it by.
-async fn watch_machine(board: Board, tasks: Tasks) {
+/// Measures what the status says of the machine: the processor's use, the addresses others reach it by, what it suffers from.
+async fn watch_machine(board: Board, listen: IpAddr, keys: Arc<Keyring>, tasks: Tasks) {
     let mut system = System::new();
     loop {
         if let Ok(system) = &mut system {
             system.refresh_cpu_usage();
             board.tell(Event::Cpu(system.global_cpu_usage()));
         }
-        board.tell(Event::Addresses(addresses()));
+        board.tell(Event::Addresses(if listen.is_loopback() { vec![listen] } else { addresses() }));
+        board.tell(Event::Strain(strain::measure(Path::new("/sys"))));
+        board.tell(Event::Keys(keys.is_sound()));
         if tasks.until_stopping(tokio::time::sleep(MACHINE_EVERY)).await.is_none() {
             return;
         }

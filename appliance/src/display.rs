@@ -1,12 +1,11 @@
 //! From the status to what the board shows: the only place that knows both.
 
 use cerebrum_board::{
-    Cause, Counters, Fault, Frame, Page, Phase, Request, Savings, Snapshot, Stage, Upstream, UpstreamState, render,
+    Counters, Fault, Frame, Page, Phase, Request, Savings, Snapshot, Stage, Upstream, UpstreamState, render,
 };
-use std::time::Duration;
-
 use tokio::time::Instant;
 
+use crate::problem;
 use crate::status::{Current, Status, UpstreamStatus};
 
 /// What the board may know of the appliance.
@@ -39,15 +38,8 @@ pub fn snapshot(status: &Status, port: u16, now: Instant) -> Snapshot {
     }
 }
 
-/// An upstream that is away for so long is something a person can do about: the first connection is made by then.
-const ALONE: Duration = Duration::from_secs(20);
-
 fn fault(status: &Status, now: Instant) -> Option<Fault> {
-    let alone = status.alone_since.is_some_and(|since| now - since >= ALONE);
-    (alone && !status.dismissed).then(|| Fault {
-        cause: Cause::Upstream,
-        message: "No inference server can be reached. Is it on, and the network up?".to_owned(),
-    })
+    problem::shown(status, now).map(|problem| Fault { cause: problem.cause(), message: problem.message() })
 }
 
 /// The page a person wants to see now: the request in progress, else the overview.

@@ -3,7 +3,9 @@
 //! - [`gateway`]: takes requests, prepares prompts, forwards them, streams answers.
 //! - [`upstream`]: the inference servers, their connections, health and breakers.
 //! - [`status`]: what is going on, as one value that only flows outward.
+//! - [`problem`]: what of it is wrong, as far as a person can mend it.
 //! - [`display`]: that value as the board shows it.
+//! - [`strain`]: the machine's temperature and voltage.
 //! - [`panel`], [`pairing`]: the board in the daemon, and what is decided at it.
 //! - [`settings`]: the configuration file.
 //! - [`client`]: the command-line client.
@@ -15,6 +17,8 @@ pub mod display;
 pub mod gateway;
 pub mod pairing;
 pub mod panel;
+pub mod problem;
 pub mod settings;
 pub mod status;
+pub mod strain;
 pub mod upstream;

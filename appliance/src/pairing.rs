@@ -152,6 +152,7 @@ impl Attempts {
             client: attempt.client.clone(),
             code: attempt.code.clone(),
             remaining: attempt.until - now,
+            allowed: DECIDE,
         })
     }
 

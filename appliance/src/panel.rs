@@ -81,10 +81,23 @@ impl Inside {
         let snapshot = self.board.look(|status| display::snapshot(status, self.port, now));
         Snapshot {
             name: name.to_owned(),
-            stage: if tasks.is_stopping() { Stage::Draining } else { Stage::Ready },
+            stage: stage(tasks.is_stopping(), snapshot.uptime),
+            // Finer than what is shown it would have the page drawn anew 25 times a second.
+            uptime: Duration::from_secs(snapshot.uptime.as_secs()),
             pairing: self.pairing.attempts().shown(now),
             ..snapshot
         }
+    }
+}
+
+/// How long the splash stays. The daemon serves within milliseconds of its start, and nobody could read it otherwise.
+const SPLASH: Duration = Duration::from_millis(1500);
+
+fn stage(stopping: bool, uptime: Duration) -> Stage {
+    match (stopping, uptime < SPLASH) {
+        (true, _) => Stage::Draining,
+        (false, true) => Stage::Starting,
+        (false, false) => Stage::Ready,
     }
 }
 
@@ -134,5 +147,17 @@ async fn run(setting: &'static str, command: &[String], tasks: &Tasks) {
         Some(Err(_)) => tracing::error!("board.{setting} does not end"),
         // Switching off stops this daemon, too.
         None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_splash_comes_first_and_goes_by_itself() {
+        assert_eq!(stage(false, Duration::ZERO), Stage::Starting);
+        assert_eq!(stage(false, SPLASH), Stage::Ready);
+        assert_eq!(stage(true, Duration::ZERO), Stage::Draining);
     }
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::problem::{self, Problem, Strain, Trouble};
+
 /// The appliance at one moment. Never holds a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
@@ -27,10 +29,16 @@ pub struct Status {
     pub cpu_percent: f32,
     /// Addresses of the machine that others can reach, the most useful one first.
     pub addresses: Vec<IpAddr>,
+    /// Since when there has been no address.
+    pub unplugged_since: Option<Instant>,
     /// Since when no upstream has been connected.
     pub alone_since: Option<Instant>,
-    /// Whether a person has read what is wrong now.
-    pub dismissed: bool,
+    /// Whether the machine suffers.
+    pub strain: Strain,
+    /// Whether keys can be read and kept.
+    pub keys_sound: bool,
+    /// What is wrong and has been read by a person.
+    pub dismissed: Vec<Problem>,
 }
 
 /// What the newest request is doing.
@@ -80,6 +88,10 @@ pub struct UpstreamStatus {
     pub connected: bool,
     /// The newest probe.
     pub probe: Probe,
+    /// Since when it has answered that it takes no requests.
+    pub refusing_since: Option<Instant>,
+    /// Why it cannot be used, where more is known than that it does not answer.
+    pub trouble: Option<Trouble>,
 }
 
 /// What the newest health probe said.
@@ -152,6 +164,17 @@ pub enum Event {
     Cpu(f32),
     /// The machine's addresses were looked up.
     Addresses(Vec<IpAddr>),
+    /// More is known of why an upstream cannot be used, or that no such thing stands any more.
+    Trouble {
+        /// Index of the upstream.
+        upstream: usize,
+        /// Why.
+        trouble: Option<Trouble>,
+    },
+    /// Temperature and voltage were measured.
+    Strain(Strain),
+    /// The key file was looked at: whether it can be used.
+    Keys(bool),
     /// A person has read what is wrong.
     Dismissed,
 }
@@ -200,16 +223,32 @@ pub fn reduce(status: &mut Status, event: Event, now: Instant) {
             }
             let alone = !status.upstreams.iter().any(|upstream| upstream.connected);
             status.alone_since = alone.then(|| status.alone_since.unwrap_or(now));
-            status.dismissed &= alone;
         }
         Event::Probed { upstream, probe } => {
             if let Some(known) = status.upstreams.get_mut(upstream) {
+                let refuses = matches!(probe, Probe::Answered { available: false, .. });
+                known.refusing_since = refuses.then(|| known.refusing_since.unwrap_or(now));
                 known.probe = probe;
             }
         }
+        Event::Trouble { upstream, trouble } => {
+            if let Some(known) = status.upstreams.get_mut(upstream) {
+                known.trouble = trouble;
+            }
+        }
         Event::Cpu(percent) => status.cpu_percent = percent,
-        Event::Addresses(addresses) => status.addresses = addresses,
-        Event::Dismissed => status.dismissed = true,
+        Event::Addresses(addresses) => {
+            status.unplugged_since = addresses.is_empty().then(|| status.unplugged_since.unwrap_or(now));
+            status.addresses = addresses;
+        }
+        Event::Strain(strain) => status.strain = strain,
+        Event::Keys(sound) => status.keys_sound = sound,
+        Event::Dismissed => status.dismissed.extend(problem::shown(status, now)),
+    }
+    // What comes again is news again.
+    if !status.dismissed.is_empty() {
+        let standing = problem::standing(status, now);
+        status.dismissed.retain(|problem| standing.contains(problem));
     }
 }
 
@@ -245,7 +284,13 @@ pub struct Board(watch::Sender<Status>);
 impl Board {
     /// A fresh status over the named upstreams.
     pub fn new(upstreams: impl IntoIterator<Item = Arc<str>>) -> Self {
-        let upstream = |name| UpstreamStatus { name, connected: false, probe: Probe::Pending };
+        let upstream = |name| UpstreamStatus {
+            name,
+            connected: false,
+            probe: Probe::Pending,
+            refusing_since: None,
+            trouble: None,
+        };
         let (sender, _) = watch::channel(Status {
             started: Instant::now(),
             active: 0,
@@ -255,8 +300,11 @@ impl Board {
             upstreams: upstreams.into_iter().map(upstream).collect(),
             cpu_percent: 0.0,
             addresses: Vec::new(),
+            unplugged_since: None,
             alone_since: Some(Instant::now()),
-            dismissed: false,
+            strain: Strain::default(),
+            keys_sound: true,
+            dismissed: Vec::new(),
         });
         Self(sender)
     }

@@ -2,6 +2,7 @@
 //! a restart.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -22,6 +23,8 @@ pub struct Keyring {
     current: RwLock<Keys>,
     /// What the file looked like when it was read; held while it is read or written.
     seen: Mutex<Option<Stamp>>,
+    /// Whether the file could be used the last time.
+    sound: AtomicBool,
 }
 
 /// Time of the last change, and length in bytes.
@@ -30,7 +33,13 @@ type Stamp = (SystemTime, u64);
 impl Keyring {
     /// Everybody may call.
     pub fn open() -> Self {
-        Self { file: None, fixed: Vec::new(), current: RwLock::new(Keys::Open), seen: Mutex::new(None) }
+        Self {
+            file: None,
+            fixed: Vec::new(),
+            current: RwLock::new(Keys::Open),
+            seen: Mutex::new(None),
+            sound: true.into(),
+        }
     }
 
     /// The keys of `file`, and `fixed` ones beside them.
@@ -39,7 +48,13 @@ impl Keyring {
     /// A file that cannot be used.
     pub fn new(file: Option<PathBuf>, fixed: Vec<KnownKey>) -> Result<Self, KeyFileError> {
         let stamp = file.as_deref().and_then(stamp);
-        let ring = Self { file, fixed, current: RwLock::new(Keys::Known(Vec::new())), seen: Mutex::new(stamp) };
+        let ring = Self {
+            file,
+            fixed,
+            current: RwLock::new(Keys::Known(Vec::new())),
+            seen: Mutex::new(stamp),
+            sound: true.into(),
+        };
         ring.read()?;
         Ok(ring)
     }
@@ -73,6 +88,7 @@ impl Keyring {
             Ok(secret)
         });
         *seen = stamp(file);
+        self.sound.store(granted.is_ok(), Ordering::Relaxed);
         Some(granted.and_then(|secret| self.read().map(|()| secret)))
     }
 
@@ -91,7 +107,18 @@ impl Keyring {
         self.read().map(|()| true)
     }
 
+    /// Whether the file could be read, and written where it had to be, the last time that was tried.
+    pub fn is_sound(&self) -> bool {
+        self.sound.load(Ordering::Relaxed)
+    }
+
     fn read(&self) -> Result<(), KeyFileError> {
+        let read = self.read_file();
+        self.sound.store(read.is_ok(), Ordering::Relaxed);
+        read
+    }
+
+    fn read_file(&self) -> Result<(), KeyFileError> {
         let mut known = match &self.file {
             None => Vec::new(),
             Some(file) => {
@@ -146,11 +173,11 @@ mod tests {
         assert_eq!(&*ring.authenticate(&shown(&laptop)).unwrap().name, "laptop");
 
         std::fs::write(&path, "[[key]]\nname = 7").unwrap();
-        assert!(ring.refresh().is_err() && !ring.refresh().unwrap());
+        assert!(ring.refresh().is_err() && !ring.refresh().unwrap() && !ring.is_sound());
         assert!(ring.authenticate(&shown(&laptop)).is_ok(), "the old keys stay");
 
         std::fs::remove_file(&path).unwrap();
-        assert!(ring.refresh().unwrap());
+        assert!(ring.refresh().unwrap() && ring.is_sound());
         assert_eq!(ring.authenticate(&shown(&laptop)), Err(Denied::Wrong));
         assert!(ring.authenticate(&shown(&fixed)).is_ok());
     }

@@ -1,7 +1,7 @@
 //! Both real programs on loopback, as a user would run them: identities by `cerebrum-server pki`'s own code, key files,
 //! settings files, child processes. Ends only what it started.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -33,6 +33,17 @@ pub struct Log {
 }
 
 impl Log {
+    /// Collects the lines of `source` until it ends, whatever bytes are in them.
+    pub fn of(source: impl Read + Send + 'static) -> Arc<Self> {
+        let log = Arc::new(Self::default());
+        let sink = log.clone();
+        std::thread::spawn(move || {
+            let lines = BufReader::new(source).split(b'\n').map_while(Result::ok);
+            lines.for_each(|line| sink.push(String::from_utf8_lossy(&line).into_owned()));
+        });
+        log
+    }
+
     /// All lines so far.
     pub fn lines(&self) -> Vec<String> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -111,12 +122,7 @@ impl Program {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("starting {name}"))?;
-        let log = Arc::new(Log::default());
-        let stderr = child.stderr.take().context("no standard error")?;
-        let sink = log.clone();
-        std::thread::spawn(move || {
-            BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| sink.push(line))
-        });
+        let log = Log::of(child.stderr.take().context("no standard error")?);
         Ok(Self { child, log })
     }
 

@@ -7,7 +7,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use cerebrum_tests::client::{Client, PATIENCE};
+use cerebrum_board::{Cause, Fault, Page, Snapshot, render};
+use cerebrum_tests::client::{Client, PATIENCE, eventually};
 use cerebrum_tests::scripted::{Script, ScriptedUpstream};
 use cerebrum_tests::stack::{Program, Site, binary};
 use http::Method;
@@ -42,6 +43,20 @@ impl Box {
         String::from_utf8(answer.body.to_vec()).unwrap()
     }
 
+    /// The first picture after the splash.
+    async fn first_page(&self) -> String {
+        let splash = render(&Snapshot::default(), Page::Splash).to_terminal();
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let picture = self.picture().await;
+            if picture != splash {
+                return picture;
+            }
+            assert!(tokio::time::Instant::now() < until, "the splash stays");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Presses until `done`: a press within the first second of a page was meant for the page before, and does nothing.
     async fn press_until(&self, button: &str, held: Duration, mut done: impl AsyncFnMut() -> bool) {
         let until = tokio::time::Instant::now() + PATIENCE;
@@ -70,7 +85,7 @@ const LONG: Duration = Duration::from_millis(1200);
 #[tokio::test]
 async fn a_short_press_turns_the_page() {
     let board = Box::start(Script::default());
-    let before = board.picture().await;
+    let before = board.first_page().await;
     board.press_until("first", SHORT, async || board.picture().await != before).await;
     let stranger = Client::plain(board.site.appliance, None);
     assert_eq!(stranger.post("/v1/board/press", &json!({"button": "first"})).await.unwrap().status, 403);
@@ -107,6 +122,73 @@ async fn what_the_board_shows_can_be_watched() {
         .output()
         .unwrap();
     assert!(once.status.success() && String::from_utf8_lossy(&once.stdout).lines().count() > 10, "{once:?}");
+}
+
+/// What the panel shows of a problem.
+fn problem(message: &str) -> String {
+    let error = Some(Fault { cause: Cause::Key, message: message.to_owned() });
+    render(&Snapshot { error, ..Snapshot::default() }, Page::Error).to_terminal()
+}
+
+/// Waits until the panel of the appliance at this site shows, or no longer shows, this problem.
+async fn panel_shows(site: &Site, message: &str, wanted: bool) {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let answer = Client::plain(site.appliance, None).get("/display.txt").await.unwrap();
+        let picture = String::from_utf8(answer.body.to_vec()).unwrap();
+        if (picture == problem(message)) == wanted {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < until, "{message:?} is shown: {}, the panel:\n{picture}", !wanted);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_panel_says_that_the_server_refuses_the_key_until_it_takes_it() {
+    let site = Site::new().unwrap();
+    let secret = std::fs::read_to_string(site.folder().join("server.secret")).unwrap();
+    site.write("server.secret", "cbr_this-key-was-never-given-to-the-server").unwrap();
+    let _server = site.start_server("").unwrap();
+    let wrong = site.start_appliance("[board]\nbackend = \"sim\"").unwrap();
+    let message = "vps refuses our key. Add it there anew.";
+    panel_shows(&site, message, true).await;
+    // A server that refuses the key works: the lamp of the servers says so.
+    let health = Client::plain(site.appliance, None).get("/health").await.unwrap().json().unwrap();
+    assert_eq!(health["vps_connected"], true, "{health}");
+    drop(wrong);
+    site.write("server.secret", &secret).unwrap();
+    let _right = site.start_appliance("[board]\nbackend = \"sim\"").unwrap();
+    eventually(&Client::plain(site.appliance, None), "/health", |health| health["vps_available"] == true)
+        .await
+        .unwrap();
+    panel_shows(&site, message, false).await;
+}
+
+#[tokio::test]
+async fn the_panel_says_whose_certificate_is_refused() {
+    let (site, stranger) = (Site::new().unwrap(), Site::new().unwrap());
+    let _server = site.start_server("").unwrap();
+    let other = |name: &str| format!("{:?}", stranger.folder().join(name).display().to_string());
+    let settings = site.appliance_settings("[board]\nbackend = \"sim\"");
+    let cases = [
+        (
+            settings.replace("\"ca.pem\"", &other("ca.pem")),
+            "vps's certificate is refused: wrong name, too old, or not ours.",
+        ),
+        (
+            settings
+                .replace("\"appliance.pem\"", &other("appliance.pem"))
+                .replace("\"appliance.key\"", &other("appliance.key")),
+            "vps refuses our certificate. Renew it there.",
+        ),
+    ];
+    for (settings, message) in cases {
+        assert!(!settings.contains("= \"ca.pem\"") || !settings.contains("= \"appliance.pem\""));
+        let config = site.write("cerebrum.toml", &settings).unwrap();
+        let _daemon = Program::start("cerebrumd", &[], &config).unwrap();
+        panel_shows(&site, message, true).await;
+    }
 }
 
 /// The code that the client says the panel shows.

@@ -13,11 +13,11 @@
 //! | upstream | steady | every inference server answers |
 //! | upstream | short gaps | some do not |
 //! | upstream | slow blink | none does, one is being probed |
-//! | error | 1 to 6 blinks, a pause | see `Cause` |
+//! | error | long and short blinks, a pause | see `Cause` |
 
 use std::{f32::consts::TAU, time::Duration};
 
-use crate::snapshot::{Cause, Phase, Snapshot, Stage, UpstreamState};
+use crate::snapshot::{Blinks, Cause, Phase, Snapshot, Stage, UpstreamState};
 
 /// Brightness of each lamp, 0 (dark) to 255.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,6 +40,8 @@ const BREATH_LOWEST: f32 = 8.0;
 const GAP_ROUND_MS: u128 = 2_000;
 const GAP_MS: u128 = 150;
 const ERROR_BLINK_MS: u128 = 400;
+/// Five times as long lit as a short one: nobody takes one for the other.
+const LONG_BLINK_MS: u128 = 1_200;
 const ERROR_PAUSE_MS: u128 = 1_600;
 
 /// The lamps `at` some moment of a clock that only goes forward.
@@ -83,10 +85,15 @@ fn upstream(snapshot: &Snapshot, millis: u128) -> u8 {
     }
 }
 
+/// Long blinks, short blinks, a pause.
 fn error(cause: Cause, millis: u128) -> u8 {
-    let blinks = u128::from(cause.blinks()) * ERROR_BLINK_MS;
-    let now = millis % (blinks + ERROR_PAUSE_MS);
-    lit(now < blinks && now % ERROR_BLINK_MS < ERROR_BLINK_MS / 2)
+    let Blinks { long, short } = cause.blinks();
+    let (long, short) = (u128::from(long) * LONG_BLINK_MS, u128::from(short) * ERROR_BLINK_MS);
+    let now = millis % (long + short + ERROR_PAUSE_MS);
+    if now < long {
+        return lit(now % LONG_BLINK_MS < LONG_BLINK_MS - ERROR_BLINK_MS / 2);
+    }
+    lit(now < long + short && (now - long) % ERROR_BLINK_MS < ERROR_BLINK_MS / 2)
 }
 
 fn blink(millis: u128, round: u128) -> u8 {
@@ -147,12 +154,33 @@ mod tests {
         levels.windows(2).filter(|pair| pair[0] == 0 && pair[1] > 0).count()
     }
 
+    /// How long the error lamp is lit each time, in a round of a cause, sampled every 10 ms.
+    fn blinks(cause: Cause) -> Vec<u64> {
+        let snapshot = Snapshot { error: Some(Fault { cause, message: String::new() }), ..samples::idle() };
+        let Blinks { long, short } = cause.blinks();
+        let round = u64::from(long) * 1_200 + u64::from(short) * 400 + 1_600;
+        let lit = |at| lamps(&snapshot, Duration::from_millis(at)).error > 0;
+        let mut blinks = Vec::new();
+        for at in (0..round).step_by(10).filter(|&at| lit(at)) {
+            match blinks.last_mut().filter(|_| at > 0 && lit(at - 10)) {
+                Some(time) => *time += 10,
+                None => blinks.push(10),
+            }
+        }
+        assert!(!lit(round - 1_500) && !lit(round - 10), "{cause:?}: no pause");
+        blinks
+    }
+
     #[test]
-    fn each_cause_has_its_own_number_of_blinks() {
+    fn each_cause_blinks_in_its_own_way() {
+        let mut seen = Vec::new();
         for cause in Cause::ALL {
-            let snapshot = Snapshot { error: Some(Fault { cause, message: String::new() }), ..samples::idle() };
-            let round = u64::from(cause.blinks()) * 400 + 1_600;
-            assert_eq!(flashes(&snapshot, 3, round), cause.blinks() as usize, "{cause:?}");
+            let Blinks { long, short } = cause.blinks();
+            let wanted = [vec![1_000; long as usize], vec![200; short as usize]].concat();
+            assert_eq!(blinks(cause), wanted, "{cause:?}");
+            assert!(long <= 2 && short <= 3, "{cause:?} cannot be counted at a glance");
+            assert!(!seen.contains(&wanted), "{cause:?} looks like another");
+            seen.push(wanted);
         }
     }
 

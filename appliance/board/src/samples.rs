@@ -54,6 +54,7 @@ pub fn everything() -> Snapshot {
             client: "Anna's laptop".to_owned(),
             code: "482 913".to_owned(),
             remaining: Duration::from_secs(83),
+            allowed: Duration::from_secs(120),
         }),
         update: Some(Update { version: "0.2.0".to_owned(), state: UpdateState::Available }),
         error: Some(Fault {
@@ -91,9 +92,10 @@ pub fn longest() -> Snapshot {
             client: format!("Jürgen\n\u{1b}[2J {long}"),
             code: "WWWW-WWWW".to_owned(),
             remaining: Duration::from_secs(120),
+            allowed: Duration::from_secs(120),
         }),
         update: Some(Update { version: "10.20.30-rc.40+20261121".to_owned(), state: UpdateState::Installing(0.99) }),
-        error: Some(Fault { cause: Cause::Internal, message: format!("{long} ").repeat(4) }),
+        error: Some(Fault { cause: Cause::Storage, message: format!("{long} ").repeat(4) }),
         ..idle()
     }
 }

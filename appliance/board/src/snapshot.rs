@@ -171,6 +171,8 @@ pub struct Pairing {
     pub code: String,
     /// Time left until the attempt is refused.
     pub remaining: Duration,
+    /// Time that there was at first.
+    pub allowed: Duration,
 }
 
 /// A newer version.
@@ -208,39 +210,63 @@ pub struct Fault {
     pub message: String,
 }
 
-/// Causes that the error lamp tells apart by its number of blinks.
+/// Causes that the error lamp tells apart. Long blinks say where to look, short ones what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// No LAN address: one blink.
+    /// No LAN address.
     Network,
-    /// No upstream answers: two blinks.
+    /// No upstream answers.
     Upstream,
-    /// A certificate or key was refused: three blinks.
-    Credentials,
-    /// Storage is full, read-only or damaged: four blinks.
+    /// Upstreams answer, and take no requests.
+    Overloaded,
+    /// A certificate was refused, by us or by the upstream.
+    Certificate,
+    /// An upstream refused our key.
+    Key,
+    /// The clock is wrong.
+    Clock,
+    /// Keys cannot be kept: storage is full, read-only or damaged.
     Storage,
-    /// Too hot, or the supply voltage is too low: five blinks.
+    /// Too hot, or the supply voltage is too low.
     Power,
-    /// Anything else: six blinks.
-    Internal,
+}
+
+/// Blinks of the error lamp in one round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blinks {
+    /// Long ones, which come first. None: the network and the servers; one: who may talk to whom; two: the appliance itself.
+    pub long: u32,
+    /// Short ones.
+    pub short: u32,
 }
 
 impl Cause {
-    /// Every cause, in the order of its number of blinks.
-    pub const ALL: [Self; 6] =
-        [Self::Network, Self::Upstream, Self::Credentials, Self::Storage, Self::Power, Self::Internal];
+    /// Every cause.
+    pub const ALL: [Self; 8] = [
+        Self::Network,
+        Self::Upstream,
+        Self::Overloaded,
+        Self::Certificate,
+        Self::Key,
+        Self::Clock,
+        Self::Storage,
+        Self::Power,
+    ];
 
-    /// Blinks of the error lamp per round.
+    /// Blinks of the error lamp per round: few enough to be counted at a glance.
     #[must_use]
-    pub fn blinks(self) -> u32 {
-        match self {
-            Self::Network => 1,
-            Self::Upstream => 2,
-            Self::Credentials => 3,
-            Self::Storage => 4,
-            Self::Power => 5,
-            Self::Internal => 6,
-        }
+    pub const fn blinks(self) -> Blinks {
+        let (long, short) = match self {
+            Self::Network => (0, 1),
+            Self::Upstream => (0, 2),
+            Self::Overloaded => (0, 3),
+            Self::Certificate => (1, 1),
+            Self::Key => (1, 2),
+            Self::Clock => (1, 3),
+            Self::Storage => (2, 1),
+            Self::Power => (2, 2),
+        };
+        Blinks { long, short }
     }
 }
 

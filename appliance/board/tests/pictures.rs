@@ -150,6 +150,7 @@ fn pairings() -> Vec<Case> {
             client: client.to_owned(),
             code: code.to_owned(),
             remaining: Duration::from_secs(5),
+            allowed: Duration::from_secs(120),
         }),
         ..idle()
     };

@@ -64,6 +64,9 @@ fn refusal(status: http::StatusCode, headers: &HeaderMap, body: &[u8], pass: &mu
         503 => FailureCode::Overloaded,
         _ => FailureCode::Internal,
     });
+    if matches!(status.as_u16(), 401 | 403) {
+        pass.key_refused();
+    }
     let words = parsed.map(|refusal| refusal.message).or(foreign.map(|failure| failure.message));
     let message = words.unwrap_or_else(|| format!("it answered {status}"));
     judge(code, pass);

@@ -22,6 +22,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 
 use super::Upstream;
+use super::trust::{self, Noted, Noting};
+use crate::problem::Trouble;
 use crate::status::{Board, Event};
 
 /// For TCP, TLS and the HTTP/2 preface together.
@@ -185,12 +187,12 @@ impl Link {
         sender.ok_or_else(|| LinkError::Down { host: self.host.clone(), port: self.port })
     }
 
-    async fn connect(&self) -> Result<(Sender, Box<dyn Driver>), ConnectError> {
+    async fn connect(&self) -> Result<Open, ConnectError> {
         let opening = async {
             let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
             tune(&stream)?;
             match &self.tls {
-                None => self.handshake(stream).await,
+                None => self.handshake(stream, Noted::default()).await,
                 Some(tls) => {
                     let name =
                         ServerName::try_from(self.host.clone()).map_err(|_| ConnectError::Name(self.host.clone()))?;
@@ -199,14 +201,15 @@ impl Link {
                     if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
                         return Err(ConnectError::NoHttp2);
                     }
-                    self.handshake(stream).await
+                    let noted = Noted::default();
+                    self.handshake(Noting::new(stream, noted.clone()), noted).await
                 }
             }
         };
         tokio::time::timeout(CONNECT, opening).await.unwrap_or(Err(ConnectError::Timeout))
     }
 
-    async fn handshake<I>(&self, io: I) -> Result<(Sender, Box<dyn Driver>), ConnectError>
+    async fn handshake<I>(&self, io: I, noted: Noted) -> Result<Open, ConnectError>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -217,7 +220,17 @@ impl Link {
             .data_frame_budget(self.window as usize * FRAME_COST)
             .handshake(io)
             .await?;
-        Ok((sender, Box::new(connection)))
+        Ok(Open { sender, driver: Box::new(connection), noted })
+    }
+}
+
+impl ConnectError {
+    /// Whether somebody is not trusted.
+    fn trouble(&self) -> Option<Trouble> {
+        match self {
+            Self::Io(error) => trust::trouble(error),
+            _ => None,
+        }
     }
 }
 
@@ -225,6 +238,13 @@ fn tune(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     // Unanswered bytes for this long mean that the link is gone, whatever the pings say.
     socket2::SockRef::from(stream).set_tcp_user_timeout(Some(PING_EVERY + PING_ANSWER))
+}
+
+/// An open connection.
+struct Open {
+    sender: Sender,
+    driver: Box<dyn Driver>,
+    noted: Noted,
 }
 
 /// An open connection's work, whatever it runs over.
@@ -244,13 +264,14 @@ pub(super) async fn keep(upstream: Arc<Upstream>, link: Arc<Link>, board: Board,
     let mut pause = PAUSE;
     while !tasks.is_stopping() {
         match link.connect().await {
-            Ok((sender, driver)) => {
+            Ok(open) => {
                 pause = PAUSE;
                 tracing::info!(upstream = %upstream.name, "connected");
-                run(&upstream, &link, (sender, driver), &board, &tasks).await;
+                run(&upstream, &link, open, &board, &tasks).await;
             }
             Err(error) => {
                 tracing::warn!(upstream = %upstream.name, %error, "cannot connect");
+                board.tell(Event::Trouble { upstream: upstream.index, trouble: error.trouble() });
                 upstream.failed();
                 let spread = pause.mul_f64(0.8 + 0.4 * super::chance());
                 tokio::select! {
@@ -265,13 +286,8 @@ pub(super) async fn keep(upstream: Arc<Upstream>, link: Arc<Link>, board: Board,
 }
 
 /// Publishes an open connection and drives it until it ends.
-async fn run(
-    upstream: &Upstream,
-    link: &Link,
-    (sender, mut driver): (Sender, Box<dyn Driver>),
-    board: &Board,
-    tasks: &Tasks,
-) {
+async fn run(upstream: &Upstream, link: &Link, open: Open, board: &Board, tasks: &Tasks) {
+    let Open { sender, mut driver, noted } = open;
     upstream.breaker().reconnected();
     link.sender.send_replace(Some(sender));
     board.tell(Event::Link { upstream: upstream.index, connected: true });
@@ -284,6 +300,9 @@ async fn run(
     };
     link.sender.send_replace(None);
     board.tell(Event::Link { upstream: upstream.index, connected: false });
+    if let Some(&trouble) = noted.get() {
+        board.tell(Event::Trouble { upstream: upstream.index, trouble: Some(trouble) });
+    }
     if !tasks.is_stopping() {
         tracing::warn!(upstream = %upstream.name, reason = ended, "connection lost");
     }

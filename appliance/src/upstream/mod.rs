@@ -1,10 +1,12 @@
 //! Upstreams: inference servers the appliance forwards to. Each has a [`way`] to it (a [`link`] to a server of ours: one
-//! connection, kept warm; or to a [`service`] of somebody else's), a [`breaker`] and a health probe.
+//! connection, kept warm; or to a [`service`] of somebody else's), a [`breaker`] and a health probe. `trust` tells who refuses
+//! whom when TLS does.
 
 pub mod breaker;
 pub mod link;
 pub mod probe;
 pub mod service;
+mod trust;
 pub mod way;
 
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -166,6 +168,11 @@ impl Pass {
             self.alive = true;
             self.upstream.breaker().alive();
         }
+    }
+
+    /// The server does not take our key: the board shall know soon.
+    pub fn key_refused(&self) {
+        self.upstream.probe_now();
     }
 
     /// The server answered as it should.

@@ -6,17 +6,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cerebrum_common::lifecycle::Tasks;
-use http::Method;
+use http::{Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Upstream;
-use crate::status::{Board, Event, Probe};
+use crate::problem::Trouble;
+use crate::status::{Board, Event, Probe, Status};
 
 /// Pause between probes.
 const EVERY: Duration = Duration::from_secs(10);
+
+/// A question that only those who have a key may ask.
+const KEYED: &str = "/v1/models";
 
 /// For one answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -30,24 +34,37 @@ struct Health {
     available: bool,
 }
 
-/// Probes until the program stops: at once when the connection comes up, then every [`EVERY`].
+/// Probes until the program stops: at once when the connection comes up, then every [`EVERY`]. Whether the server takes our
+/// key, which the health does not tell, is asked once for every connection, and again while it does not.
 pub(super) async fn keep(upstream: Arc<Upstream>, board: Board, tasks: Tasks) {
     let mut status = board.follow();
+    let mut key_taken = false;
     loop {
-        let up = status.wait_for(|status| status.upstreams.get(upstream.index).is_some_and(|known| known.connected));
+        let connected = |status: &Status| status.upstreams.get(upstream.index).is_some_and(|known| known.connected);
+        key_taken &= connected(&status.borrow_and_update());
+        let up = status.wait_for(connected);
         if !matches!(tasks.until_stopping(up).await, Some(Ok(_))) {
             return;
         }
         let probe = probe(&upstream).await;
+        let answered = matches!(probe, Probe::Answered { .. });
         board.tell(Event::Probed { upstream: upstream.index, probe });
+        if answered {
+            let refused = if key_taken { Some(false) } else { is_key_refused(&upstream).await };
+            key_taken = refused == Some(false);
+            let trouble = (refused == Some(true)).then_some(Trouble::Key);
+            board.tell(Event::Trouble { upstream: upstream.index, trouble });
+        }
         let next = async {
             tokio::select! {
-                () = tokio::time::sleep(EVERY) => {}
-                () = upstream.probe.notified() => {}
+                () = tokio::time::sleep(EVERY) => false,
+                () = upstream.probe.notified() => true,
             }
         };
-        if tasks.until_stopping(next).await.is_none() {
-            return;
+        match tasks.until_stopping(next).await {
+            // Asked for by a person, or by a request whose key was refused.
+            Some(asked_for) => key_taken &= !asked_for,
+            None => return,
         }
     }
 }
@@ -60,6 +77,13 @@ async fn probe(upstream: &Upstream) -> Probe {
         }
         _ => Probe::Failed,
     }
+}
+
+/// Whether the server refuses our key; `None` when it does not say in time.
+async fn is_key_refused(upstream: &Upstream) -> Option<bool> {
+    let request = upstream.request(Method::GET, KEYED).body(Bytes::new()).ok()?;
+    let answer = tokio::time::timeout(ANSWER, upstream.way.send(request)).await.ok()?.ok()?;
+    Some(matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN))
 }
 
 /// The server's JSON answer to a question, where it comes in time.

@@ -11,9 +11,6 @@ use crate::{
     snapshot::{Snapshot, Stage, UpdateState},
 };
 
-/// The longest time a pairing waits, for the bar that runs out.
-const PAIRING_SECONDS: f32 = 120.0;
-
 pub(super) fn splash(painter: &mut Painter, snapshot: &Snapshot) {
     painter.line(&[&HUGE], "Cerebrum", 30, Align::Center);
     painter.line(&[&SMALL], &snapshot.version, 45, Align::Center);
@@ -29,7 +26,8 @@ pub(super) fn pairing(painter: &mut Painter, snapshot: &Snapshot) {
     let client = if pairing.client.trim().is_empty() { "(no name)" } else { &pairing.client };
     painter.line(&[&MEDIUM, &SMALL], client, 12, Align::Left);
     painter.line(&[&GIANT, &HUGE, &LARGE], &pairing.code, 41, Align::Center);
-    painter.fill(Point::new(LEFT, 46), share_of(SPAN, pairing.remaining.as_secs_f32() / PAIRING_SECONDS), 2);
+    let left = pairing.remaining.as_secs_f32() / pairing.allowed.as_secs_f32().max(1.0);
+    painter.fill(Point::new(LEFT, 46), share_of(SPAN, left), 2);
     painter.line(&[&SMALL], "press: allow", 60, Align::Left);
     painter.line(&[&SMALL], "hold: refuse", 60, Align::Right);
 }

@@ -1,0 +1,396 @@
+//! What should be seen on the board, case by case, in the order in which they are tried.
+//!
+//! Owns the expectations. Pictures are compared pixel for pixel: with what the project's own code draws for a status that is
+//! known here, and with what the daemon gives as `/display.png`.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use cerebrum_board::{Button, Cause, Fault, Page, Snapshot, Stage, render};
+use cerebrum_tests::client::{Client, eventually};
+use cerebrum_tests::stack::{Program, Site};
+use serde_json::json;
+
+use crate::bench::{Bench, Lit};
+
+const SHORT: Duration = Duration::from_millis(120);
+const LONG: Duration = Duration::from_millis(1200);
+/// The goal for the splash, after the daemon's start.
+const SPLASH: Duration = Duration::from_secs(1);
+
+/// Everything that a case works on.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) bench: Bench,
+    pub(crate) site: Site,
+    pub(crate) server: Program,
+    pub(crate) figures: Figures,
+}
+
+/// What is measured on the way.
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) splash_ms: u128,
+    pub(crate) press_ms: u128,
+    pub(crate) rss_mib: f64,
+}
+
+/// The daemon's settings: `board` goes into its section.
+pub(crate) fn settings(site: &Site, board: &str) -> String {
+    format!(
+        "listen = \"0.0.0.0:7000\"\nkeys_file = \"appliance-keys.toml\"\n\n\
+         [board]\nbackend = \"cdev\"\n{board}\n\n\
+         [[upstream]]\nname = \"vps\"\nurl = \"https://host:{}\"\nkey_file = \"server.secret\"\n\
+         ca = \"ca.pem\"\ncertificate = \"appliance.pem\"\nkey = \"appliance.key\"\n",
+        site.server.port()
+    )
+}
+
+fn wiring(chip: &str) -> String {
+    format!(
+        "gpio_chip = \"{chip}\"\nfactory_reset = [\"touch\", \"/tmp/reset\"]\npower_off = [\"touch\", \"/tmp/off\"]"
+    )
+}
+
+/// What is known of the appliance from here: enough for the pages that show no figures.
+fn known() -> Snapshot {
+    Snapshot {
+        addresses: vec![IpAddr::V4(Ipv4Addr::new(10, 0, 2, 15))],
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        stage: Stage::Ready,
+        ..Snapshot::default()
+    }
+}
+
+impl Run {
+    async fn start(&mut self) -> anyhow::Result<Duration> {
+        let chip = self.bench.chip()?;
+        let at = self.bench.start_daemon(&settings(&self.site, &wiring(&chip)))?;
+        Ok(at)
+    }
+
+    pub(crate) async fn splash(&mut self) -> anyhow::Result<()> {
+        let start = self.start().await?;
+        self.bench.shows("splash", &render(&known(), Page::Splash)).await?;
+        let took = self.bench.changed_at().saturating_sub(start);
+        self.figures.splash_ms = took.as_millis();
+        ensure!(took <= SPLASH, "the splash took {took:?}, and {SPLASH:?} is the goal");
+        ensure!(self.bench.panel_is_on()?, "the panel is off");
+        Ok(())
+    }
+
+    pub(crate) async fn ready(&mut self) -> anyhow::Result<()> {
+        self.bench.answers().await?;
+        eventually(&self.bench.lan, "/health", |health| health["vps_available"] == true).await?;
+        self.bench.shows_the_display("status", Some(&render(&known(), Page::Splash))).await?;
+        let lamps = self.bench.lamps(5)?;
+        ensure!(toggles(&lamps, READY) > 4, "the ready lamp does not breathe: {lamps:?}");
+        ensure!(toggles(&lamps, UPSTREAM) == 0 && lamps[0].1[UPSTREAM], "the upstream lamp is not steady: {lamps:?}");
+        ensure!(toggles(&lamps, ERROR) == 0 && !lamps[0].1[ERROR], "the error lamp is lit: {lamps:?}");
+        ensure!(toggles(&lamps, ACTIVITY) == 0 && !lamps[0].1[ACTIVITY], "the activity lamp is lit: {lamps:?}");
+        self.figures.rss_mib = self.bench.rss_mib()?;
+        Ok(())
+    }
+
+    pub(crate) async fn pages(&mut self) -> anyhow::Result<()> {
+        let status = self.bench.shows_the_display("status", None).await?;
+        let network = render(&known(), Page::Network);
+        let pressed = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH)?;
+        self.bench.press(Button::First, SHORT)?;
+        self.bench.shows("network", &network).await?;
+        self.figures.press_ms = self.bench.changed_at().saturating_sub(pressed + SHORT).as_millis();
+        let shown = self.bench.shows_the_display("network", Some(&status)).await?;
+        ensure!(shown == network, "the daemon shows another page than the panel");
+        self.bench.press(Button::First, SHORT)?;
+        let servers = self.bench.shows_the_display("servers", Some(&network)).await?;
+        self.bench.press(Button::Second, SHORT)?;
+        self.bench.shows("network", &network).await?;
+        self.bench.press(Button::Second, SHORT)?;
+        let back = self.bench.shows_the_display("status", Some(&network)).await?;
+        ensure!(back != servers, "back is not back");
+        Ok(())
+    }
+
+    /// Contacts that bounce turn one page, and not none or several.
+    pub(crate) async fn bounce(&mut self) -> anyhow::Result<()> {
+        let network = render(&known(), Page::Network);
+        self.bench.press_bouncing(Button::First)?;
+        self.bench.shows("bounced", &network).await?;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        self.bench.shows("bounced", &network).await?;
+        self.bench.press_bouncing(Button::Second)?;
+        self.bench.shows_the_display("status", Some(&network)).await.map(drop)
+    }
+
+    pub(crate) async fn power_off(&mut self) -> anyhow::Result<()> {
+        self.bench.press(Button::First, LONG)?;
+        let question = render(&known(), Page::ConfirmPowerOff);
+        self.bench.shows("power-off", &question).await?;
+        self.bench.press(Button::First, SHORT)?;
+        self.bench.shows_the_display("status", Some(&question)).await?;
+        self.bench.machine.run("[ ! -e /tmp/off ]").context("the machine was switched off without being asked")?;
+        self.bench.press(Button::First, LONG)?;
+        self.bench.shows("power-off", &question).await?;
+        self.bench.press(Button::First, LONG)?;
+        self.bench.machine.run("usleep 500000; [ -e /tmp/off ]").context("the machine was not switched off").map(drop)
+    }
+
+    /// A prompt goes from this machine's LAN side through the emulated appliance to the real server and back.
+    pub(crate) async fn generating(&mut self) -> anyhow::Result<()> {
+        let status = self.bench.shows_the_display("status", None).await?;
+        let request = json!({"prompt": "def fibonacci(n):", "max_tokens": 4000, "temperature": 0.8});
+        let mut stream = self.bench.lan.stream("/v1/complete/stream", &request).await?;
+        for _ in 0..20 {
+            let token = stream.next().await?.context("the stream ended early")?;
+            ensure!(token["token"].is_string(), "{token}");
+        }
+        // Held still, so that the panel and the display can be compared while they show a request.
+        self.server.signal("STOP")?;
+        let shown = self.bench.shows_the_display("request", Some(&status)).await;
+        let lamps = self.bench.lamps(3);
+        self.server.signal("CONT")?;
+        ensure!(shown? != status, "the panel does not show the request");
+        let lamps = lamps?;
+        ensure!(toggles(&lamps, ACTIVITY) > 20, "the activity lamp does not blink fast: {lamps:?}");
+        drop(stream);
+        self.bench.shows_the_display("status", None).await?;
+        eventually(&self.bench.lan, "/health", |health| health["active_count"] == 0).await.map(drop)
+    }
+
+    pub(crate) async fn pairing(&mut self) -> anyhow::Result<()> {
+        let before = self.bench.shows_the_display("status", None).await?;
+        let begun = self.bench.lan.post("/v1/pair", &json!({"name": "a laptop"})).await?.json()?;
+        self.bench.shows_the_display("pairing", Some(&before)).await?;
+        tokio::time::sleep(Duration::from_millis(1500)).await; // a person reads
+        self.bench.press(Button::First, SHORT)?;
+        let claim = begun["claim"].as_str().context("no claim")?;
+        let asking = self.bench.lan.clone().with_header("x-pairing-claim", claim);
+        let decision = asking.get("/v1/pair/wait").await?.json()?;
+        ensure!(decision["state"] == "granted", "{decision}");
+        let key = decision["key"].as_str().context("no key")?;
+        let paired = Client::plain(self.site.appliance, Some(key));
+        ensure!(paired.get("/v1/models").await?.status == 200, "the key is not taken");
+        Ok(())
+    }
+
+    pub(crate) async fn reset(&mut self) -> anyhow::Result<()> {
+        self.bench.hold_both(Duration::from_secs(3))?;
+        self.bench.machine.run("[ ! -e /tmp/reset ]").context("reset after three seconds")?;
+        let down = Button::ALL.map(|button| format!("echo pull-down >{}", crate::bench::pull(button))).join("\n");
+        self.bench.machine.run(&down)?;
+        self.bench.shows("reset", &render(&known(), Page::Reset { seconds_left: 5 })).await?;
+        self.bench.machine.run("usleep 7000000; [ -e /tmp/reset ]").context("no reset after ten seconds")?;
+        let up = Button::ALL.map(|button| format!("echo pull-up >{}", crate::bench::pull(button))).join("\n");
+        self.bench.machine.run(&up).map(drop)
+    }
+
+    /// The server goes, and comes back.
+    pub(crate) async fn server_gone(&mut self) -> anyhow::Result<()> {
+        self.server.kill();
+        let before = self.bench.shows_the_display("status-alone", None).await?;
+        let until = tokio::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let lamps = self.bench.lamps(8)?;
+            let groups = groups(&lamps, ERROR);
+            if groups.iter().filter(|blinks| **blinks == 2).count() >= 2 {
+                break;
+            }
+            ensure!(tokio::time::Instant::now() < until, "no two blinks of the error lamp: {groups:?} {lamps:?}");
+        }
+        self.bench.shows_the_display("problem", Some(&before)).await?;
+        self.server = self.site.start_server("")?;
+        eventually(&self.bench.lan, "/health", |health| health["vps_available"] == true).await?;
+        self.bench.shows_the_display("status", None).await?;
+        let lamps = self.bench.lamps(4)?;
+        ensure!(toggles(&lamps, ERROR) == 0 && !lamps[0].1[ERROR], "the error lamp stays lit: {lamps:?}");
+        Ok(())
+    }
+
+    /// A machine without a battery starts in the past, where no certificate is valid yet.
+    pub(crate) async fn clock(&mut self) -> anyhow::Result<()> {
+        self.bench.stop_daemon()?;
+        self.bench.machine.run("date -s @1000000000")?;
+        self.start().await?;
+        let message = "vps's certificate is not valid yet. Is the clock set?".to_owned();
+        let error = Some(Fault { cause: Cause::Clock, message });
+        let problem = render(&Snapshot { error, ..known() }, Page::Error);
+        self.bench.shows("problem-clock", &problem).await?;
+        let lamps = self.bench.lamps(10)?;
+        let (wanted, groups) = (Cause::Clock.blinks(), groups(&lamps, ERROR));
+        let blinks = wanted.long + wanted.short;
+        ensure!(!groups.is_empty() && groups.iter().all(|&seen| seen == blinks), "{groups:?} blinks: {lamps:?}");
+        self.bench.set_clock()?;
+        self.bench.shows_the_display("status", Some(&problem)).await?;
+        eventually(&self.bench.lan, "/health", |health| health["vps_available"] == true).await.map(drop)
+    }
+
+    pub(crate) async fn moves(&mut self) -> anyhow::Result<()> {
+        ensure!(self.bench.moved, "the picture has never been moved in minutes");
+        Ok(())
+    }
+
+    pub(crate) async fn shutdown(&mut self) -> anyhow::Result<()> {
+        let code = self.bench.stop_daemon()?;
+        ensure!(code == 0, "the daemon ended with {code}:\n{}", self.bench.log()?);
+        let stopped = render(&Snapshot { stage: Stage::Stopped, ..known() }, Page::Shutdown);
+        self.bench.shows("stopped", &stopped).await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.bench.shows("stopped", &stopped).await?;
+        ensure!(self.bench.panel_is_on()?, "the panel is off");
+        let lamps = self.bench.lamps(1)?;
+        ensure!(lamps.iter().all(|(_, lit)| *lit == [false; 4]), "lamps stay lit: {lamps:?}");
+        Ok(())
+    }
+
+    pub(crate) async fn self_test(&mut self) -> anyhow::Result<()> {
+        let check = format!("cerebrumd --check-board --config {}", crate::bench::SETTINGS);
+        self.bench.machine.run(&format!("{check} >/tmp/check 2>&1 &\ncheck=$!"))?;
+        self.bench.shows("test-pattern", &render(&known(), Page::Test)).await?;
+        let (report, code) = self.bench.machine.attempt("wait $check\ncode=$?\ncat /tmp/check\n(exit $code)")?;
+        ensure!(code == 0 && report.contains("screen   ok") && report.contains("lamps    ok"), "{report}");
+        Ok(())
+    }
+
+    /// The panel is somewhere else than the settings say.
+    pub(crate) async fn wrong_address(&mut self) -> anyhow::Result<()> {
+        let chip = self.bench.chip()?;
+        let before = self.bench.picture()?;
+        let board = format!("{}\naddress = 0x3d", wiring(&chip));
+        self.bench.start_daemon(&settings(&self.site, &board))?;
+        self.bench.answers().await?;
+        tokio::time::sleep(Duration::from_secs(8)).await; // several tries
+        let log = self.bench.log()?;
+        ensure!(missing(&log) == ["OLED at /dev/i2c-1 address 0x3d"], "{log}");
+        ensure!(self.bench.picture()? == before, "another panel was drawn on");
+        ensure!(toggles(&self.bench.lamps(3)?, READY) > 2, "the lamps do not work without the panel");
+        self.bench.stop_daemon().map(drop)
+    }
+
+    pub(crate) async fn nothing_there(&mut self) -> anyhow::Result<()> {
+        let board = "i2c_bus = \"/dev/i2c-9\"\ngpio_chip = \"/dev/gpiochip9\"";
+        self.bench.start_daemon(&settings(&self.site, board))?;
+        self.bench.answers().await?;
+        eventually(&self.bench.lan, "/health", |health| health["vps_available"] == true).await?;
+        let request = json!({"prompt": "def fibonacci(n):", "max_tokens": 8});
+        let answer = self.bench.lan.post("/v1/complete", &request).await?;
+        ensure!(answer.status == 200, "{answer:?}");
+        let log = self.bench.log()?;
+        let lines = "/dev/gpiochip9 lines";
+        let mut told = missing(&log);
+        told.sort_unstable();
+        let wanted = [
+            "OLED at /dev/i2c-9 address 0x3c".to_owned(),
+            format!("buttons at {lines} [5, 6]"),
+            format!("lamps at {lines} [17, 27, 22, 23]"),
+        ];
+        ensure!(told == wanted, "{log}");
+        self.bench.stop_daemon().map(drop)
+    }
+
+    /// Bus and pins are plugged in after the daemon's start, and the pins are pulled out and plugged in again.
+    pub(crate) async fn plugged_in_later(&mut self) -> anyhow::Result<()> {
+        let chip = self.bench.chip()?;
+        let bus = "/sys/bus/platform/drivers/i2c-bcm2835";
+        self.bench.machine.run(&format!("echo 3f804000.i2c >{bus}/unbind"))?;
+        self.pins(false)?;
+        let before = self.bench.picture()?;
+        self.bench.start_daemon(&settings(&self.site, &wiring(&chip)))?;
+        self.bench.answers().await?;
+        ensure!(self.bench.picture()? == before, "drawn without a bus");
+        self.bench.machine.run(&format!("echo 3f804000.i2c >{bus}/bind"))?;
+        self.pins(true)?;
+        let shown = self.bench.shows_the_display("plugged-in", Some(&before)).await?;
+        self.pressed_at_last(&shown).await?;
+        self.pins(false)?;
+        self.pins(true)?;
+        let shown = self.bench.shows_the_display("pins-again", None).await?;
+        self.pressed_at_last(&shown).await?;
+        ensure!(toggles(&self.bench.lamps(5)?, READY) > 2, "the lamps do not come back");
+        let log = self.bench.log()?;
+        ensure!(log.matches("a part of the board answers again").count() == 5, "{log}");
+        self.bench.stop_daemon().map(drop)
+    }
+
+    /// Takes the simulated pins away or brings them back, under whatever number.
+    fn pins(&mut self, there: bool) -> anyhow::Result<()> {
+        let live = u8::from(there);
+        self.bench.machine.run(&format!("echo {live} >/sys/kernel/config/gpio-sim/board/live"))?;
+        if there { self.bench.find_pins() } else { Ok(()) }
+    }
+
+    /// Presses until the page turns: the buttons are tried again only from time to time.
+    async fn pressed_at_last(&mut self, before: &cerebrum_board::Frame) -> anyhow::Result<()> {
+        let until = tokio::time::Instant::now() + Duration::from_secs(60);
+        while self.bench.picture()? == *before {
+            ensure!(tokio::time::Instant::now() < until, "the buttons do not come back:\n{}", self.bench.log()?);
+            self.bench.press(Button::First, SHORT)?;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        Ok(())
+    }
+}
+
+/// The parts that the log calls missing.
+fn missing(log: &str) -> Vec<String> {
+    let warnings = log.lines().filter(|line| line.contains("a part of the board is missing"));
+    let error = |line: &str| line.split_once("error=").map(|(_, error)| error.to_owned());
+    warnings.filter_map(error).filter_map(|error| Some(error.split_once(": ")?.0.to_owned())).collect()
+}
+
+const READY: usize = 0;
+const ACTIVITY: usize = 1;
+const UPSTREAM: usize = 2;
+const ERROR: usize = 3;
+
+/// How often a lamp changes.
+fn toggles(lamps: &[Lit], lamp: usize) -> usize {
+    lamps.windows(2).filter(|pair| pair[0].1[lamp] != pair[1].1[lamp]).count()
+}
+
+/// How often a lamp blinks between two pauses of a second or more; what may be cut off at either end is left out.
+fn groups(lamps: &[Lit], lamp: usize) -> Vec<u32> {
+    let mut groups = Vec::new();
+    let (mut blinks, mut off_since, mut whole) = (0, lamps.first().map_or(0.0, |lit| lit.0), false);
+    for pair in lamps.windows(2) {
+        match (pair[0].1[lamp], pair[1].1[lamp]) {
+            (false, true) => {
+                if pair[1].0 - off_since > 1.0 {
+                    if whole {
+                        groups.push(blinks);
+                    }
+                    (blinks, whole) = (0, true);
+                }
+                blinks += 1;
+            }
+            (true, false) => off_since = pair[1].0,
+            _ => {}
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_groups_of_blinks_are_counted() {
+        // One blink that is cut off, then two groups of two, then one that is not over.
+        let times = [0.1, 2.0, 2.4, 4.2, 4.6, 6.4, 6.8];
+        let mut lamps = vec![(0.0, [false; 4])];
+        for at in times {
+            lamps.push((at, [false, false, false, true]));
+            lamps.push((at + 0.2, [false; 4]));
+        }
+        assert_eq!(groups(&lamps, ERROR), [2, 2]);
+        assert_eq!(toggles(&lamps, ERROR), 14);
+        assert_eq!(groups(&[], ERROR), [0_u32; 0]);
+    }
+
+    #[test]
+    fn parts_are_found_in_the_log() {
+        let log = "x WARN a part of the board is missing; it is tried part=\"OLED\" error=OLED at /dev/i2c-9 address 0x3c: no\ny";
+        assert_eq!(missing(log), ["OLED at /dev/i2c-9 address 0x3c"]);
+    }
+}
