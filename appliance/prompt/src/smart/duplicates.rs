@@ -25,7 +25,7 @@ pub(super) struct Copies {
     /// Per line that is a copy: the line that stays in its place, or another copy of that.
     stays: Vec<u32>,
     /// The lines on both sides of every run that counts, whatever became of it.
-    pub(super) runs: Vec<Range<usize>>,
+    pub(super) runs: Vec<[Range<usize>; 2]>,
     /// Lines compared, for tests: never more than a small multiple of the lines there are.
     pub(super) work: usize,
 }
@@ -90,7 +90,7 @@ impl Copies {
             let run = Run { code: &code, units, whole, earlier: earlier.unwrap_or_default(), later: at, length };
             if heavy {
                 let side = |start: usize| code[start] as usize..code[start + length - 1] as usize + 1;
-                self.runs.extend([side(run.earlier), side(run.later)]);
+                self.runs.push([side(run.earlier), side(run.later)]);
             }
             if heavy && self.drop_run(&run) {
                 at += length;

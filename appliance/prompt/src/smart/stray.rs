@@ -6,10 +6,19 @@ use std::ops::Range;
 use super::lines::Lines;
 use super::units::{Role, Unit};
 
-/// Cuts definitions where a run of copied lines begins behind a blank line and goes on to their end. Returns whether
-/// there were any.
-pub(super) fn cut(lines: &Lines<'_>, units: &mut Vec<Unit<'_>>, runs: &[Range<usize>]) -> bool {
-    let mut places: Vec<(usize, usize)> = runs.iter().filter_map(|run| place(lines, units, run)).collect();
+/// Cuts definitions where a run of copied lines begins behind a blank line and goes on to their end, while the other side of the
+/// run begins in the middle of something: that is where it was copied from. Returns whether there were any.
+pub(super) fn cut(lines: &Lines<'_>, units: &mut Vec<Unit<'_>>, runs: &[[Range<usize>; 2]]) -> bool {
+    // Where both sides could be the copy, neither is cut: a part of what is asked for might go.
+    let place = |[one, two]: &[Range<usize>; 2]| {
+        let (one_apart, two_apart) = (apart(lines, units, one.start), apart(lines, units, two.start));
+        match (one_apart, two_apart) {
+            (true, false) => place(lines, units, one),
+            (false, true) => place(lines, units, two),
+            _ => None,
+        }
+    };
+    let mut places: Vec<(usize, usize)> = runs.iter().filter_map(place).collect();
     places.sort_unstable();
     places.dedup_by_key(|(unit, _)| *unit);
     if places.is_empty() {
@@ -40,6 +49,12 @@ pub(super) fn cut(lines: &Lines<'_>, units: &mut Vec<Unit<'_>>, runs: &[Range<us
         units.extend([unit, rest]);
     }
     true
+}
+
+/// Whether a line stands behind a blank one in the middle of a unit.
+fn apart(lines: &Lines<'_>, units: &[Unit<'_>], at: usize) -> bool {
+    let unit = units.partition_point(|unit| unit.lines.end <= at);
+    units.get(unit).is_some_and(|unit| unit.lines.start < at) && lines.is_blank(at - 1)
 }
 
 /// The definition that a run is the end of, and where to cut it.
