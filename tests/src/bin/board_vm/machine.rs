@@ -18,6 +18,8 @@ const BOOT: Duration = Duration::from_secs(300);
 /// For one command.
 const COMMAND: Duration = Duration::from_secs(90);
 
+/// For the shell's first answer.
+const ANSWER: Duration = Duration::from_secs(10);
 /// The port of the machine's shell.
 const SHELL: u16 = 2323;
 
@@ -67,8 +69,7 @@ impl Machine {
         let serial = Log::of(emulator.stdout.take().context("no standard output")?);
         let emulator = Emulator(emulator);
         serial.wait_for(BOOT, |line| line.contains("BOARD-VM READY")).context("the machine does not start")?;
-        let shell = TcpStream::connect(("127.0.0.1", door))?;
-        let said = Log::of(shell.try_clone()?);
+        let (shell, said) = open_shell(door)?;
         Ok(Self { _emulator: emulator, shell, said, commands: 0, trace })
     }
 
@@ -122,6 +123,22 @@ impl Machine {
     pub(crate) fn put(&mut self, path: &str, content: &str) -> anyhow::Result<()> {
         let folder = Path::new(path).parent().unwrap_or(Path::new("/")).display();
         self.run(&format!("mkdir -p {folder}\ncat >{path} <<'END-OF-FILE'\n{content}\nEND-OF-FILE")).map(drop)
+    }
+}
+
+/// The emulator takes connections before the machine listens, and breaks them then: only an answer tells that it is there.
+fn open_shell(door: u16) -> anyhow::Result<(TcpStream, Arc<Log>)> {
+    let until = Instant::now() + COMMAND;
+    loop {
+        let mut shell = TcpStream::connect(("127.0.0.1", door))?;
+        let said = Log::of(shell.try_clone()?);
+        // Where this fails, there is no answer either.
+        drop(shell.write_all(b"echo HERE\n"));
+        match said.wait_for(ANSWER, |line| line.contains("HERE")) {
+            Ok(_) => return Ok((shell, said)),
+            Err(error) if Instant::now() > until => return Err(error.context("the machine's shell does not answer")),
+            Err(_) => {}
+        }
     }
 }
 
