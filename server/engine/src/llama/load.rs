@@ -1,8 +1,7 @@
 //! From a path to a model, or to a reason that a person can act on.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::thread;
@@ -14,6 +13,7 @@ use llama_cpp_2::token::LlamaToken;
 
 use super::context::{Context, Shape};
 use super::{LlamaModel, Options, log};
+use crate::gguf::{GgufError, Header};
 use crate::{Control, LoadControl, LoadError, ModelInfo};
 
 pub(super) fn load(options: &Options, control: &LoadControl) -> Result<LlamaModel, LoadError> {
@@ -37,20 +37,24 @@ pub(super) fn load(options: &Options, control: &LoadControl) -> Result<LlamaMode
     Ok(LlamaModel { info, context, weights })
 }
 
-// llama.cpp's own words for a file that is not there or something else are of little help, and its debug builds abort on them.
+// llama.cpp's own words for a file that is not there or something else are of little help, its debug builds abort on them, and
+// numbers that contradict each other may end the process.
 fn check_file(path: &Path) -> Result<(), LoadError> {
-    let unreadable = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => LoadError::NotFound { path: path.to_owned() },
-        _ => LoadError::Unreadable { path: path.to_owned(), reason: error.to_string() },
-    };
     if path.to_str().is_none() {
         return Err(LoadError::Unreadable { path: path.to_owned(), reason: "its name is not UTF-8".to_owned() });
     }
-    let mut magic = Vec::new();
-    File::open(path).and_then(|file| file.take(4).read_to_end(&mut magic)).map_err(unreadable)?;
-    match magic == b"GGUF" {
-        true => Ok(()),
-        false => Err(LoadError::NotGguf { path: path.to_owned(), found: magic.escape_ascii().to_string() }),
+    Header::of(path).map(drop).map_err(|error| unusable(path, error))
+}
+
+/// What a header that cannot be used means for the file.
+pub(super) fn unusable(path: &Path, error: GgufError) -> LoadError {
+    let path = path.to_owned();
+    match error {
+        GgufError::Io(error) if error.kind() == ErrorKind::NotFound => LoadError::NotFound { path },
+        GgufError::Io(error) => LoadError::Unreadable { path, reason: error.to_string() },
+        GgufError::NotGguf { found } => LoadError::NotGguf { path, found },
+        GgufError::Unknown(reason) => LoadError::Unsupported { path, reason },
+        GgufError::Damaged(reason) => LoadError::Damaged { path, reason },
     }
 }
 

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use tokio::sync::watch;
 
+use llama_cpp_sys_2 as sys;
+
 use super::*;
 use crate::{Entry, Interrupt, Limits};
 
@@ -165,4 +167,17 @@ fn an_interrupted_step_can_be_rewound_and_repeated() {
     assert_eq!(model.decode(&batch), Ok(()));
     let repeated = model.context.logits(tokens.len() - 1).unwrap().to_vec();
     assert!(repeated == logits(&mut model_of_four(), &tokens, &[1000], 0));
+}
+
+#[test]
+#[expect(unsafe_code, reason = "asks the library that is linked")]
+fn kinds_of_tensors_are_as_large_as_ggml_says() {
+    for kind in crate::gguf::Kind::all() {
+        // SAFETY: plain look-ups in a table that has this index.
+        let (block, bytes) = unsafe { (sys::ggml_blck_size(kind.id), sys::ggml_type_size(kind.id)) };
+        assert_eq!((block as u64, bytes as u64), (kind.block, kind.block_bytes), "{kind}");
+        // SAFETY: as above; the name is a static, NUL-terminated string.
+        let name = unsafe { std::ffi::CStr::from_ptr(sys::ggml_type_name(kind.id)) };
+        assert!(name.to_str().unwrap().eq_ignore_ascii_case(&kind.to_string()), "{name:?} is called {kind}");
+    }
 }
