@@ -77,7 +77,8 @@ impl program::Settings for Settings {
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9000);
-const DEFAULT_MODELS: &str = "/var/lib/cerebrum/models";
+/// Where models are unless the settings say otherwise.
+pub(crate) const DEFAULT_MODELS: &str = "/var/lib/cerebrum/models";
 const IDLE_UNLOAD: Duration = Duration::from_secs(60 * 60);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 const DRAIN: Duration = Duration::from_secs(30);

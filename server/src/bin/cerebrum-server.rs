@@ -1,11 +1,11 @@
-//! `cerebrum-server`: the inference server, and the two things needed before it can run: identities and keys.
+//! `cerebrum-server`: the inference server, and what is needed before it can run: identities, keys and models.
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cerebrum_common::program;
-use cerebrum_server::{daemon, identities, keyring};
+use cerebrum_server::{daemon, identities, keyring, models};
 use clap::{Args, Parser, Subcommand};
 
 /// Generates code with llama.cpp models for Cerebrum appliances.
@@ -27,6 +27,8 @@ enum Command {
     /// Manage the keys that callers need.
     #[command(subcommand)]
     Key(keyring::Request),
+    /// Manage the models that are served.
+    Models(models::Request),
 }
 
 #[derive(Args)]
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Serve(Serve { config, check }) => program::serve(NAME, &config, check, daemon::run),
         Command::Pki(request) => told(identities::make(&request)),
         Command::Key(request) => told(keyring::carry_out(&request)),
+        Command::Models(request) => told(models::carry_out(request)),
     }
 }
 
