@@ -23,8 +23,10 @@ pub(super) struct Shape {
     pub(super) batch: u32,
     /// The most entries of a batch that ask for logits.
     pub(super) outputs: u32,
-    /// Threads that compute.
+    /// Threads that compute a step of few tokens.
     pub(super) threads: i32,
+    /// Threads that compute a step of many.
+    pub(super) batch_threads: i32,
 }
 
 /// An owned `llama_context`.
@@ -59,7 +61,7 @@ impl Context {
         // Rows of logits for sequences and drafts and not for every entry: with a vocabulary of 150,000 each takes 0.6 MB.
         params.n_outputs_max = shape.outputs;
         params.n_threads = shape.threads;
-        params.n_threads_batch = shape.threads;
+        params.n_threads_batch = shape.batch_threads;
         params.no_perf = true;
         params.abort_callback = Some(is_raised);
         params.abort_callback_data = (&raw const *interrupt).cast_mut().cast::<c_void>();
@@ -83,6 +85,13 @@ impl Context {
     pub(super) fn places_per_sequence(&self) -> usize {
         // SAFETY: the context is live.
         unsafe { sys::llama_n_ctx_seq(self.context.as_ptr()) as usize }
+    }
+
+    /// Computes with so many threads from the next step on.
+    pub(super) fn set_threads(&mut self, threads: usize, batch_threads: usize) {
+        let bounded = |threads: usize| i32::try_from(threads).unwrap_or(i32::MAX).max(1);
+        // SAFETY: the context is live, and nothing computes with it now.
+        unsafe { sys::llama_set_n_threads(self.context.as_ptr(), bounded(threads), bounded(batch_threads)) }
     }
 
     pub(super) fn decode(&mut self, batch: &Batch) -> Result<(), DecodeError> {

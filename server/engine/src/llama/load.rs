@@ -22,24 +22,26 @@ pub(super) fn load(options: &Options, control: &LoadControl) -> Result<LlamaMode
     let weights = weights(&options.path, control)?;
     let context_size = context_size(options, &weights);
     let limits = control.limits();
+    let chunk = options.chunk.map_or(limits.chunk_tokens, |chunk| chunk.clamp(1, limits.chunk_tokens));
     let shape = Shape {
         context: context_size,
         sequences: clamped(limits.slots),
-        batch: clamped(limits.chunk_tokens + limits.slots),
-        outputs: clamped(limits.slots + limits.draft_tokens.min(limits.chunk_tokens)),
-        threads: threads(options),
+        batch: clamped(chunk + limits.slots),
+        outputs: clamped(limits.slots + limits.draft_tokens.min(chunk)),
+        threads: threads(options.threads),
+        batch_threads: threads(options.batch_threads.or(options.threads)),
     };
     let failed = |reason| LoadError::Context { context: context_size, slots: limits.slots, reason };
     let context = Context::new(&weights, shape, control.interrupt()).map_err(failed)?;
     let info = info(&weights, &context, shape);
-    tracing::info!(model = %info.description, context = info.context, slots = info.sequences, threads = shape.threads,
-        cpu = %super::system_info(), "model loaded");
+    tracing::info!(model = %info.description, context = info.context, slots = info.sequences, chunk, threads = shape.threads,
+        batch_threads = shape.batch_threads,         cpu = %super::system_info(), "model loaded");
     Ok(LlamaModel { info, context, weights })
 }
 
 // llama.cpp's own words for a file that is not there or something else are of little help, its debug builds abort on them, and
 // numbers that contradict each other may end the process.
-fn check_file(path: &Path) -> Result<(), LoadError> {
+pub(super) fn check_file(path: &Path) -> Result<(), LoadError> {
     if path.to_str().is_none() {
         return Err(LoadError::Unreadable { path: path.to_owned(), reason: "its name is not UTF-8".to_owned() });
     }
@@ -111,9 +113,9 @@ fn context_size(options: &Options, weights: &Weights) -> u32 {
     options.context.unwrap_or(DEFAULT_CONTEXT).clamp(1, trained)
 }
 
-fn threads(options: &Options) -> i32 {
+fn threads(wanted: Option<usize>) -> i32 {
     let machine = || thread::available_parallelism().map_or(1, usize::from);
-    i32::try_from(options.threads.unwrap_or_else(machine)).unwrap_or(i32::MAX).clamp(1, MAX_THREADS)
+    i32::try_from(wanted.unwrap_or_else(machine)).unwrap_or(i32::MAX).clamp(1, MAX_THREADS)
 }
 
 fn clamped(number: usize) -> u32 {
@@ -177,7 +179,7 @@ fn metadata(weights: &Weights) -> BTreeMap<String, String> {
 /// What a request for code seldom exceeds, and what two slots of a 1.5B model hold in 250 MB.
 const DEFAULT_CONTEXT: u32 = 4096;
 /// More threads than any machine this runs on has cores; a slip in a setting must not start a million.
-const MAX_THREADS: i32 = 512;
+pub(super) const MAX_THREADS: i32 = 512;
 /// Longer values are tables that nobody reads.
 const METADATA_BYTES: usize = 4096;
 

@@ -24,6 +24,7 @@
 //! `Q4_K` and `IQ4_NL`) the same holds.
 
 mod context;
+mod fit;
 mod grammar;
 mod load;
 mod log;
@@ -36,6 +37,7 @@ use llama_cpp_2::model::LlamaModel as Weights;
 use llama_cpp_2::token::LlamaToken;
 
 use context::Context;
+pub use fit::{Fit, try_out};
 use sampler::Chain;
 
 use crate::{
@@ -54,12 +56,36 @@ pub struct Options {
     /// Threads that compute. Default: what the machine offers. They wait for each other by spinning, so more threads than idle cores
     /// cost a hundred times the time: a machine shared with other work needs fewer.
     pub threads: Option<usize>,
+    /// Threads for steps of many tokens. Default: the same.
+    pub batch_threads: Option<usize>,
+    /// The most prompt tokens per step. Default: the engine's limit; never more.
+    pub chunk: Option<usize>,
 }
 
 impl Options {
     /// Everything by default.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), context: None, threads: None }
+        Self { path: path.into(), context: None, threads: None, batch_threads: None, chunk: None }
+    }
+
+    /// Whether the file could be a model's, without loading it.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn check(&self) -> Result<(), LoadError> {
+        load::check_file(&self.path)
+    }
+
+    /// With the numbers that suit, where none is prescribed.
+    #[must_use]
+    pub fn fitted(self, fit: Fit) -> Self {
+        let Fit { threads, batch_threads, chunk } = fit;
+        Self {
+            batch_threads: self.batch_threads.or(self.threads).or(Some(batch_threads)),
+            threads: self.threads.or(Some(threads)),
+            chunk: self.chunk.or(Some(chunk)),
+            ..self
+        }
     }
 
     /// A loader for [`Engine::start`](crate::Engine::start).

@@ -181,3 +181,21 @@ fn kinds_of_tensors_are_as_large_as_ggml_says() {
         assert!(name.to_str().unwrap().eq_ignore_ascii_case(&kind.to_string()), "{name:?} is called {kind}");
     }
 }
+
+#[test]
+fn a_model_tried_out_says_what_suits_it() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/cerebrum-tiny.gguf");
+    let limits = Limits { slots: 2, queue: 0, chunk_tokens: 512, prefix_bytes: 0, draft_tokens: 8 };
+    let options = Options { threads: Some(1), context: Some(256), ..Options::new(&path) };
+    let fit = try_out(&options, limits).unwrap();
+    assert_eq!((fit.threads, fit.batch_threads), (1, 1), "what is prescribed stays");
+    assert!([32, 64, 128].contains(&fit.chunk), "within the context: {fit:?}");
+    let prescribed = try_out(&Options { chunk: Some(48), ..options.clone() }, limits).unwrap();
+    assert_eq!(prescribed.chunk, 48);
+    let fitted = Options { threads: None, ..options }.fitted(Fit { threads: 3, batch_threads: 4, chunk: 48 });
+    assert_eq!((fitted.threads, fitted.batch_threads, fitted.chunk), (Some(3), Some(4), Some(48)));
+    let control = LoadControl::new(limits, Interrupt::default(), watch::channel(0.0).0);
+    let model = Options { threads: Some(1), batch_threads: Some(1), ..fitted }.loader()(&control).unwrap();
+    assert_eq!(model.info().batch_entries, 50);
+    assert!(try_out(&Options::new("/nowhere.gguf"), limits).is_err());
+}
