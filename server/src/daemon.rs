@@ -14,6 +14,7 @@ use crate::guards;
 use crate::http::Api;
 use crate::registry::{Catalog, Parts, Registry, Starter, keep_idle_unloaded};
 use crate::settings::{Models, Settings};
+use crate::trial::Trials;
 
 /// Serves until a signal says stop, then drains.
 ///
@@ -24,7 +25,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let listener = bind(settings.listen).with_context(|| format!("cannot listen on {}", settings.listen))?;
     let address = listener.local_addr()?;
     let tls = tls(&settings, &tasks)?;
-    let registry = registry(&settings, &tasks);
+    let registry = registry(&settings, &tasks)?;
     announce(&settings, &registry);
     let scheme = if tls.is_some() { "https" } else { "http" };
     let service = Arc::new(api(&settings, &registry, &tasks));
@@ -51,7 +52,7 @@ fn tls(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Option<Arc<Reloadin
     Ok(tls)
 }
 
-fn registry(settings: &Settings, tasks: &Tasks) -> Registry {
+fn registry(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Registry> {
     let models = &settings.models;
     let registry = Registry::new(Parts {
         catalog: Catalog {
@@ -59,7 +60,7 @@ fn registry(settings: &Settings, tasks: &Tasks) -> Registry {
             aliases: models.aliases.clone(),
             default: models.default.clone(),
         },
-        starter: starter(models),
+        starter: starter(models)?,
         memory: Box::new(guards::available_memory),
         min_free_ram: settings.guards.min_free_ram,
         tasks: tasks.clone(),
@@ -67,15 +68,17 @@ fn registry(settings: &Settings, tasks: &Tasks) -> Registry {
     if let Some(limit) = models.idle_unload {
         tasks.spawn(keep_idle_unloaded(registry.clone(), limit, tasks.clone()));
     }
-    registry
+    Ok(registry)
 }
 
-fn starter(models: &Models) -> Starter {
-    let Models { threads, context, engine, .. } = *models;
-    Box::new(move |found| {
-        let options = llama::Options { path: found.path.clone(), context, threads };
-        Engine::start(&found.name, engine, options.loader())
-    })
+fn starter(models: &Models) -> anyhow::Result<Starter> {
+    let Models { threads, context, chunk, engine, .. } = *models;
+    let trials = Trials::new(models.state.as_deref()).context("cannot find this program's own file")?;
+    Ok(Box::new(move |found| {
+        let options = llama::Options { context, threads, chunk, ..llama::Options::new(&found.path) };
+        let trials = trials.clone();
+        Engine::start(&found.name, engine, move |control| trials.fitted(options, control)?.loader()(control))
+    }))
 }
 
 fn api(settings: &Settings, registry: &Registry, tasks: &Tasks) -> Api {
