@@ -21,6 +21,7 @@ use crate::trial::Trials;
 /// # Errors
 /// A listening address or TLS files that cannot be used.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    suits()?;
     let tasks = Tasks::new();
     let listener = bind(settings.listen).with_context(|| format!("cannot listen on {}", settings.listen))?;
     let address = listener.local_addr()?;
@@ -41,6 +42,22 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         tracing::warn!("some generations were still in progress and have been ended");
     }
     registry.shut_down().await;
+    Ok(())
+}
+
+/// Whether this build can compute on this processor, said now and not by its end at the first request.
+fn suits() -> anyhow::Result<()> {
+    let llama::Suitability { missing, unused } = llama::suitability();
+    tracing::info!(features = %llama::system_info(), "processor");
+    if !unused.is_empty() {
+        let unused = unused.join(", ");
+        tracing::warn!(unused, "llama.cpp was built without what this processor has: it computes several times slower");
+    }
+    anyhow::ensure!(
+        missing.is_empty(),
+        "this program was built for processors with {}, which this one lacks; build it for this processor",
+        missing.join(", ")
+    );
     Ok(())
 }
 
@@ -115,5 +132,4 @@ fn announce(settings: &Settings, registry: &Registry) {
     {
         tracing::warn!(%reason, "the default model is not there");
     }
-    tracing::info!(features = %llama::system_info(), "processor");
 }

@@ -102,6 +102,8 @@ fn ended(child: &mut Child, control: &LoadControl) -> std::io::Result<Option<Exi
 fn died(status: ExitStatus, said: &str) -> String {
     let how = status.signal().map_or_else(|| status.to_string(), |signal| format!("signal {signal}"));
     let words = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("without a word").trim();
+    // The place in the source, without where that was when this program was built.
+    let words = words.rsplit_once("llama.cpp/").map_or(words, |(_, words)| words);
     format!("llama.cpp did not survive it, {how}: {words}")
 }
 
@@ -132,8 +134,8 @@ mod tests {
     fn an_end_is_told_in_the_words_there_are() {
         let aborted = ExitStatus::from_raw(6);
         assert_eq!(
-            died(aborted, "\n  /x/llama.cpp:1: GGML_ASSERT(n > 0) failed\nmore"),
-            "llama.cpp did not survive it, signal 6: /x/llama.cpp:1: GGML_ASSERT(n > 0) failed"
+            died(aborted, "\n  /x/llama.cpp/src/y.cpp:1: GGML_ASSERT(n > 0) failed\nmore"),
+            "llama.cpp did not survive it, signal 6: src/y.cpp:1: GGML_ASSERT(n > 0) failed"
         );
         assert!(died(ExitStatus::from_raw(256), "").ends_with("exit status: 1: without a word"));
     }

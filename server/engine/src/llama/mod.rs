@@ -24,6 +24,7 @@
 //! `Q4_K` and `IQ4_NL`) the same holds.
 
 mod context;
+mod cpu;
 mod fit;
 mod grammar;
 mod load;
@@ -37,6 +38,7 @@ use llama_cpp_2::model::LlamaModel as Weights;
 use llama_cpp_2::token::LlamaToken;
 
 use context::Context;
+pub use cpu::{Suitability, suitability};
 pub use fit::{Fit, try_out};
 use sampler::Chain;
 
