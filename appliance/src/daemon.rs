@@ -15,6 +15,7 @@ use crate::panel::{self, Inside};
 use crate::settings::Settings;
 use crate::status::{Board, Event};
 use crate::upstream::Upstream;
+use crate::upstream::way::Way;
 
 /// Pause between measurements of the machine.
 const MACHINE_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
@@ -66,7 +67,9 @@ fn start_upstreams(settings: &Settings, board: &Board, tasks: &Tasks) -> anyhow:
     let mut upstreams = Vec::new();
     for (index, upstream) in settings.upstreams.iter().enumerate() {
         let started = Upstream::start(index, upstream, settings.admit.in_progress, board, tasks)?;
-        if let Some(tls) = started.link.tls() {
+        if let Way::Frames(link) = &started.way
+            && let Some(tls) = link.tls()
+        {
             tasks.spawn(keep_fresh(tls.clone(), tasks.clone()));
         }
         upstreams.push(started);

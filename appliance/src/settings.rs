@@ -19,7 +19,7 @@ mod board;
 
 use crate::gateway::admit;
 use crate::panel;
-use crate::upstream::breaker;
+use crate::upstream::{breaker, service};
 
 /// Everything the daemon can be told.
 #[derive(Debug)]
@@ -70,8 +70,10 @@ pub struct Upstream {
     pub url: Uri,
     /// The key it wants.
     pub key: Option<Secret>,
-    /// For `https`.
+    /// For `https`, to a server of ours.
     pub tls: Option<ClientFiles>,
+    /// With it, the upstream is no server of ours but one that speaks OpenAI's calls.
+    pub service: Option<service::Settings>,
     /// Lower goes first.
     pub priority: u64,
     /// When its breaker opens.
@@ -238,16 +240,25 @@ fn upstreams(root: &mut Section<'_>, breaker: breaker::Policy, environment: Envi
 }
 
 fn bare_upstream(url: Uri, breaker: breaker::Policy) -> Upstream {
-    Upstream { name: "vps".into(), url, key: None, tls: None, priority: 0, breaker }
+    Upstream { name: "vps".into(), url, key: None, tls: None, service: None, priority: 0, breaker }
 }
 
 fn upstream(section: &mut Section<'_>, breaker: breaker::Policy) -> Option<Upstream> {
     let name = section.or("name", "vps".to_owned());
     let priority = section.or("priority", 0);
     let key = key(section);
-    let tls = client_tls(section);
-    let url = url(section, tls.is_some())?;
-    Some(Upstream { name, url, key, tls, priority, breaker })
+    let service = section.choice("kind", false, &[("cerebrum", false), ("openai", true)]).then(|| service(section));
+    let tls = if service.is_some() { None } else { client_tls(section) };
+    let url = url(section, tls.is_some() || service.is_some())?;
+    Some(Upstream { name, url, key, tls, service, priority, breaker })
+}
+
+fn service(section: &mut Section<'_>) -> service::Settings {
+    service::Settings {
+        ca: section.take("ca"),
+        models: section.map("models"),
+        chats_only: section.or("chats_only", false),
+    }
 }
 
 fn url(section: &mut Section<'_>, has_ca: bool) -> Option<Uri> {

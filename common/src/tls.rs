@@ -192,6 +192,26 @@ impl TlsFiles for ClientFiles {
     }
 }
 
+/// A client's configuration without an identity of its own, for services that are not ours: `ca`, or the system's roots.
+///
+/// # Errors
+/// A CA that cannot be used, or a system without roots.
+pub fn client_roots(ca: Option<&Path>) -> Result<ClientConfig, TlsError> {
+    let path = ca.unwrap_or(Path::new("the system's certificates"));
+    let roots = match ca {
+        Some(ca) => roots(ca)?,
+        None => {
+            let mut store = RootCertStore::empty();
+            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            store
+        }
+    };
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::Unfit { path: path.into(), source: error.into() })?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
 fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {

@@ -29,15 +29,13 @@ async fn every_route_but_health_needs_a_key() {
         [&[], &[("x-api-key", "K")], &[("authorization", "Basic a2s=")], &[("authorization", "Bearer ")]];
     for (method, pattern) in ROUTES {
         let path = pattern.replace("{model}", "tiny");
+        let body = r#"{"prompt":"x","content":"x","tokens":[120],"messages":[{"role":"user","content":"x"}]}"#;
         for headers in keys {
-            let answer =
-                site.request(method.clone(), &path, headers, r#"{"prompt":"x","content":"x","tokens":[120]}"#).await;
+            let answer = site.request(method.clone(), &path, headers, body).await;
             let expected = if path == "/health" { 200 } else { 403 };
             assert_eq!(answer.status, expected, "{method} {path} {headers:?}");
         }
-        let answer = site
-            .request(method.clone(), &path, &[("x-api-key", KEY)], r#"{"prompt":"x","content":"x","tokens":[120]}"#)
-            .await;
+        let answer = site.request(method.clone(), &path, &[("x-api-key", KEY)], body).await;
         assert_eq!(answer.status, 200, "{method} {path} {:?}", answer.body);
         assert!(!answer.header("x-request-id").is_empty());
     }

@@ -159,14 +159,14 @@ mod tests {
     fn stats_are_an_outline() {
         let mut lines = Vec::new();
         outline(&json!({"cm4": {"uptime_seconds": 8344, "rate": 0.714, "n": {"a": null}}}), 0, &mut lines);
-        assert_eq!(lines, ["cm4", "  n", "    a  not known", "  rate            0.71", "  uptime seconds  8,344"]);
+        assert_eq!(lines, ["cm4", "  uptime seconds  8,344", "  rate            0.71", "  n", "    a  not known"]);
     }
 
     #[test]
     fn lists_are_sections_or_one_line() {
         let mut lines = Vec::new();
         outline(&json!({"models": [{"name": "a"}, {"name": "b"}], "loading": [], "tags": ["x", 2]}), 0, &mut lines);
-        assert_eq!(lines, ["loading  none", "models", "  name  a", "models", "  name  b", "tags     x, 2"]);
+        assert_eq!(lines, ["models", "  name  a", "models", "  name  b", "loading  none", "tags     x, 2"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use cerebrum_common::wire::Completion;
 use cerebrum_prompt::Report;
 use serde::Serialize;
 
-use super::prepare::Prepared;
+use super::prepare::Ready;
 
 /// The part that both deliveries have in common.
 #[derive(Serialize)]
@@ -18,13 +18,13 @@ pub(super) struct Account<'a> {
 }
 
 impl<'a> Account<'a> {
-    pub(super) fn new(prepared: &'a Prepared, completion: &'a Completion) -> Self {
+    pub(super) fn new(ready: &'a Ready, completion: &'a Completion) -> Self {
         Self {
             finish_reason: completion.finish.as_str(),
             prompt_tokens: completion.usage.prompt_tokens,
             cached_tokens: completion.usage.cached_tokens,
-            prepared: (&prepared.report).into(),
-            warnings: prepared.warnings.iter().chain(&completion.warnings).map(String::as_str).collect(),
+            prepared: (&ready.report).into(),
+            warnings: ready.call.warnings.iter().chain(&completion.warnings).map(String::as_str).collect(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! is taken.
 
 use cerebrum_common::serve::{Answer, Refusal, collect, json};
+use cerebrum_common::wire::dialect::Dialect;
 use cerebrum_common::wire::json;
 use cerebrum_prompt::{Profile, Report};
 use http::{Response, StatusCode};
@@ -9,7 +10,7 @@ use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 
 use super::Gateway;
-use super::prepare::Done;
+use super::prepare::Ready;
 
 /// What may stand beside a completion's own fields.
 #[derive(Deserialize)]
@@ -55,8 +56,8 @@ pub(super) async fn prepare(gateway: &Gateway, body: &mut Incoming) -> Result<Re
     let bytes = collect(body, &gateway.limits).await?;
     let wish: Wish = json::parse(&bytes)?;
     let profile = wish.profile.as_deref().map(profile).transpose()?;
-    let Done { request, language, warnings, report, .. } = gateway.preparation.run(bytes, profile).await?;
-    let account = account(&report, &request.prompt, &request.model, &language, &warnings);
+    let Ready { call, language, report } = gateway.preparation.run(Dialect::Native, bytes, profile).await?;
+    let account = account(&report, &call.request.prompt, &call.request.model, &language, &call.warnings);
     Ok(json(StatusCode::OK, &account))
 }
 

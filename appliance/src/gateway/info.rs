@@ -186,7 +186,7 @@ pub(super) async fn vps_health(gateway: &Gateway) -> Result<Response<Answer>, Re
 
 /// The answer of the first upstream that is connected and gives one.
 async fn first_answer(gateway: &Gateway, path: &str) -> Option<Value> {
-    for upstream in gateway.upstreams.iter().filter(|upstream| upstream.link.is_up()) {
+    for upstream in gateway.upstreams.iter().filter(|upstream| upstream.way.is_up()) {
         if let Some(answer) = ask(upstream, path, ASK).await {
             return Some(answer);
         }

@@ -4,10 +4,11 @@
 
 use cerebrum_common::request_id::RequestId;
 use cerebrum_common::serve::{Answer, Refusal, discard};
+use cerebrum_common::wire::dialect::Dialect;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use super::{Gateway, admit, authenticate, forward, prepare, record, route, stream, whole};
+use super::{Gateway, admit, authenticate, batch, forward, prepare, record, route, several, stream, whole};
 
 /// How the client wants its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,20 @@ pub(super) enum Delivery {
     Whole,
     /// As server-sent events.
     Stream,
+    /// Several in one call, in one JSON document.
+    Batch,
+    /// As the body says, in the words of other people's clients.
+    Asked(Dialect),
+}
+
+impl Delivery {
+    /// Whose words request and answer are in.
+    pub(super) fn dialect(self) -> Dialect {
+        match self {
+            Self::Whole | Self::Stream | Self::Batch => Dialect::Native,
+            Self::Asked(dialect) => dialect,
+        }
+    }
 }
 
 /// One completion, from the request to the answer.
@@ -32,7 +47,7 @@ pub(super) async fn complete(
         Err(refusal) => {
             record.refused(&refusal);
             discard(body, &gateway.tasks);
-            refusal.response()
+            refusal.response_in(delivery.dialect())
         }
     }
 }
@@ -46,11 +61,17 @@ async fn answer(
 ) -> Result<Response<Answer>, Refusal> {
     let client = authenticate::authenticate(&gateway.keys, &head.headers)?;
     let admitted = admit::admit(&gateway.gate, client, record).await?;
-    let prepared = prepare::prepare(gateway, admitted, body).await?;
-    let routed = route::route(&gateway.upstreams, prepared)?;
+    if delivery == Delivery::Batch {
+        return batch::answer(gateway, admitted, body, record).await;
+    }
+    let prepared = prepare::prepare(gateway, admitted, delivery, body).await?;
+    if prepared.ready.call.reply.choices > 1 {
+        return several::answer(gateway, prepared, record).await;
+    }
+    let routed = route::route(&gateway.upstreams, prepared, &[]).map_err(|refused| refused.1)?;
     let upstream = forward::forward(gateway, routed, record).await?;
-    Ok(match delivery {
-        Delivery::Whole => whole::collect(upstream).await?,
-        Delivery::Stream => stream::relay(gateway, upstream),
+    Ok(match upstream.prepared.ready.call.reply.stream {
+        true => stream::relay(gateway, upstream),
+        false => whole::answer(upstream).await?,
     })
 }

@@ -29,7 +29,7 @@ enum Outcome {
 #[derive(Debug)]
 pub(super) struct Record(Option<Entry>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     id: RequestId,
     opened: Instant,
@@ -70,6 +70,13 @@ impl Record {
     /// Hands the record over to the answer's body.
     pub(super) fn take(&mut self) -> Self {
         Self(self.0.take())
+    }
+
+    /// The record of another answer to the same request, in the same place.
+    pub(super) fn again(&self) -> Self {
+        let entry = self.0.clone();
+        entry.iter().filter(|entry| entry.admitted).for_each(|entry| entry.board.tell(Event::Admitted));
+        Self(entry)
     }
 
     /// The request has a place.

@@ -18,20 +18,36 @@ pub(super) struct Routed {
     pub(super) pass: Pass,
 }
 
-/// Chooses the upstream.
+/// Chooses the upstream, other than those `tried`.
 ///
 /// # Errors
-/// [`FailureCode::LinkLost`] as 503 with `Retry-After` when every breaker is open.
-pub(super) fn route(upstreams: &[Arc<Upstream>], prepared: Prepared) -> Result<Routed, Refusal> {
+/// The request back, with [`FailureCode::UnknownModel`] when no upstream serves its model, or [`FailureCode::Overloaded`] with
+/// `Retry-After` when every breaker is open.
+pub(super) fn route(
+    upstreams: &[Arc<Upstream>],
+    prepared: Prepared,
+    tried: &[usize],
+) -> Result<Routed, Box<(Prepared, Refusal)>> {
     let mut shortest = Duration::MAX;
-    let (up, down): (Vec<_>, Vec<_>) = upstreams.iter().partition(|upstream| upstream.link.is_up());
-    for upstream in up.into_iter().chain(down) {
+    let model = &prepared.ready.call.request.model;
+    let serving = upstreams.iter().filter(|upstream| upstream.model(model).is_some());
+    let (up, down): (Vec<_>, Vec<_>) = serving.partition(|upstream| upstream.way.is_up());
+    if up.is_empty() && down.is_empty() {
+        let refusal = unknown(model);
+        return Err(Box::new((prepared, refusal)));
+    }
+    for upstream in up.into_iter().chain(down).filter(|upstream| !tried.contains(&upstream.index)) {
         match upstream.admit() {
             Ok(pass) => return Ok(Routed { prepared, upstream: upstream.clone(), pass }),
             Err(wait) => shortest = shortest.min(wait),
         }
     }
-    Err(unavailable(shortest))
+    Err(Box::new((prepared, unavailable(shortest))))
+}
+
+fn unknown(model: &str) -> Refusal {
+    let message = format!("model: found {model:?}, which no upstream serves (see [[upstream]] models in the settings)");
+    Refusal::Failed(Failure { code: FailureCode::UnknownModel, message, retry_after_ms: None })
 }
 
 fn unavailable(wait: Duration) -> Refusal {

@@ -2,12 +2,13 @@
 
 use cerebrum_common::request_id::{self, RequestId};
 use cerebrum_common::serve::{Answer, Peer, Refusal, Service};
-use http::{HeaderMap, Method, Request, Response};
+use cerebrum_common::wire::dialect::Dialect;
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 use super::info::{self, Picture};
 use super::pipeline::{self, Delivery};
-use super::{Gateway, authenticate, dry_run, events, pair, press};
+use super::{Gateway, authenticate, dry_run, events, metrics, pair, pass, press};
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,10 +17,13 @@ enum Call {
     Display(Picture),
     Events,
     Health,
+    Metrics,
     Models,
     Page,
     Pair,
     PairWait,
+    /// The server's own, under its path there.
+    Passed(&'static str),
     Prepare,
     Press,
     Stats,
@@ -30,11 +34,25 @@ const ROUTES: &[(&str, &[Method], Call)] = &[
     ("/", &[Method::GET], Call::Page),
     ("/display.png", &[Method::GET], Call::Display(Picture::Png)),
     ("/display.txt", &[Method::GET], Call::Display(Picture::Text)),
+    ("/chat/completions", &[Method::POST], Call::Complete(Delivery::Asked(Dialect::Chat))),
+    ("/completions", &[Method::POST], Call::Complete(Delivery::Asked(Dialect::Completions))),
+    ("/detokenize", &[Method::POST], Call::Passed("/detokenize")),
+    ("/embeddings", &[Method::POST], Call::Passed("/v1/embeddings")),
     ("/health", &[Method::GET], Call::Health),
+    ("/infill", &[Method::POST], Call::Complete(Delivery::Asked(Dialect::Infill))),
+    ("/metrics", &[Method::GET], Call::Metrics),
+    ("/models", &[Method::GET], Call::Models),
+    ("/props", &[Method::GET], Call::Passed("/props")),
+    ("/tokenize", &[Method::POST], Call::Passed("/tokenize")),
+    ("/v1/chat/completions", &[Method::POST], Call::Complete(Delivery::Asked(Dialect::Chat))),
     ("/v1/complete", &[Method::POST], Call::Complete(Delivery::Whole)),
+    ("/v1/complete/batch", &[Method::POST], Call::Complete(Delivery::Batch)),
     ("/v1/complete/stream", &[Method::POST], Call::Complete(Delivery::Stream)),
+    ("/v1/completions", &[Method::POST], Call::Complete(Delivery::Asked(Dialect::Completions))),
     ("/v1/board/press", &[Method::POST], Call::Press),
+    ("/v1/embeddings", &[Method::POST], Call::Passed("/v1/embeddings")),
     ("/v1/events", &[Method::GET], Call::Events),
+    ("/v1/messages", &[Method::POST], Call::Complete(Delivery::Asked(Dialect::Messages))),
     ("/v1/models", &[Method::GET], Call::Models),
     ("/v1/pair", &[Method::POST], Call::Pair),
     ("/v1/pair/wait", &[Method::GET], Call::PairWait),
@@ -72,7 +90,7 @@ impl Service for Gateway {
             Ok(Call::Complete(delivery)) => pipeline::complete(self, request, id, delivery).await,
             Ok(call) => {
                 let (head, mut body) = request.into_parts();
-                match answer(self, call, &head.headers, &mut body, peer).await {
+                match answer(self, call, &head, &mut body, (peer, id)).await {
                     Ok(response) => response,
                     Err(refusal) => refuse(self, &refusal, body),
                 }
@@ -93,21 +111,23 @@ fn refuse(gateway: &Gateway, refusal: &Refusal, body: Incoming) -> Response<Answ
 async fn answer(
     gateway: &Gateway,
     call: Call,
-    headers: &HeaderMap,
+    head: &http::request::Parts,
     body: &mut Incoming,
-    peer: Peer,
+    (peer, id): (Peer, RequestId),
 ) -> Result<Response<Answer>, Refusal> {
     if !call.is_public() {
-        authenticate::authenticate(&gateway.keys, headers)?;
+        authenticate::authenticate(&gateway.keys, &head.headers)?;
     }
     Ok(match call {
         Call::Display(picture) => info::display(gateway, picture),
         Call::Events => events::watch(gateway)?,
         Call::Pair => pair::begin(gateway, body, peer.address.ip()).await?,
-        Call::PairWait => pair::wait(gateway, headers).await?,
+        Call::PairWait => pair::wait(gateway, &head.headers).await?,
+        Call::Passed(path) => pass::on(gateway, head.method.clone(), path, body, id).await?,
         Call::Prepare => dry_run::prepare(gateway, body).await?,
         Call::Press => press::press(gateway, body).await?,
         Call::Health => info::health(gateway),
+        Call::Metrics => metrics::metrics(gateway),
         Call::Models => info::models(gateway).await,
         Call::Page => info::page(),
         Call::Stats => info::stats(gateway).await,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use cerebrum_common::serve::Answer;
+use cerebrum_common::wire::dialect::{Identity, Speaker};
 use cerebrum_common::wire::native::{ErrorEvent, TokenEvent, inference_seconds, progress, timestamp};
 use cerebrum_common::wire::{Completion, Failure, FailureCode, InferenceEvent, sse};
 use http::{HeaderValue, Response, header};
@@ -39,7 +40,10 @@ struct DoneEvent<'a> {
 /// The streaming answer.
 pub(super) fn relay(gateway: &Gateway, upstream: UpstreamStream) -> Response<Answer> {
     let heartbeat = gateway.deadlines.heartbeat;
+    let call = &upstream.prepared.ready.call;
     let body = Relay {
+        speaker: Speaker::new(|| Identity::now(upstream.id, &call.request.model), &call.reply),
+        progress: call.reply.progress,
         upstream,
         out: BytesMut::new(),
         heartbeat,
@@ -58,6 +62,9 @@ pub(super) fn relay(gateway: &Gateway, upstream: UpstreamStream) -> Response<Ans
 
 struct Relay {
     upstream: UpstreamStream,
+    /// Writes in other people's words, where they are wanted.
+    speaker: Option<Speaker>,
+    progress: bool,
     out: BytesMut,
     heartbeat: Duration,
     silence: Pin<Box<Sleep>>,
@@ -107,7 +114,7 @@ impl Relay {
             let message = "the appliance is shutting down; the answer is incomplete".to_owned();
             let failure = Failure { code: FailureCode::Stopping, message, retry_after_ms: None };
             self.upstream.fail(&failure);
-            return sse::write_json(&ErrorEvent::from(&failure), &mut self.out);
+            return self.write(&InferenceEvent::Error(failure));
         }
         while self.silence.as_mut().poll(cx).is_ready() {
             let due = self.last_write + self.heartbeat;
@@ -121,6 +128,9 @@ impl Relay {
     }
 
     fn write(&mut self, event: &InferenceEvent) {
+        if let Some(speaker) = &mut self.speaker {
+            return speaker.write(event, &mut self.out);
+        }
         match event {
             // The server's own heartbeat between two tokens.
             InferenceEvent::Token { text, .. } if text.is_empty() => sse::write_comment("heartbeat", &mut self.out),
@@ -132,16 +142,18 @@ impl Relay {
                 sse::write_json(&done, &mut self.out);
             }
             InferenceEvent::Error(failure) => sse::write_json(&ErrorEvent::from(failure), &mut self.out),
-            InferenceEvent::Loading { permille } if !self.upstream.prepared.progress => {
+            InferenceEvent::Loading { permille } if !self.progress => {
                 sse::write_comment(&format!("loading {:.2}", f32::from(*permille) / 1000.0), &mut self.out);
             }
             InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } => self.write_progress(event),
+            // Our own words have none.
+            InferenceEvent::Logprobs(_) => {}
         }
     }
 
     fn write_progress(&mut self, event: &InferenceEvent) {
         match progress(event) {
-            Some(progress) if self.upstream.prepared.progress => sse::write_json(&progress, &mut self.out),
+            Some(progress) if self.progress => sse::write_json(&progress, &mut self.out),
             Some(progress) => sse::write_comment(&format!("progress {:.2}", progress.progress), &mut self.out),
             None => {}
         }
@@ -149,14 +161,14 @@ impl Relay {
 }
 
 fn done_event<'a>(upstream: &'a UpstreamStream, completion: &'a Completion) -> DoneEvent<'a> {
-    let prepared = &upstream.prepared;
+    let ready = &upstream.prepared.ready;
     DoneEvent {
         done: true,
-        language: &prepared.language,
+        language: &ready.language,
         model: &completion.model,
         total_tokens: completion.usage.completion_tokens,
         inference_time: inference_seconds(completion),
         timestamp: timestamp(),
-        account: Account::new(prepared, completion),
+        account: Account::new(ready, completion),
     }
 }

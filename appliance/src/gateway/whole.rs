@@ -1,13 +1,17 @@
 //! Collects an answer into one JSON document.
 
+use cerebrum_common::request_id::RequestId;
 use cerebrum_common::serve::{Answer, Refusal, json};
+use cerebrum_common::wire::dialect::{self, Collected, Dialect, Identity};
 use cerebrum_common::wire::native::{inference_seconds, timestamp};
 use cerebrum_common::wire::{Completion, InferenceEvent};
 use http::{Response, StatusCode};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::account::Account;
 use super::forward::UpstreamStream;
+use super::prepare::Ready;
 
 /// `/v1/complete`'s answer.
 #[derive(Serialize)]
@@ -23,36 +27,65 @@ struct Complete<'a> {
     account: Account<'a>,
 }
 
+/// The answer in one document.
+///
+/// # Errors
+/// How it broke.
+pub(super) async fn answer(mut upstream: UpstreamStream) -> Result<Response<Answer>, Refusal> {
+    let id = upstream.id;
+    let answers = [collect(&mut upstream).await?];
+    Ok(document(id, &upstream.prepared.ready, &answers))
+}
+
 /// Reads the answer to its end.
 ///
 /// # Errors
 /// How it broke.
-pub(super) async fn collect(mut upstream: UpstreamStream) -> Result<Response<Answer>, Refusal> {
-    let mut text = String::new();
+pub(super) async fn collect(upstream: &mut UpstreamStream) -> Result<(Collected, Completion), Refusal> {
+    let mut collected = Collected::default();
     while let Some(event) = std::future::poll_fn(|cx| upstream.poll_event(cx)).await {
         match event {
-            InferenceEvent::Token { text: token, .. } => text.push_str(&token),
-            InferenceEvent::Done(completion) => return Ok(answer(&text, &upstream, &completion)),
+            InferenceEvent::Done(completion) => return Ok((collected, completion)),
             InferenceEvent::Error(failure) => return Err(Refusal::Failed(failure)),
-            InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } => {}
+            event => collected.take(event),
         }
     }
     unreachable!("an upstream stream ends with Done or Error")
 }
 
-fn answer(text: &str, upstream: &UpstreamStream, completion: &Completion) -> Response<Answer> {
-    let prepared = &upstream.prepared;
-    json(
-        StatusCode::OK,
-        &Complete {
-            result: text,
-            language: &prepared.language,
-            source: "vps",
-            model_used: &completion.model,
-            tokens_generated: completion.usage.completion_tokens,
-            inference_time_seconds: inference_seconds(completion),
-            timestamp: timestamp(),
-            account: Account::new(prepared, completion),
-        },
-    )
+/// The document, in the client's words.
+pub(super) fn document(id: RequestId, ready: &Ready, answers: &[(Collected, Completion)]) -> Response<Answer> {
+    match answers {
+        [(answer, completion)] if ready.call.reply.dialect == Dialect::Native => {
+            json(StatusCode::OK, &native(&answer.text, ready, completion))
+        }
+        _ => json(StatusCode::OK, &value(id, ready, answers)),
+    }
+}
+
+/// The document as a value.
+pub(super) fn value(id: RequestId, ready: &Ready, answers: &[(Collected, Completion)]) -> Value {
+    let reply = &ready.call.reply;
+    match answers {
+        [(answer, completion)] if reply.dialect == Dialect::Native => {
+            serde_json::to_value(native(&answer.text, ready, completion)).unwrap_or_default()
+        }
+        _ => {
+            let model = answers.first().map_or("", |(_, completion)| &completion.model);
+            dialect::document(&Identity::now(id, model), reply, answers)
+        }
+    }
+}
+
+fn native<'a>(text: &'a str, ready: &'a Ready, completion: &'a Completion) -> Complete<'a> {
+    Complete {
+        result: text,
+        language: &ready.language,
+        source: "vps",
+        model_used: &completion.model,
+        tokens_generated: completion.usage.completion_tokens,
+        inference_time_seconds: inference_seconds(completion),
+        timestamp: timestamp(),
+        account: Account::new(ready, completion),
+    }
 }

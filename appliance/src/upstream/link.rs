@@ -74,6 +74,9 @@ pub enum LinkError {
     /// The connection broke before the answer's head.
     #[error("the connection broke: {0}")]
     Broke(h2::Error),
+    /// A service could not be reached, or its answer broke off before its head.
+    #[error("{0}")]
+    Service(String),
     /// The server is being stopped, and takes nothing new.
     #[error("the server is shutting down")]
     Leaving,
@@ -237,14 +240,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver for Connection<I
 }
 
 /// Keeps `upstream`'s connection open until the program stops.
-pub(super) async fn keep(upstream: Arc<Upstream>, board: Board, tasks: Tasks) {
+pub(super) async fn keep(upstream: Arc<Upstream>, link: Arc<Link>, board: Board, tasks: Tasks) {
     let mut pause = PAUSE;
     while !tasks.is_stopping() {
-        match upstream.link.connect().await {
+        match link.connect().await {
             Ok((sender, driver)) => {
                 pause = PAUSE;
                 tracing::info!(upstream = %upstream.name, "connected");
-                run(&upstream, sender, driver, &board, &tasks).await;
+                run(&upstream, &link, (sender, driver), &board, &tasks).await;
             }
             Err(error) => {
                 tracing::warn!(upstream = %upstream.name, %error, "cannot connect");
@@ -252,7 +255,7 @@ pub(super) async fn keep(upstream: Arc<Upstream>, board: Board, tasks: Tasks) {
                 let spread = pause.mul_f64(0.8 + 0.4 * super::chance());
                 tokio::select! {
                     () = tokio::time::sleep(spread) => {}
-                    () = upstream.link.wanted.notified() => tokio::time::sleep(PAUSE.min(pause)).await,
+                    () = link.wanted.notified() => tokio::time::sleep(PAUSE.min(pause)).await,
                     () = tasks.stopping() => {}
                 }
                 pause = (pause * 2).min(PAUSE_MAX);
@@ -262,18 +265,24 @@ pub(super) async fn keep(upstream: Arc<Upstream>, board: Board, tasks: Tasks) {
 }
 
 /// Publishes an open connection and drives it until it ends.
-async fn run(upstream: &Upstream, sender: Sender, mut driver: Box<dyn Driver>, board: &Board, tasks: &Tasks) {
+async fn run(
+    upstream: &Upstream,
+    link: &Link,
+    (sender, mut driver): (Sender, Box<dyn Driver>),
+    board: &Board,
+    tasks: &Tasks,
+) {
     upstream.breaker().reconnected();
-    upstream.link.sender.send_replace(Some(sender));
+    link.sender.send_replace(Some(sender));
     board.tell(Event::Link { upstream: upstream.index, connected: true });
     let pings = driver.pings();
     // Not ended by `stopping`: streams in progress are drained over it.
     let ended = tokio::select! {
         ended = driver => ended.map_or_else(|error| error.to_string(), |()| "closed by the server".to_owned()),
         silence = keep_warm(pings) => silence,
-        () = idle_stop(&upstream.link, tasks) => String::new(),
+        () = idle_stop(link, tasks) => String::new(),
     };
-    upstream.link.sender.send_replace(None);
+    link.sender.send_replace(None);
     board.tell(Event::Link { upstream: upstream.index, connected: false });
     if !tasks.is_stopping() {
         tracing::warn!(upstream = %upstream.name, reason = ended, "connection lost");

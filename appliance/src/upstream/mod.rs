@@ -1,9 +1,11 @@
-//! Upstreams: inference servers the appliance forwards to. Each has a [`link`] (one connection, kept warm), a
-//! [`breaker`] and a health probe.
+//! Upstreams: inference servers the appliance forwards to. Each has a [`way`] to it (a [`link`] to a server of ours: one
+//! connection, kept warm; or to a [`service`] of somebody else's), a [`breaker`] and a health probe.
 
 pub mod breaker;
 pub mod link;
 pub mod probe;
+pub mod service;
+pub mod way;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -11,7 +13,7 @@ use std::time::Duration;
 use cerebrum_common::keys::Secret;
 use cerebrum_common::lifecycle::Tasks;
 use cerebrum_common::tls::TlsError;
-use http::{HeaderValue, Uri};
+use http::{HeaderName, HeaderValue};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -19,6 +21,8 @@ use crate::settings;
 use crate::status::Board;
 use breaker::Breaker;
 use link::Link;
+use service::Service;
+use way::Way;
 
 /// One inference server, ready for use.
 #[derive(Debug)]
@@ -27,10 +31,10 @@ pub struct Upstream {
     pub index: usize,
     /// Its name.
     pub name: Arc<str>,
-    /// The connection.
-    pub link: Link,
-    url: Uri,
-    key: Option<HeaderValue>,
+    /// How it is spoken to.
+    pub way: Way,
+    base: String,
+    key: Option<(HeaderName, HeaderValue)>,
     breaker: Mutex<Breaker>,
     probe: Notify,
 }
@@ -47,18 +51,37 @@ impl Upstream {
         board: &Board,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, TlsError> {
+        let way = match &settings.service {
+            None => Way::Frames(Arc::new(Link::new(&settings.url, settings.tls.clone(), stream_slots)?)),
+            Some(service) => Way::Service(Arc::new(Service::new(service)?)),
+        };
         let upstream = Arc::new(Self {
             index,
             name: settings.name.as_str().into(),
-            link: Link::new(&settings.url, settings.tls.clone(), stream_slots)?,
-            url: settings.url.clone(),
-            key: settings.key.as_ref().and_then(header),
+            way: way.clone(),
+            base: service::base(&settings.url),
+            key: settings.key.as_ref().and_then(|key| header(key, &way)),
             breaker: Mutex::new(Breaker::new(settings.breaker)),
             probe: Notify::new(),
         });
-        tasks.spawn(link::keep(upstream.clone(), board.clone(), tasks.clone()));
-        tasks.spawn(probe::keep(upstream.clone(), board.clone(), tasks.clone()));
+        match way {
+            Way::Frames(link) => {
+                tasks.spawn(link::keep(upstream.clone(), link, board.clone(), tasks.clone()));
+                tasks.spawn(probe::keep(upstream.clone(), board.clone(), tasks.clone()));
+            }
+            Way::Service(service) => {
+                tasks.spawn(service::keep(upstream.clone(), service, board.clone(), tasks.clone()));
+            }
+        }
         Ok(upstream)
+    }
+
+    /// Its own name for a model; none when it does not serve it.
+    pub fn model<'a>(&'a self, asked: &'a str) -> Option<&'a str> {
+        match &self.way {
+            Way::Frames(_) => Some(asked),
+            Way::Service(service) => service.model(asked),
+        }
     }
 
     /// The breaker, for one decision.
@@ -82,12 +105,9 @@ impl Upstream {
 
     /// A request for this server, without a body.
     pub fn request(&self, method: http::Method, path: &str) -> http::request::Builder {
-        let authority = self.url.authority().map_or("", |authority| authority.as_str());
-        let scheme = self.url.scheme_str().unwrap_or("http");
-        let base = self.url.path().trim_end_matches('/');
-        let builder = http::Request::builder().method(method).uri(format!("{scheme}://{authority}{base}{path}"));
+        let builder = http::Request::builder().method(method).uri(format!("{}{path}", self.base));
         match &self.key {
-            Some(key) => builder.header("x-api-key", key),
+            Some((name, value)) => builder.header(name, value),
             None => builder,
         }
     }
@@ -98,10 +118,14 @@ impl Upstream {
     }
 }
 
-fn header(key: &Secret) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(key.expose()).ok()?;
+fn header(key: &Secret, way: &Way) -> Option<(HeaderName, HeaderValue)> {
+    let (name, text) = match way {
+        Way::Frames(_) => (HeaderName::from_static("x-api-key"), key.expose().to_owned()),
+        Way::Service(_) => (http::header::AUTHORIZATION, format!("Bearer {}", key.expose())),
+    };
+    let mut value = HeaderValue::from_str(&text).ok()?;
     value.set_sensitive(true);
-    Some(value)
+    Some((name, value))
 }
 
 /// A number in 0..1 that differs between boxes and moments; jitter needs no better one.

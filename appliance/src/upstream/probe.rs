@@ -66,7 +66,7 @@ async fn probe(upstream: &Upstream) -> Probe {
 pub async fn ask(upstream: &Upstream, path: &str, deadline: Duration) -> Option<Value> {
     let request = upstream.request(Method::GET, path).body(Bytes::new()).ok()?;
     let answer = async {
-        let response = upstream.link.send(request).await.ok()?;
+        let response = upstream.way.send(request).await.ok()?;
         let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await.ok()?;
         serde_json::from_slice(&body.to_bytes()).ok()
     };

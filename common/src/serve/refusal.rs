@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::body::{Answer, json};
 use crate::keys::Denied;
+use crate::wire::dialect::{self, Dialect};
 use crate::wire::json::JsonError;
 use crate::wire::{Failure, FailureCode};
 
@@ -182,11 +183,21 @@ impl Refusal {
 
     /// The answer: `{"error":..,"message":..}` with its status and `Retry-After`.
     pub fn response(&self) -> Response<Answer> {
+        self.response_in(Dialect::Native)
+    }
+
+    /// The same in the words of a client's `dialect`.
+    pub fn response_in(&self, dialect: Dialect) -> Response<Answer> {
         let field = match self {
             Self::BadRequest { field, .. } => field.as_deref(),
             _ => None,
         };
-        let mut response = json(self.status(), &Body { error: self.name(), message: &self.message(), field });
+        let message = self.message();
+        let problem = dialect::Problem { code: self.name(), message: &message, field };
+        let mut response = match dialect::error(dialect, self.status().as_u16(), &problem) {
+            Some(error) => json(self.status(), &error),
+            None => json(self.status(), &Body { error: self.name(), message: &message, field }),
+        };
         if let Some(after) = self.retry_after() {
             let seconds = after.as_millis().div_ceil(1000).max(1) as u64;
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

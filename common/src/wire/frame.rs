@@ -97,6 +97,31 @@ pub fn from_bytes<T: DeserializeOwned>(body: Bytes, limit: usize) -> Result<T, F
     }
 }
 
+/// Reads one frame from a whole body, and a second one where there is one.
+///
+/// # Errors
+/// As [`from_bytes`].
+pub fn pair_from_bytes<A, B>(body: Bytes, limit: usize) -> Result<(A, Option<B>), FrameError>
+where
+    A: DeserializeOwned,
+    B: DeserializeOwned,
+{
+    let length = body.len();
+    let trailing = || FrameError::Payload { length, source: postcard::Error::DeserializeBadEncoding };
+    let mut decoder = Decoder::new(limit);
+    decoder.push(body);
+    let first = decoder.next()?.ok_or_else(|| FrameError::Truncated { missing: decoder.missing() })?;
+    if decoder.is_empty() {
+        return Ok((first, None));
+    }
+    let second = match decoder.next() {
+        // The version was judged by the first frame: this is something else behind it.
+        Err(FrameError::Version { .. }) => return Err(trailing()),
+        second => second?.ok_or_else(|| FrameError::Truncated { missing: decoder.missing() })?,
+    };
+    if decoder.is_empty() { Ok((first, Some(second))) } else { Err(trailing()) }
+}
+
 /// Takes bytes in any portions, gives messages.
 #[derive(Debug)]
 pub struct Decoder {

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Text;
+use super::details::TokenLogprob;
 
 /// One generation asked of an inference server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,6 +102,8 @@ pub enum InferenceEvent {
     Done(Completion),
     /// The end of a failed one.
     Error(Failure),
+    /// How likely the tokens of the next text are; only for who asked ([`super::Details::logprobs`]).
+    Logprobs(Vec<TokenLogprob>),
 }
 
 impl InferenceEvent {

@@ -2,10 +2,14 @@
 //!
 //! - [`native`]: the JSON of `/v1/complete` and `/v1/inference`, requests and answers.
 //! - [`inference`]: what travels between appliance and server, as [`frame`]d postcard.
+//! - [`details`]: what a request may ask beyond that, in a second frame.
+//! - [`dialect`]: the calls of OpenAI's, Anthropic's and llama.cpp's clients.
 //! - [`sse`]: server-sent events, encoding and incremental decoding.
 //! - [`json`]: strict parsing with sentences for errors.
 //! - [`text`]: strings whose content must not reach a log.
 
+pub mod details;
+pub mod dialect;
 pub mod frame;
 pub mod inference;
 pub mod json;
@@ -13,5 +17,6 @@ pub mod native;
 pub mod sse;
 pub mod text;
 
+pub use details::Details;
 pub use inference::{Completion, Failure, FailureCode, Finish, InferenceEvent, InferenceRequest, Sampling, Usage};
 pub use text::Text;

@@ -13,7 +13,8 @@ use crate::settings::Section;
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Generate {
-    /// What to complete.
+    /// What to complete; a list of one text is that text.
+    #[serde(deserialize_with = "one_text")]
     pub prompt: Option<Text>,
     /// Language of the code; detected when absent.
     pub language: Option<String>,
@@ -31,7 +32,8 @@ pub struct Generate {
     pub min_p: Option<f32>,
     /// See [`Sampling::typical_p`].
     pub typical_p: Option<f32>,
-    /// See [`Sampling::repetition_penalty`].
+    /// See [`Sampling::repetition_penalty`]; llama.cpp's clients call it `repeat_penalty`.
+    #[serde(alias = "repeat_penalty")]
     pub repetition_penalty: Option<f32>,
     /// See [`Sampling::frequency_penalty`].
     pub frequency_penalty: Option<f32>,
@@ -102,18 +104,27 @@ impl Generate {
     ///
     /// # Errors
     /// A missing or empty prompt, a NUL character in it, and every sampling value out of its range, by field.
-    pub fn into_request(self, limits: Limits) -> Result<(InferenceRequest, Vec<String>), JsonError> {
+    pub fn into_request(mut self, limits: Limits) -> Result<(InferenceRequest, Vec<String>), JsonError> {
+        let text = prompt(self.prompt.take())?;
+        let (request, warnings) = self.without_prompt(limits)?;
+        Ok((InferenceRequest { prompt: text, ..request }, warnings))
+    }
+
+    /// As [`Self::into_request`], for calls whose prompt is none of a single text: the request's stays empty.
+    ///
+    /// # Errors
+    /// Every value out of its range, by field.
+    pub fn without_prompt(self, limits: Limits) -> Result<(InferenceRequest, Vec<String>), JsonError> {
         let mut warnings = Vec::new();
         let sampling = self.sampling()?;
-        let stop = stop_strings(self.stop)?;
         name("model", self.model.as_deref())?;
         name("language", self.language.as_deref())?;
         let request = InferenceRequest {
             model: self.model.unwrap_or_default(),
-            prompt: prompt(self.prompt)?,
+            prompt: Text::default(),
             max_tokens: max_tokens(self.max_tokens, limits, &mut warnings),
             sampling,
-            stop,
+            stop: stop_strings(self.stop)?,
         };
         Ok((request, warnings))
     }
@@ -144,7 +155,7 @@ impl Generate {
     }
 }
 
-fn refuse(field: &str, found: impl std::fmt::Display, expected: impl std::fmt::Display) -> JsonError {
+pub(super) fn refuse(field: &str, found: impl std::fmt::Display, expected: impl std::fmt::Display) -> JsonError {
     JsonError { field: Some(field.to_owned()), message: format!("{field}: found {found}, expected {expected}") }
 }
 
@@ -248,6 +259,43 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
     }
 
     deserializer.deserialize_any(OneOrMany)
+}
+
+/// `null`, `"text"` or `["text"]`, as some libraries send a single prompt.
+fn one_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Text>, D::Error> {
+    struct OneText;
+
+    impl<'de> serde::de::Visitor<'de> for OneText {
+        type Value = Option<Text>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a string")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(Some(text.into()))
+        }
+
+        fn visit_string<E>(self, text: String) -> Result<Self::Value, E> {
+            Ok(Some(text.into()))
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let text: Option<Text> = list.next_element()?;
+            match list.next_element::<serde::de::IgnoredAny>()? {
+                None => Ok(text),
+                Some(_) => {
+                    Err(serde::de::Error::custom("found a list of several prompts, expected one: send them one by one"))
+                }
+            }
+        }
+    }
+
+    deserializer.deserialize_any(OneText)
 }
 
 /// A token of a stream: `{"token":" asyncio","total_tokens":2}`.

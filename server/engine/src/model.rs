@@ -106,6 +106,12 @@ pub struct ModelInfo {
     pub infill_files: bool,
     /// The chat template (Jinja) the file carries.
     pub chat_template: Option<String>,
+    /// How the token that begins a text is written; empty without one.
+    pub begin_text: String,
+    /// How the token that ends a text is written; empty without one.
+    pub end_text: String,
+    /// How the control tokens are written: in a user's text these words must stay words.
+    pub control_texts: Vec<String>,
     /// The other scalar metadata of the file, as text.
     pub metadata: BTreeMap<String, String>,
 }

@@ -214,6 +214,9 @@ impl Model for ScriptedModel {
             infill: self.script.infill,
             infill_files: self.script.infill,
             chat_template: None,
+            begin_text: String::new(),
+            end_text: String::new(),
+            control_texts: Vec::new(),
             metadata: [("general.name".to_owned(), "scripted".to_owned())].into(),
         }
     }

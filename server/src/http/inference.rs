@@ -6,6 +6,7 @@ use std::time::Duration;
 use cerebrum_common::keys::Client;
 use cerebrum_common::request_id::RequestId;
 use cerebrum_common::serve::{Answer, Refusal, collect, discard};
+use cerebrum_common::wire::dialect::{Identity, Speaker};
 use cerebrum_common::wire::{Failure, FailureCode};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -15,7 +16,8 @@ use super::job::Job;
 use super::record::Record;
 use super::request::{self, Format};
 use super::routes::Delivery;
-use super::{Api, infill, stream, whole};
+use super::stream::Style;
+use super::{Api, stream, whole};
 
 /// How long an answer's head waits for the first event: tokenising and most refusals take less, and nobody minds a stream that
 /// opens so much later.
@@ -42,7 +44,7 @@ pub(super) async fn infer(
                 record.refused(&refusal.for_log());
             }
             discard(body, &api.tasks);
-            refusal.response()
+            refusal.response_in(delivery.dialect())
         }
     }
 }
@@ -54,24 +56,34 @@ async fn answer(
     record: &mut Option<Record>,
     delivery: Delivery,
 ) -> Result<Response<Answer>, Refusal> {
-    let format = request::format(&head.headers, delivery)?;
+    let format = request::format(&head.headers)?;
     admit(api)?;
     let bytes = collect(body, &api.limits).await?;
-    if delivery == Delivery::Infill {
-        return infill::answer(api, bytes, record).await;
-    }
-    let asked = request::read(format, bytes, api.tokens, api.limits.body_bytes)?;
+    let call = request::read(format, delivery, bytes, api.tokens, api.limits.body_bytes)?;
     // From here on the job owns the record, and closes it however it ends.
     let Some(record) = record.take() else { return Err(Refusal::Stopping) };
-    let style = asked.style;
-    let mut job = Job::start(api, asked, record)?;
-    match format {
-        Format::Whole => whole::collect(job).await,
-        Format::Events | Format::Frames => {
-            job.look_ahead(Instant::now() + FIRST_EVENT).await?;
-            Ok(stream::relay(job, style, api.heartbeat))
-        }
+    if !call.reply.stream {
+        return whole::collect(api, call, record).await;
     }
+    if call.reply.choices > 1 {
+        return Err(several(call.reply.choices));
+    }
+    let (id, reply) = (record.id(), call.reply.clone());
+    let mut job = Job::start(api, call, record)?;
+    let style = match format {
+        Format::Frames => Style::Frames,
+        Format::Json => match Speaker::new(|| Identity::now(id, job.model()), &reply) {
+            Some(speaker) => Style::Spoken(speaker),
+            None => Style::Events { progress: reply.progress },
+        },
+    };
+    job.look_ahead(Instant::now() + FIRST_EVENT).await?;
+    Ok(stream::relay(job, style, api.heartbeat))
+}
+
+fn several(found: u32) -> Refusal {
+    let message = format!("n: found {found}, expected 1 in a stream; ask for a whole answer, or several times");
+    Refusal::BadRequest { field: Some("n".to_owned()), message }
 }
 
 fn admit(api: &Api) -> Result<(), Refusal> {

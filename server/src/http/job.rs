@@ -3,13 +3,18 @@
 
 use std::pin::Pin;
 
-use cerebrum_common::wire::{Completion, Failure, FailureCode, Finish, InferenceEvent, Usage};
-use cerebrum_engine::{self as engine, Event, Generation};
+use cerebrum_common::wire::details::Input;
+use cerebrum_common::wire::dialect::Call;
+use cerebrum_common::wire::{
+    Completion, Details, Failure, FailureCode, Finish, InferenceEvent, InferenceRequest, Usage,
+};
+use cerebrum_engine::{self as engine, Event, Generation, Prompt};
 
 use super::Api;
+use super::assemble::assemble;
 use super::record::Record;
-use super::request::Asked;
-use crate::registry::{Load, Phase, Registry, Submission, Unavailable, busy_retry_ms};
+use super::request::engine_request;
+use crate::registry::{Load, Phase, Reached, Registry, Submission, Unavailable, busy_retry_ms};
 
 /// A generation and what belongs to it.
 pub(super) struct Job {
@@ -29,10 +34,21 @@ struct Work {
     stage: Stage,
 }
 
+type Assembly = Pin<Box<dyn Future<Output = Result<(engine::Request, Vec<String>), Failure>> + Send>>;
+
 enum Stage {
-    Waiting(Load, Option<Box<engine::Request>>),
+    Waiting(Load, Option<Pending>),
+    /// The prompt is being made of its parts.
+    Assembling(Assembly),
     Running(Generation),
     Ended,
+}
+
+/// What waits for its model.
+enum Pending {
+    /// Parts, of which only the model knows how to make a prompt.
+    Parts(Box<(InferenceRequest, Details)>),
+    Request(Box<engine::Request>),
 }
 
 impl Job {
@@ -40,8 +56,9 @@ impl Job {
     ///
     /// # Errors
     /// What the registry refuses at once; the record has it too.
-    pub(super) fn start(api: &Api, asked: Asked, record: Record) -> Result<Self, Failure> {
-        let Asked { model: asked, warnings, request, .. } = asked;
+    pub(super) fn start(api: &Api, call: Call, record: Record) -> Result<Self, Failure> {
+        let Call { mut request, details, warnings, .. } = call;
+        let asked = std::mem::take(&mut request.model);
         let work = Work {
             registry: api.registry.clone(),
             model: api.registry.catalog().resolve(&asked).unwrap_or_default(),
@@ -53,12 +70,17 @@ impl Job {
         };
         let mut job = Self { work, ahead: None, ending: Box::pin(api.tasks.ending()), record };
         job.record.model(&job.work.model);
-        let submitted = job.work.submit(request);
+        let submitted = job.work.submit(Pending::new(request, details));
         submitted.map_err(|reason| {
             job.record.refused(&reason.to_string());
             Failure::from(&reason)
         })?;
         Ok(job)
+    }
+
+    /// The model's own name; empty when there is none of the name asked for.
+    pub(super) fn model(&self) -> &str {
+        &self.work.model
     }
 
     /// The next event; `None` after the last. Cancel-safe.
@@ -87,40 +109,67 @@ impl Job {
     }
 }
 
-impl Work {
-    fn submit(&mut self, request: engine::Request) -> Result<(), Unavailable> {
-        self.stage = match self.registry.submit(&self.asked, request)? {
-            Submission::Taken(taken) => {
-                self.model = taken.model;
-                self.context = taken.context;
-                Stage::Running(taken.generation)
+impl Pending {
+    /// A prompt needs nothing of its model; whatever else does.
+    fn new(mut request: InferenceRequest, details: Details) -> Self {
+        match details.input {
+            Input::Prompt => {
+                // Plain: control tokens in somebody's prompt are text.
+                let prompt = Prompt::plain(std::mem::take(&mut request.prompt).into_inner());
+                Self::Request(Box::new(engine_request(request, &details, prompt)))
             }
-            Submission::Waiting(load, request) => Stage::Waiting(load, Some(request)),
+            _ => Self::Parts(Box::new((request, details))),
+        }
+    }
+}
+
+impl Work {
+    fn submit(&mut self, pending: Pending) -> Result<(), Unavailable> {
+        self.stage = match pending {
+            Pending::Request(request) => match self.registry.submit(&self.asked, *request)? {
+                Submission::Taken(taken) => {
+                    self.model = taken.model;
+                    self.context = taken.context;
+                    Stage::Running(taken.generation)
+                }
+                Submission::Waiting(load, request) => Stage::Waiting(load, Some(Pending::Request(request))),
+            },
+            Pending::Parts(parts) => match self.registry.reach(&self.asked)? {
+                Reached::Loaded(engine) => Stage::Assembling(Box::pin(assemble(parts.0, parts.1, engine))),
+                Reached::Waiting(load) => Stage::Waiting(load, Some(Pending::Parts(parts))),
+            },
         };
         Ok(())
     }
 
     async fn next(&mut self) -> Option<InferenceEvent> {
         loop {
-            let (phase, request) = match &mut self.stage {
+            let outcome = match &mut self.stage {
                 Stage::Ended => return None,
                 Stage::Running(generation) => {
                     let event = generation.next().await?;
                     return Some(self.translate(event));
                 }
-                Stage::Waiting(load, request) => (load.next().await, request),
+                Stage::Waiting(load, pending) => match (load.next().await, pending.take()) {
+                    (Phase::Loading(share), waiting) => {
+                        *pending = waiting;
+                        return Some(InferenceEvent::Loading { permille: (share * 1000.0) as u16 });
+                    }
+                    (Phase::Ready, Some(pending)) => self.submit(pending).map_err(|reason| Failure::from(&reason)),
+                    (Phase::Ready, None) => Err(Failure::from(&Unavailable::Stopping)),
+                    (Phase::Failed(reason), _) => Err(Failure::from(&reason)),
+                },
+                Stage::Assembling(assembly) => match assembly.await {
+                    Ok((request, mut left_out)) => {
+                        self.warnings.append(&mut left_out);
+                        let submitted = self.submit(Pending::Request(Box::new(request)));
+                        submitted.map_err(|reason| Failure::from(&reason))
+                    }
+                    Err(failure) => Err(failure),
+                },
             };
-            let outcome = match (phase, request.take()) {
-                (Phase::Loading(share), waiting) => {
-                    *request = waiting;
-                    return Some(InferenceEvent::Loading { permille: (share * 1000.0) as u16 });
-                }
-                (Phase::Ready, Some(request)) => self.submit(*request),
-                (Phase::Ready, None) => Err(Unavailable::Stopping),
-                (Phase::Failed(reason), _) => Err(reason),
-            };
-            if let Err(reason) = outcome {
-                return Some(InferenceEvent::Error(Failure::from(&reason)));
+            if let Err(failure) = outcome {
+                return Some(InferenceEvent::Error(failure));
             }
         }
     }

@@ -2,12 +2,13 @@
 //! then stream or collect; the record is open from the first line and closes when the answer's body does.
 //!
 //! - `routes`: paths; every one needs a key unless it is said to be public.
-//! - `inference`: the calls that generate; `infill` is one in the words of editors.  `request` reads their bodies, `job` is one generation in progress, `stream`
-//!   and `whole` write answers, `record` keeps the account.
+//! - `inference`: the calls that generate. `request` reads their bodies, `job` is one generation in progress, for which
+//!   `assemble` makes the prompt (of a chat, by the model's `template`); `stream` and `whole` write answers, `record` keeps the
+//!   account.
 //! - `tokens`: text to tokens and back.  `info`, `manage`: reports, unloading.
 
+mod assemble;
 mod inference;
-mod infill;
 mod info;
 mod job;
 mod manage;
@@ -15,6 +16,7 @@ mod record;
 mod request;
 mod routes;
 mod stream;
+mod template;
 mod tokens;
 mod whole;
 

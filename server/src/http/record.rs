@@ -56,6 +56,16 @@ impl Record {
         }
     }
 
+    /// The request's id.
+    pub(super) fn id(&self) -> RequestId {
+        self.id
+    }
+
+    /// Who asked.
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// Which model it is for.
     pub(super) fn model(&mut self, name: &str) {
         name.clone_into(&mut self.model);
@@ -69,7 +79,7 @@ impl Record {
     /// One event of the answer.
     pub(super) fn note(&mut self, event: &InferenceEvent) {
         match event {
-            InferenceEvent::Loading { .. } => {}
+            InferenceEvent::Loading { .. } | InferenceEvent::Logprobs(_) => {}
             InferenceEvent::Progress { total, .. } => self.prompt_tokens = *total,
             InferenceEvent::Token { total_tokens, .. } => {
                 self.first_token.get_or_insert_with(Instant::now);

@@ -1,58 +1,44 @@
-//! Bodies of inference requests: JSON, or one postcard frame.
+//! Bodies of inference requests: JSON in the words of several kinds of client, or postcard frames.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use cerebrum_common::serve::Refusal;
+use cerebrum_common::wire::details::{Constraint, Input, Urgency};
+use cerebrum_common::wire::dialect::{self, Call, Dialect, Reply};
 use cerebrum_common::wire::frame::{self, FrameError};
-use cerebrum_common::wire::native::{Generate, Limits as TokenLimits};
-use cerebrum_common::wire::{InferenceRequest, Sampling, json};
-use cerebrum_engine::{self as engine, Grammar, Mirostat, Prompt, Token};
+use cerebrum_common::wire::native::Limits as TokenLimits;
+use cerebrum_common::wire::{Details, InferenceRequest, Sampling, Text, json};
+use cerebrum_engine::{self as engine, Grammar, Mirostat, Priority, Prompt, Token};
 use http::{HeaderMap, header};
 use serde::Deserialize;
 
 use super::routes::Delivery;
-use super::stream::Style;
 
 /// What is spoken in a request and its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
-    /// JSON both ways.
-    Whole,
-    /// JSON in, server-sent events out.
-    Events,
+    /// JSON in; JSON or server-sent events out.
+    Json,
     /// Postcard frames both ways.
     Frames,
 }
 
-/// A request that has been read.
-#[derive(Debug)]
-pub(super) struct Asked {
-    /// The model by name; empty asks for the default.
-    pub(super) model: String,
-    pub(super) request: engine::Request,
-    /// What was changed in it.
-    pub(super) warnings: Vec<String>,
-    /// How a stream is written.
-    pub(super) style: Style,
-}
-
-/// What the answer has to look like. Only this program's own JSON has it: the frames between the programs are of a version that does not
-/// change.
+/// What the answer has to look like, in our own words; other dialects have words of theirs.
 #[derive(Deserialize)]
 struct Shape {
-    grammar: Option<String>,
+    grammar: Option<Text>,
     json_schema: Option<serde_json::Value>,
 }
 
 impl Shape {
-    fn grammar(self) -> Result<Option<Grammar>, Refusal> {
+    fn constraint(self) -> Result<Constraint, Refusal> {
         let both = "grammar: found json_schema too, expected one of them".to_owned();
         match (self.grammar, self.json_schema) {
             (Some(_), Some(_)) => Err(Refusal::BadRequest { field: Some("grammar".to_owned()), message: both }),
-            (Some(text), None) => Ok(Some(Grammar::Gbnf(text))),
-            (None, Some(schema)) => Ok(Some(Grammar::JsonSchema(schema.to_string()))),
-            (None, None) => Ok(None),
+            (Some(text), None) => Ok(Constraint::Grammar(text)),
+            (None, Some(schema)) => Ok(Constraint::JsonSchema(schema.to_string().into())),
+            (None, None) => Ok(Constraint::Free),
         }
     }
 }
@@ -61,16 +47,13 @@ impl Shape {
 ///
 /// # Errors
 /// [`Refusal::Unsupported`] for frames of another version.
-pub(super) fn format(headers: &HeaderMap, delivery: Delivery) -> Result<Format, Refusal> {
+pub(super) fn format(headers: &HeaderMap) -> Result<Format, Refusal> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let content_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match content_type.strip_prefix(frame::MEDIA_TYPE_FAMILY) {
         Some(_) if content_type == frame::MEDIA_TYPE => Ok(Format::Frames),
         Some(rest) => Err(Refusal::Unsupported { message: foreign(rest) }),
-        None => Ok(match delivery {
-            Delivery::Whole | Delivery::Infill => Format::Whole,
-            Delivery::Stream => Format::Events,
-        }),
+        None => Ok(Format::Json),
     }
 }
 
@@ -86,42 +69,64 @@ fn foreign(rest: &str) -> String {
 ///
 /// # Errors
 /// [`Refusal::BadRequest`] with the field or the reason.
-pub(super) fn read(format: Format, body: Bytes, tokens: TokenLimits, limit: usize) -> Result<Asked, Refusal> {
+pub(super) fn read(
+    format: Format,
+    delivery: Delivery,
+    body: Bytes,
+    tokens: TokenLimits,
+    limit: usize,
+) -> Result<Call, Refusal> {
     if format == Format::Frames {
-        let bad = |message: String| Refusal::BadRequest { field: None, message };
-        let inference: InferenceRequest = frame::from_bytes(body, limit).map_err(|error| bad(error.to_string()))?;
-        if inference.prompt.trim().is_empty() {
-            return Err(bad("prompt: found an empty string, expected a text to complete".to_owned()));
-        }
-        return Ok(asked(inference, None, Vec::new(), Style::Frames));
+        return framed(body, limit);
     }
-    let generate: Generate = json::parse(&body)?;
-    let grammar = json::parse::<Shape>(&body)?.grammar()?;
-    let style = Style::Events { progress: generate.progress };
-    let (inference, warnings) = generate.into_request(tokens)?;
-    Ok(asked(inference, grammar, warnings, style))
+    let mut call = dialect::read(delivery.dialect(), &body, tokens)?;
+    match delivery {
+        Delivery::Asked(_) => {}
+        Delivery::Whole | Delivery::Stream => {
+            call.details.constraint = json::parse::<Shape>(&body)?.constraint()?;
+            call.reply.stream = delivery == Delivery::Stream;
+        }
+    }
+    Ok(call)
 }
 
-fn asked(mut inference: InferenceRequest, grammar: Option<Grammar>, warnings: Vec<String>, style: Style) -> Asked {
-    let model = std::mem::take(&mut inference.model);
-    Asked { model, request: engine_request(inference, grammar), warnings, style }
+fn framed(body: Bytes, limit: usize) -> Result<Call, Refusal> {
+    let bad = |message: String| Refusal::BadRequest { field: None, message };
+    let (request, details) =
+        frame::pair_from_bytes::<InferenceRequest, Details>(body, limit).map_err(|error| bad(error.to_string()))?;
+    let details = details.unwrap_or_default();
+    if details.input == Input::Prompt && request.prompt.trim().is_empty() {
+        return Err(bad("prompt: found an empty string, expected a text to complete".to_owned()));
+    }
+    let reply = Reply { stream: true, ..Reply::whole(Dialect::Native) };
+    Ok(Call { request, details, language: None, warnings: Vec::new(), reply })
 }
 
 /// Who has waited so long for a slot is better served by another try, perhaps elsewhere.
-pub(super) const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(300);
 
-fn engine_request(inference: InferenceRequest, grammar: Option<Grammar>) -> engine::Request {
+/// The engine's request for a prompt, which has been made of whatever the call gives.
+pub(super) fn engine_request(request: InferenceRequest, details: &Details, prompt: Prompt) -> engine::Request {
+    let within = |ms: u32| (ms > 0).then(|| Duration::from_millis(ms.into()));
+    let grammar = match &details.constraint {
+        Constraint::Free => None,
+        Constraint::Grammar(text) => Some(Grammar::Gbnf(text.to_string())),
+        Constraint::JsonSchema(schema) => Some(Grammar::JsonSchema(schema.to_string())),
+    };
     engine::Request {
-        // Plain: control tokens in somebody's prompt are text.
-        prompt: Prompt::plain(inference.prompt.into_inner()),
-        max_tokens: inference.max_tokens,
-        seed: inference.sampling.seed,
-        sampling: engine::Sampling { grammar, ..engine_sampling(&inference.sampling) },
-        stop: inference.stop.into_iter().map(cerebrum_common::wire::Text::into_inner).collect(),
-        priority: engine::Priority::Chat,
+        prompt,
+        max_tokens: request.max_tokens,
+        seed: request.sampling.seed,
+        sampling: engine::Sampling { grammar, ..engine_sampling(&request.sampling) },
+        stop: request.stop.into_iter().map(Text::into_inner).collect(),
+        priority: match details.urgency {
+            Urgency::Chat => Priority::Chat,
+            Urgency::Infill => Priority::Infill,
+            Urgency::WarmUp => Priority::WarmUp,
+        },
         patience: Some(PATIENCE),
-        prompt_within: None,
-        answer_within: None,
+        prompt_within: within(details.prompt_within_ms),
+        answer_within: within(details.answer_within_ms),
     }
 }
 
@@ -159,16 +164,15 @@ mod tests {
         let found = |content_type: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::CONTENT_TYPE, content_type.parse().unwrap());
-            format(&headers, Delivery::Stream).map_err(|refusal| (refusal.status().as_u16(), refusal.message()))
+            format(&headers).map_err(|refusal| (refusal.status().as_u16(), refusal.message()))
         };
         assert_eq!(found("application/vnd.cerebrum.v1+postcard"), Ok(Format::Frames));
         assert_eq!(found("Application/vnd.Cerebrum.v1+postcard; q=1"), Ok(Format::Frames));
-        assert_eq!(found("application/json"), Ok(Format::Events));
-        assert_eq!(found(""), Ok(Format::Events));
+        assert_eq!(found("application/json"), Ok(Format::Json));
+        assert_eq!(found(""), Ok(Format::Json));
         let (status, sentence) = found("application/vnd.cerebrum.v9+postcard").unwrap_err();
         assert_eq!(status, 415);
         assert!(sentence.starts_with("wire version: found 9, expected 1"), "{sentence}");
         assert_eq!(found("application/vnd.cerebrum.vX+postcard").unwrap_err().0, 415);
-        assert_eq!(format(&HeaderMap::new(), Delivery::Whole), Ok(Format::Whole));
     }
 }

@@ -1,6 +1,7 @@
 //! The paths. Adding one here is the only way to have it answered, and without [`Access::Public`] it needs a key.
 
 use cerebrum_common::serve::Refusal;
+use cerebrum_common::wire::dialect::Dialect;
 use http::Method;
 
 /// Who may call.
@@ -19,8 +20,18 @@ pub enum Delivery {
     Whole,
     /// Event by event.
     Stream,
-    /// As one document, in the words of editors that fill gaps.
-    Infill,
+    /// As the body says, in the words of other people's clients.
+    Asked(Dialect),
+}
+
+impl Delivery {
+    /// Whose words request and answer are in.
+    pub fn dialect(self) -> Dialect {
+        match self {
+            Self::Whole | Self::Stream => Dialect::Native,
+            Self::Asked(dialect) => dialect,
+        }
+    }
 }
 
 /// A call.
@@ -45,10 +56,15 @@ pub enum Route {
 }
 
 /// Every path with its method; `{model}` stands for a name.
-pub const ROUTES: [(Method, &str); 10] = [
+pub const ROUTES: [(Method, &str); 15] = [
     (Method::GET, "/health"),
     (Method::POST, "/v1/inference"),
     (Method::POST, "/v1/inference/stream"),
+    (Method::POST, "/v1/chat/completions"),
+    (Method::POST, "/chat/completions"),
+    (Method::POST, "/v1/completions"),
+    (Method::POST, "/completions"),
+    (Method::POST, "/v1/messages"),
     (Method::POST, "/infill"),
     (Method::POST, "/tokenize"),
     (Method::POST, "/detokenize"),
@@ -74,7 +90,10 @@ impl Route {
             "/health" => (Method::GET, Self::Health),
             "/v1/inference" => (Method::POST, Self::Inference(Delivery::Whole)),
             "/v1/inference/stream" => (Method::POST, Self::Inference(Delivery::Stream)),
-            "/infill" => (Method::POST, Self::Inference(Delivery::Infill)),
+            "/v1/chat/completions" | "/chat/completions" => asked(Dialect::Chat),
+            "/v1/completions" | "/completions" => asked(Dialect::Completions),
+            "/v1/messages" => asked(Dialect::Messages),
+            "/infill" => asked(Dialect::Infill),
             "/tokenize" => (Method::POST, Self::Tokenize),
             "/detokenize" => (Method::POST, Self::Detokenize),
             "/v1/models" => (Method::GET, Self::Models),
@@ -83,6 +102,10 @@ impl Route {
             _ => (Method::POST, Self::Unload(path.strip_prefix(UNLOAD).filter(|name| !name.is_empty())?.to_owned())),
         })
     }
+}
+
+fn asked(dialect: Dialect) -> (Method, Route) {
+    (Method::POST, Route::Inference(Delivery::Asked(dialect)))
 }
 
 /// The call that a request is.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use cerebrum_common::serve::Answer;
+use cerebrum_common::wire::dialect::Speaker;
 use cerebrum_common::wire::native::{
     ErrorEvent, TokenEvent, inference_seconds, progress, timestamp, tokens_per_second,
 };
@@ -26,13 +27,15 @@ use super::job::Job;
 const BATCH_BYTES: usize = 8 << 10;
 
 /// How a stream is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Style {
-    /// Server-sent events.
+    /// Server-sent events in our own words.
     Events {
         /// Progress as events instead of comments.
         progress: bool,
     },
+    /// Server-sent events in other people's.
+    Spoken(Speaker),
     /// Postcard frames.
     Frames,
 }
@@ -55,6 +58,7 @@ struct DoneEvent<'a> {
 
 /// The streaming answer.
 pub(super) fn relay(job: Job, style: Style, heartbeat: Duration) -> Response<Answer> {
+    let media_type = if matches!(style, Style::Frames) { frame::MEDIA_TYPE } else { sse::MEDIA_TYPE };
     let body = Relay {
         upcoming: Some(ReusableBoxFuture::new(step(job))),
         style,
@@ -64,7 +68,6 @@ pub(super) fn relay(job: Job, style: Style, heartbeat: Duration) -> Response<Ans
         silence: Box::pin(tokio::time::sleep(heartbeat)),
     };
     let mut response = Response::new(body.boxed_unsync());
-    let media_type = if style == Style::Frames { frame::MEDIA_TYPE } else { sse::MEDIA_TYPE };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -138,20 +141,21 @@ impl Relay {
         if self.silence.as_mut().poll(cx).is_pending() {
             return;
         }
-        match (self.style, &self.last) {
+        match (&self.style, &self.last) {
             (Style::Frames, InferenceEvent::Token { total_tokens, .. }) => {
                 let again = InferenceEvent::Token { text: "".into(), total_tokens: *total_tokens };
                 write_frame(&again, &mut self.out);
             }
             (Style::Frames, last) => write_frame(last, &mut self.out),
-            (Style::Events { .. }, _) => sse::write_comment("heartbeat", &mut self.out),
+            (Style::Events { .. } | Style::Spoken(_), _) => sse::write_comment("heartbeat", &mut self.out),
         }
     }
 
     fn write(&mut self, event: &InferenceEvent) {
-        match self.style {
+        match &mut self.style {
             Style::Frames => write_frame(event, &mut self.out),
-            Style::Events { progress } => write_event(event, progress, &mut self.out),
+            Style::Events { progress } => write_event(event, *progress, &mut self.out),
+            Style::Spoken(speaker) => speaker.write(event, &mut self.out),
         }
     }
 }
@@ -178,6 +182,8 @@ fn write_event(event: &InferenceEvent, as_events: bool, out: &mut BytesMut) {
             Some(progress) => sse::write_comment(&format!("progress {:.2}", progress.progress), out),
             None => {}
         },
+        // Our own words have none.
+        InferenceEvent::Logprobs(_) => {}
     }
 }
 

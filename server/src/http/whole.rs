@@ -1,12 +1,15 @@
 //! The answer as one JSON document.
 
 use cerebrum_common::serve::{Answer, Refusal, json};
+use cerebrum_common::wire::dialect::{self, Call, Collected, Dialect, Identity};
 use cerebrum_common::wire::native::{inference_seconds, timestamp, tokens_per_second};
 use cerebrum_common::wire::{Completion, InferenceEvent, Usage};
 use http::{Response, StatusCode};
 use serde::Serialize;
 
+use super::Api;
 use super::job::Job;
+use super::record::Record;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -26,14 +29,31 @@ struct Document<'a> {
 ///
 /// # Errors
 /// The failure the generation ended with.
-pub(super) async fn collect(mut job: Job) -> Result<Response<Answer>, Refusal> {
-    let mut result = String::new();
+pub(super) async fn collect(api: &Api, call: Call, record: Record) -> Result<Response<Answer>, Refusal> {
+    let (reply, id, client) = (call.reply.clone(), record.id(), record.client());
+    let mut record = Some(record);
+    let mut answers = Vec::new();
+    let mut model = String::new();
+    // One after the other: the next finds the prompt in the cache.
+    for number in 0..reply.choices {
+        let record = record.take().unwrap_or_else(|| Record::open(id, client.clone(), api.tasks.clone()));
+        let job = Job::start(api, call.numbered(number), record)?;
+        job.model().clone_into(&mut model);
+        answers.push(one(job).await?);
+    }
+    match (reply.dialect, answers.first()) {
+        (Dialect::Native, Some((answer, completion))) => Ok(document(&answer.text, completion)),
+        _ => Ok(json(StatusCode::OK, &dialect::document(&Identity::now(id, &model), &reply, &answers))),
+    }
+}
+
+async fn one(mut job: Job) -> Result<(Collected, Completion), Refusal> {
+    let mut collected = Collected::default();
     while let Some(event) = job.next().await {
         match event {
-            InferenceEvent::Token { text, .. } => result.push_str(&text),
-            InferenceEvent::Done(completion) => return Ok(document(&result, &completion)),
+            InferenceEvent::Done(completion) => return Ok((collected, completion)),
             InferenceEvent::Error(failure) => return Err(failure.into()),
-            InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } => {}
+            event => collected.take(event),
         }
     }
     // A job always ends with one of the two.

@@ -88,6 +88,15 @@ pub enum Submission {
     Waiting(Load, Box<Request>),
 }
 
+/// A model that was asked for.
+#[derive(Debug)]
+pub enum Reached {
+    /// It is loaded.
+    Loaded(Engine),
+    /// It is being loaded: wait, then ask again.
+    Waiting(Load),
+}
+
 /// A request that a model has taken.
 #[derive(Debug)]
 pub struct Taken {
@@ -125,19 +134,28 @@ impl Registry {
         Ok(Submission::Waiting(load, Box::new(request)))
     }
 
+    /// The model called `asked`, or the load that is under way or begins now.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: no such model.
+    pub fn reach(&self, asked: &str) -> Result<Reached, Unavailable> {
+        let name = self.catalog().resolve(asked)?;
+        let mut state = self.lock();
+        if let Some(Entry::Loaded(engine)) = state.models.get(&name) {
+            return Ok(Reached::Loaded(engine.clone()));
+        }
+        Ok(Reached::Waiting(self.join_or_start(&mut state, &name)?))
+    }
+
     /// The model called `asked`, loaded if need be. Counts as no use of it.
     ///
     /// # Errors
     /// [`Unavailable`]: no such model, or why it could not be loaded.
     pub async fn engine(&self, asked: &str) -> Result<Engine, Unavailable> {
-        let name = self.catalog().resolve(asked)?;
         loop {
-            let mut load = {
-                let mut state = self.lock();
-                if let Some(Entry::Loaded(engine)) = state.models.get(&name) {
-                    return Ok(engine.clone());
-                }
-                self.join_or_start(&mut state, &name)?
+            let mut load = match self.reach(asked)? {
+                Reached::Loaded(engine) => return Ok(engine),
+                Reached::Waiting(load) => load,
             };
             loop {
                 match load.next().await {

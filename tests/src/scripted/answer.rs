@@ -195,7 +195,10 @@ fn write(event: &InferenceEvent, format: Format) -> Bytes {
             &mut out,
         ),
         (Format::Sse, InferenceEvent::Error(failure)) => sse::write_json(&ErrorEvent::from(failure), &mut out),
-        (Format::Sse, InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. }) => {}
+        (
+            Format::Sse,
+            InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } | InferenceEvent::Logprobs(_),
+        ) => {}
     }
     out.freeze()
 }

@@ -142,6 +142,9 @@ fn info(weights: &Weights, context: &Context, shape: Shape) -> ModelInfo {
         infill: has(weights, &[Control::InfillPrefix, Control::InfillSuffix, Control::InfillMiddle]),
         infill_files: has(weights, &[Control::Repository, Control::File]),
         chat_template,
+        begin_text: written(weights, weights.vocab().bos()),
+        end_text: written(weights, weights.vocab().eos()),
+        control_texts: control_texts(weights),
         metadata,
     }
 }
@@ -158,6 +161,17 @@ pub(super) fn control(weights: &Weights, control: Control) -> Option<LlamaToken>
     };
     // llama.cpp's word for none is -1.
     (token.0 >= 0).then_some(token)
+}
+
+fn written(weights: &Weights, token: LlamaToken) -> String {
+    let known = token.0 >= 0 && token.0 < weights.n_vocab();
+    let text = known.then(|| weights.vocab().text(token).map(|text| text.to_string_lossy().into_owned())).flatten();
+    text.unwrap_or_default()
+}
+
+fn control_texts(weights: &Weights) -> Vec<String> {
+    let tokens = (0..weights.n_vocab()).map(LlamaToken).filter(|token| weights.vocab().is_control(*token));
+    tokens.map(|token| written(weights, token)).filter(|text| !text.is_empty()).collect()
 }
 
 fn has(weights: &Weights, controls: &[Control]) -> bool {

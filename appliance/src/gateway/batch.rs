@@ -1,0 +1,73 @@
+//! `/v1/complete/batch`: several completions in one call, one after the other in one place of the gate; each has its result or
+//! its error in its own place.
+
+use bytes::Bytes;
+use cerebrum_common::request_id::RequestId;
+use cerebrum_common::serve::{Answer, Refusal, collect, json};
+use cerebrum_common::wire::dialect::Dialect;
+use cerebrum_common::wire::json;
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::admit::Admitted;
+use super::prepare::Prepared;
+use super::record::Record;
+use super::{Gateway, forward, route, whole};
+
+/// Most requests in one batch: at two tokens a second these are hours already.
+const REQUESTS: usize = 64;
+
+#[derive(Deserialize)]
+struct Batch {
+    requests: Option<Vec<Box<RawValue>>>,
+}
+
+/// All of them.
+///
+/// # Errors
+/// A body that is no batch; what is wrong with one of its requests stands in that one's place.
+pub(super) async fn answer(
+    gateway: &Gateway,
+    admitted: Admitted,
+    body: &mut Incoming,
+    record: &mut Record,
+) -> Result<Response<Answer>, Refusal> {
+    let bytes = collect(body, &gateway.limits).await?;
+    let batch: Batch = json::parse(&bytes)?;
+    let requests = batch.requests.ok_or_else(|| wrong("nothing"))?;
+    if requests.is_empty() || requests.len() > REQUESTS {
+        return Err(wrong(&format!("{} of them", requests.len())));
+    }
+    let permit = std::sync::Arc::new(admitted.permit);
+    let id = record.id();
+    let mut results = Vec::with_capacity(requests.len());
+    for request in requests {
+        let bytes = Bytes::copy_from_slice(request.get().as_bytes());
+        let mut own = record.again();
+        let outcome = match gateway.preparation.run(Dialect::Native, bytes, None).await {
+            Ok(ready) => one(gateway, Prepared { permit: permit.clone(), ready }, id, &mut own).await,
+            Err(refusal) => Err(refusal),
+        };
+        results.push(outcome.unwrap_or_else(|refusal| {
+            own.refused(&refusal);
+            json!({"error": refusal.name(), "message": refusal.message()})
+        }));
+    }
+    Ok(json(StatusCode::OK, &json!({"results": results})))
+}
+
+fn wrong(found: &str) -> Refusal {
+    let message =
+        format!("requests: found {found}, expected a list of 1 to {REQUESTS} requests as /v1/complete takes them");
+    Refusal::BadRequest { field: Some("requests".to_owned()), message }
+}
+
+async fn one(gateway: &Gateway, prepared: Prepared, id: RequestId, record: &mut Record) -> Result<Value, Refusal> {
+    let routed = route::route(&gateway.upstreams, prepared, &[]).map_err(|refused| refused.1)?;
+    let mut upstream = forward::forward(gateway, routed, record).await?;
+    let answers = [whole::collect(&mut upstream).await?];
+    Ok(whole::value(id, &upstream.prepared.ready, &answers))
+}

@@ -1,0 +1,110 @@
+//! `/metrics`: the status as Prometheus reads it (OpenMetrics text).
+
+use cerebrum_common::serve::{Answer, full};
+use http::{HeaderValue, Response, header};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use tokio::time::Instant;
+
+use super::Gateway;
+use crate::status::{Probe, Status};
+
+/// The newest figures.
+pub(super) fn metrics(gateway: &Gateway) -> Response<Answer> {
+    let mut response = Response::new(full(gateway.board.look(describe)));
+    let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+fn describe(status: &Status) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Figures(status.clone())));
+    let mut out = String::new();
+    // Writing into a string does not fail.
+    text::encode(&mut out, &registry).map_or_else(|_| String::new(), |()| out)
+}
+
+#[derive(Debug)]
+struct Figures(Status);
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let Self(status) = self;
+        let totals = &status.totals;
+        let counters = [
+            ("cerebrum_requests_sent", "Requests sent to inference servers", totals.sent as f64),
+            ("cerebrum_requests_successful", "Requests answered completely", totals.successful as f64),
+            ("cerebrum_requests_failed", "Requests whose answer broke or never came", totals.failed as f64),
+            ("cerebrum_requests_cancelled", "Requests whose client left", totals.gone as f64),
+            ("cerebrum_requests_shed", "Requests refused because all places were taken", totals.shed as f64),
+            ("cerebrum_tokens_generated", "Tokens generated", totals.tokens as f64),
+            ("cerebrum_inference_seconds", "Time spent on complete answers", totals.inference_seconds),
+            ("cerebrum_prompt_characters", "Characters of prompts as they came", totals.prompt_chars as f64),
+            ("cerebrum_prepared_characters", "Characters of prompts as they were sent", totals.prepared_chars as f64),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        let uptime = Instant::now().saturating_duration_since(status.started).as_secs_f64();
+        let gauges = [
+            ("cerebrum_requests_active", "Requests in progress", f64::from(status.active)),
+            ("cerebrum_requests_queued", "Requests waiting for a place", f64::from(status.queued)),
+            ("cerebrum_cpu_percent", "Use of the appliance's processor", f64::from(status.cpu_percent)),
+            ("cerebrum_uptime_seconds", "Time since the start", uptime),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        self.upstreams(&mut encoder)
+    }
+}
+
+impl Figures {
+    fn upstreams(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let kind = ConstGauge::new(0_f64).metric_type();
+        let help = "Whether the upstream takes requests";
+        let mut available = encoder.encode_descriptor("cerebrum_upstream_available", help, None, kind)?;
+        for upstream in &self.0.upstreams {
+            let value = ConstGauge::new(if upstream.available() { 1.0 } else { 0.0 });
+            value.encode(available.encode_family(&[("upstream", &*upstream.name)])?)?;
+        }
+        let help = "Time that the upstream's last answer to a probe took";
+        let mut trip = encoder.encode_descriptor("cerebrum_upstream_round_trip_seconds", help, None, kind)?;
+        for upstream in &self.0.upstreams {
+            if let Probe::Answered { round_trip, .. } = &upstream.probe {
+                let value = ConstGauge::new(round_trip.as_secs_f64());
+                value.encode(trip.encode_family(&[("upstream", &*upstream.name)])?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{Board, Event};
+
+    #[tokio::test]
+    async fn figures_have_names_types_and_labels() {
+        let board = Board::new(["vps".into()]);
+        board.tell(Event::Shed);
+        board.tell(Event::Link { upstream: 0, connected: true });
+        let text = board.look(describe);
+        for line in [
+            "# TYPE cerebrum_requests_shed counter",
+            "cerebrum_requests_shed_total 1.0",
+            "# TYPE cerebrum_requests_active gauge",
+            "cerebrum_upstream_available{upstream=\"vps\"} 1.0",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+    }
+}

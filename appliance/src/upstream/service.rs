@@ -1,0 +1,183 @@
+//! An OpenAI-compatible service as an upstream: llama-server, vLLM, Ray Serve, a hosted one. Spoken over a pool of HTTP
+//! connections; whether it is there is known from its list of models, asked for every few seconds.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cerebrum_common::lifecycle::Tasks;
+use cerebrum_common::tls::{TlsError, client_roots};
+use http::{Method, Request, Response, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::Upstream;
+use super::link::LinkError;
+use crate::status::{Board, Event, Probe};
+
+/// Pause between two looks at it: when it was there, and when not.
+const EVERY: Duration = Duration::from_secs(10);
+const EVERY_DOWN: Duration = Duration::from_secs(2);
+
+/// For one answer to that question, and its size in bytes.
+const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER_BYTES: usize = 4 << 20;
+
+/// For a TCP connection.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Connections without a request are closed after this time: before most servers do, so that none is used as it closes.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// What the settings say of a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Its CA; the system's roots when absent.
+    pub ca: Option<PathBuf>,
+    /// The names by which its models are asked for here, and its own for them. Empty passes every name on.
+    pub models: BTreeMap<String, String>,
+    /// It has no text completions: prompts go as chats.
+    pub chats_only: bool,
+}
+
+/// The way to one service.
+#[derive(Debug)]
+pub struct Service {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    settings: Settings,
+    up: AtomicBool,
+    wanted: Notify,
+}
+
+impl Service {
+    /// A way that has not been tried yet; `keep` tries it.
+    ///
+    /// # Errors
+    /// A CA, or roots of the system, that cannot be used.
+    pub fn new(settings: &Settings) -> Result<Self, TlsError> {
+        let mut http = HttpConnector::new();
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(CONNECT));
+        http.set_keepalive(Some(Duration::from_secs(30)));
+        http.enforce_http(false);
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(client_roots(settings.ca.as_deref())?)
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(http);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .build(connector);
+        Ok(Self { client, settings: settings.clone(), up: AtomicBool::new(false), wanted: Notify::new() })
+    }
+
+    /// Whether it answered when it was last asked.
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// The service's own name for a model; none when it does not serve it.
+    pub fn model<'a>(&'a self, asked: &'a str) -> Option<&'a str> {
+        match self.settings.models.is_empty() {
+            true => Some(asked),
+            false => self.settings.models.get(asked).map(String::as_str),
+        }
+    }
+
+    /// Whether prompts have to go as chats.
+    pub fn chats_only(&self) -> bool {
+        self.settings.chats_only
+    }
+
+    /// Sends one request and waits for the head of its answer. Dropping the future, or the answer's body, closes the
+    /// connection: that is how the service learns that nobody listens any more.
+    ///
+    /// # Errors
+    /// [`LinkError`].
+    pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Incoming>, LinkError> {
+        let sent = self.client.request(request.map(Full::new)).await;
+        sent.map_err(|error| {
+            if error.is_connect() {
+                self.up.store(false, Ordering::Relaxed);
+                self.wanted.notify_one();
+            }
+            LinkError::Service(sentence(&error))
+        })
+    }
+}
+
+/// An error with its causes, the last of which tells most.
+fn sentence(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    words
+}
+
+/// Looks at the service until the program stops.
+pub(super) async fn keep(upstream: Arc<Upstream>, service: Arc<Service>, board: Board, tasks: Tasks) {
+    loop {
+        let asked = Instant::now();
+        let there =
+            tokio::time::timeout(ANSWER, models(&upstream, &service)).await.unwrap_or(Err("no answer in time".into()));
+        let before = service.up.swap(there.is_ok(), Ordering::Relaxed);
+        match (&there, before) {
+            (Ok(()), false) => {
+                tracing::info!(upstream = %upstream.name, "connected");
+                upstream.breaker().reconnected();
+            }
+            (Err(reason), true) => tracing::warn!(upstream = %upstream.name, reason, "connection lost"),
+            _ => {}
+        }
+        if there.is_err() {
+            upstream.failed();
+        }
+        board.tell(Event::Link { upstream: upstream.index, connected: there.is_ok() });
+        let probe = match there {
+            Ok(()) => Probe::Answered { status: "healthy".into(), available: true, round_trip: asked.elapsed() },
+            Err(_) => Probe::Failed,
+        };
+        let pause = if matches!(probe, Probe::Failed) { EVERY_DOWN } else { EVERY };
+        board.tell(Event::Probed { upstream: upstream.index, probe });
+        let next = async {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = service.wanted.notified() => {}
+                () = upstream.probe.notified() => {}
+            }
+        };
+        if tasks.until_stopping(next).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn models(upstream: &Upstream, service: &Service) -> Result<(), String> {
+    let request = upstream.request(Method::GET, "/models").body(Bytes::new()).map_err(|error| error.to_string())?;
+    let response = service.send(request).await.map_err(|error| error.to_string())?;
+    let status = response.status();
+    // Read to its end, so that the connection can be used again.
+    Limited::new(response.into_body(), ANSWER_BYTES).collect().await.map_err(|error| error.to_string())?;
+    match status.is_success() {
+        true => Ok(()),
+        false => Err(format!("it answered {status} when asked for its models")),
+    }
+}
+
+/// The base of every call: what the settings give, less a slash at its end.
+pub(super) fn base(url: &Uri) -> String {
+    url.to_string().trim_end_matches('/').to_owned()
+}

@@ -1,0 +1,355 @@
+//! Anthropic's `/v1/messages`. Its messages become OpenAI's, which is what models' templates are written for.
+
+use bytes::BytesMut;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::tools::{Part, Scanner, ToolCall};
+use super::{Call, Collected, Dialect, Identity, Problem, Reply};
+use crate::wire::details::{Chat, Details, Input};
+use crate::wire::json::{self, JsonError};
+use crate::wire::native::{Generate, Limits, refuse};
+use crate::wire::{Completion, Finish, InferenceEvent, Text, Usage, sse};
+
+#[derive(Deserialize)]
+struct Body {
+    messages: Option<Vec<Value>>,
+    system: Option<Value>,
+    stop_sequences: Option<Vec<Text>>,
+    stream: Option<bool>,
+    tools: Option<Vec<Value>>,
+    tool_choice: Option<Value>,
+}
+
+/// Reads a body of `/v1/messages`.
+///
+/// # Errors
+/// What is wrong with it, by field.
+pub fn messages(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
+    let (mut generate, body): (Generate, Body) = (json::parse(body)?, json::parse(body)?);
+    generate.stop = body.stop_sequences.unwrap_or_default();
+    let messages = conversation(body.system.as_ref(), body.messages)?;
+    let chosen = body.tool_choice.as_ref().and_then(|choice| choice.get("type")).and_then(Value::as_str);
+    let tools = body.tools.filter(|tools| !tools.is_empty() && chosen != Some("none"));
+    let reply = Reply {
+        stream: body.stream.unwrap_or(false),
+        usage: true,
+        tools: tools.is_some(),
+        ..Reply::whole(Dialect::Messages)
+    };
+    let tools = tools.map(|tools| Value::Array(tools.iter().map(tool).collect()).to_string()).unwrap_or_default();
+    let input = Input::Chat(Chat { messages: messages.into(), tools: tools.into(), variables: Text::default() });
+    let language = generate.language.clone();
+    let (request, warnings) = generate.without_prompt(limits)?;
+    Ok(Call { request, details: Details { input, ..Details::default() }, language, warnings, reply })
+}
+
+fn tool(tool: &Value) -> Value {
+    let function = json!({
+        "name": tool["name"],
+        "description": tool["description"],
+        "parameters": tool.get("input_schema").cloned().unwrap_or_else(|| json!({})),
+    });
+    json!({"type": "function", "function": function})
+}
+
+fn conversation(system: Option<&Value>, messages: Option<Vec<Value>>) -> Result<String, JsonError> {
+    let messages = messages.filter(|messages| !messages.is_empty());
+    let messages = messages.ok_or_else(|| refuse("messages", "nothing", "a list of messages"))?;
+    let mut all = Vec::with_capacity(messages.len() + 1);
+    match system {
+        Some(Value::String(text)) => all.push(json!({"role": "system", "content": text})),
+        Some(Value::Array(blocks)) => all.push(json!({"role": "system", "content": texts(blocks)})),
+        _ => {}
+    }
+    for (at, message) in messages.into_iter().enumerate() {
+        let role = message.get("role").and_then(Value::as_str).unwrap_or_default();
+        if !matches!(role, "user" | "assistant" | "system") {
+            return Err(refuse(&format!("messages[{at}].role"), "another role", "user or assistant"));
+        }
+        match message.get("content") {
+            Some(Value::String(text)) => all.push(json!({"role": role, "content": text})),
+            Some(Value::Array(blocks)) => blocks_of(role, blocks, &mut all),
+            _ => {
+                return Err(refuse(&format!("messages[{at}].content"), "another type", "a string or a list of blocks"));
+            }
+        }
+    }
+    Ok(Value::Array(all).to_string())
+}
+
+fn is(block: &Value, kind: &str) -> bool {
+    block.get("type").and_then(Value::as_str) == Some(kind)
+}
+
+fn texts(blocks: &[Value]) -> String {
+    let texts = blocks.iter().filter_map(|block| block.get("text").and_then(Value::as_str));
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+/// One message of blocks: results of tools become messages of their own, before what the user says.
+fn blocks_of(role: &str, blocks: &[Value], all: &mut Vec<Value>) {
+    for result in blocks.iter().filter(|block| is(block, "tool_result")) {
+        let content = match result.get("content") {
+            Some(Value::Array(blocks)) => json!(texts(blocks)),
+            Some(content) => content.clone(),
+            None => json!(""),
+        };
+        all.push(json!({"role": "tool", "tool_call_id": result["tool_use_id"], "content": content}));
+    }
+    let calls: Vec<Value> = blocks.iter().filter(|block| is(block, "tool_use")).map(past_call).collect();
+    let parts: Vec<Value> = blocks.iter().filter_map(part).collect();
+    if parts.is_empty() && calls.is_empty() {
+        return;
+    }
+    let plain = parts.iter().all(|part| is(part, "text"));
+    let content = if plain { json!(texts(&parts)) } else { Value::Array(parts) };
+    let mut message = json!({"role": role, "content": content});
+    if !calls.is_empty() {
+        message["tool_calls"] = Value::Array(calls);
+    }
+    all.push(message);
+}
+
+fn past_call(block: &Value) -> Value {
+    let function = json!({"name": block["name"], "arguments": block["input"].to_string()});
+    json!({"id": block["id"], "type": "function", "function": function})
+}
+
+fn part(block: &Value) -> Option<Value> {
+    if is(block, "text") {
+        return Some(json!({"type": "text", "text": block["text"]}));
+    }
+    let source = is(block, "image").then(|| block.get("source")).flatten()?;
+    let url = match source.get("url").and_then(Value::as_str) {
+        Some(url) => url.to_owned(),
+        None => format!("data:{};base64,{}", source["media_type"].as_str()?, source["data"].as_str()?),
+    };
+    Some(json!({"type": "image_url", "image_url": {"url": url}}))
+}
+
+fn stop_reason(finish: Finish, called: bool) -> &'static str {
+    match (called, finish) {
+        (true, _) => "tool_use",
+        (false, Finish::Stop) => "end_turn",
+        (false, Finish::Length) => "max_tokens",
+    }
+}
+
+fn usage(usage: Usage) -> Value {
+    json!({
+        "input_tokens": usage.prompt_tokens.saturating_sub(usage.cached_tokens),
+        "cache_read_input_tokens": usage.cached_tokens,
+        "cache_creation_input_tokens": 0,
+        "output_tokens": usage.completion_tokens,
+    })
+}
+
+fn tool_use(call: &ToolCall, input: Value) -> Value {
+    json!({"type": "tool_use", "id": format!("toolu_{}", uuid::Uuid::new_v4().simple()), "name": call.name, "input": input})
+}
+
+fn message(identity: &Identity, content: Vec<Value>, stop_reason: Option<&str>, counted: Usage) -> Value {
+    json!({
+        "id": format!("msg_{}", identity.id),
+        "type": "message",
+        "role": "assistant",
+        "model": identity.model,
+        "content": content,
+        "stop_reason": stop_reason,
+        "stop_sequence": null,
+        "usage": usage(counted),
+    })
+}
+
+/// A whole answer.
+pub fn document(identity: &Identity, reply: &Reply, answer: &Collected, completion: &Completion) -> Value {
+    let mut scanner = Scanner::default();
+    let parts = match reply.tools {
+        false => vec![Part::Text(answer.text.clone())],
+        true => {
+            let mut parts = scanner.push(&answer.text);
+            parts.extend(scanner.finish());
+            parts
+        }
+    };
+    let block = |part: &Part| match part {
+        Part::Text(text) => json!({"type": "text", "text": text}),
+        Part::Call(call) => tool_use(call, serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({}))),
+    };
+    let content = parts.iter().map(block).collect();
+    let reason = stop_reason(completion.finish, scanner.calls() > 0);
+    message(identity, content, Some(reason), completion.usage)
+}
+
+/// `{"type":"error","error":{type,message}}`.
+pub fn error(status: u16, problem: &Problem<'_>) -> Value {
+    let kind = match status {
+        400 | 408 | 413 | 415 => "invalid_request_error",
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        429 => "rate_limit_error",
+        503 => "overloaded_error",
+        _ => "api_error",
+    };
+    json!({"type": "error", "error": {"type": kind, "message": problem.message}})
+}
+
+/// Writes a stream: one block of text, and one for each call of a tool.
+#[derive(Debug)]
+pub struct Speaker {
+    identity: Identity,
+    scanner: Option<Scanner>,
+    begun: bool,
+    /// Blocks begun so far, and whether the last, of text, is still open.
+    blocks: u32,
+    open: bool,
+}
+
+impl Speaker {
+    /// For one stream.
+    pub fn new(identity: Identity, reply: &Reply) -> Self {
+        let scanner = reply.tools.then(Scanner::default);
+        Self { identity, scanner, begun: false, blocks: 0, open: false }
+    }
+
+    /// Writes an event.
+    pub fn write(&mut self, event: &InferenceEvent, out: &mut BytesMut) {
+        match event {
+            InferenceEvent::Token { text, .. } => {
+                self.begin(out);
+                let parts = match &mut self.scanner {
+                    None => vec![Part::Text(text.to_string())],
+                    Some(scanner) => scanner.push(text),
+                };
+                self.parts(&parts, out);
+            }
+            InferenceEvent::Done(completion) => self.end(completion, out),
+            InferenceEvent::Error(failure) => named("error", &error(500, &failure.into()), out),
+            InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } => self.begin(out),
+            InferenceEvent::Logprobs(_) => {}
+        }
+    }
+
+    fn begin(&mut self, out: &mut BytesMut) {
+        if !std::mem::replace(&mut self.begun, true) {
+            let message = message(&self.identity, Vec::new(), None, Usage::default());
+            named("message_start", &json!({"type": "message_start", "message": message}), out);
+        }
+    }
+
+    fn parts(&mut self, parts: &[Part], out: &mut BytesMut) {
+        for part in parts {
+            match part {
+                Part::Text(text) => {
+                    if !std::mem::replace(&mut self.open, true) {
+                        self.start_block(json!({"type": "text", "text": ""}), out);
+                    }
+                    self.delta(json!({"type": "text_delta", "text": text}), out);
+                }
+                Part::Call(call) => {
+                    self.close(out);
+                    self.start_block(tool_use(call, json!({})), out);
+                    self.delta(json!({"type": "input_json_delta", "partial_json": call.arguments}), out);
+                    self.open = true;
+                    self.close(out);
+                }
+            }
+        }
+    }
+
+    fn start_block(&mut self, block: Value, out: &mut BytesMut) {
+        self.blocks += 1;
+        let start = json!({"type": "content_block_start", "index": self.blocks - 1, "content_block": block});
+        named("content_block_start", &start, out);
+    }
+
+    fn delta(&self, delta: Value, out: &mut BytesMut) {
+        let event = json!({"type": "content_block_delta", "index": self.blocks.saturating_sub(1), "delta": delta});
+        named("content_block_delta", &event, out);
+    }
+
+    fn close(&mut self, out: &mut BytesMut) {
+        if std::mem::take(&mut self.open) {
+            let stop = json!({"type": "content_block_stop", "index": self.blocks.saturating_sub(1)});
+            named("content_block_stop", &stop, out);
+        }
+    }
+
+    fn end(&mut self, completion: &Completion, out: &mut BytesMut) {
+        self.begin(out);
+        let rest = self.scanner.as_mut().and_then(Scanner::finish);
+        self.parts(rest.as_slice(), out);
+        self.close(out);
+        let called = self.scanner.as_ref().is_some_and(|scanner| scanner.calls() > 0);
+        let delta = json!({"stop_reason": stop_reason(completion.finish, called), "stop_sequence": null});
+        let event = json!({"type": "message_delta", "delta": delta, "usage": usage(completion.usage)});
+        named("message_delta", &event, out);
+        named("message_stop", &json!({"type": "message_stop"}), out);
+    }
+}
+
+fn named(name: &str, event: &Value, out: &mut BytesMut) {
+    sse::write_named(name, &event.to_string(), out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_become_messages_and_tools_functions() {
+        let body = json!({"model":"m","max_tokens":9,"system":[{"type":"text","text":"be brief"}],
+            "tools":[{"name":"f","description":"d","input_schema":{"type":"object"}}],
+            "messages":[{"role":"user","content":"hi"},
+                {"role":"assistant","content":[{"type":"text","text":"ok"},{"type":"tool_use","id":"t1","name":"f","input":{"a":1}}]},
+                {"role":"user","content":[{"type":"tool_result","tool_use_id":"t1","content":[{"type":"text","text":"42"}]},
+                    {"type":"text","text":"go on"}]}]});
+        let call = messages(body.to_string().as_bytes(), Limits::default()).unwrap();
+        assert!(call.reply.tools);
+        let Input::Chat(chat) = &call.details.input else { panic!() };
+        let messages: Value = serde_json::from_str(&chat.messages).unwrap();
+        let expected = json!([{"role":"system","content":"be brief"},{"role":"user","content":"hi"},
+            {"role":"assistant","content":"ok","tool_calls":[{"id":"t1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},
+            {"role":"tool","tool_call_id":"t1","content":"42"},{"role":"user","content":"go on"}]);
+        assert_eq!(messages, expected);
+        let tools: Value = serde_json::from_str(&chat.tools).unwrap();
+        assert_eq!(tools[0]["function"]["parameters"]["type"], "object");
+    }
+
+    #[test]
+    fn a_stream_opens_and_closes_every_block() {
+        let reply = Reply { tools: true, ..Reply::whole(Dialect::Messages) };
+        let mut speaker = Speaker::new(Identity::now("7", "m"), &reply);
+        let mut out = BytesMut::new();
+        let text = r#"ok<tool_call>{"name":"f","arguments":{}}</tool_call>"#;
+        speaker.write(&InferenceEvent::Token { text: text.into(), total_tokens: 1 }, &mut out);
+        let completion = Completion {
+            model: "m".into(),
+            finish: Finish::Stop,
+            usage: Usage::default(),
+            prefill_us: 0,
+            decode_us: 0,
+            warnings: Vec::new(),
+        };
+        speaker.write(&InferenceEvent::Done(completion), &mut out);
+        let text = String::from_utf8(out.to_vec()).unwrap();
+        let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+        assert_eq!(
+            names,
+            [
+                "message_start",
+                "content_block_start",
+                "content_block_delta",
+                "content_block_stop",
+                "content_block_start",
+                "content_block_delta",
+                "content_block_stop",
+                "message_delta",
+                "message_stop"
+            ]
+        );
+        assert!(text.contains(r#""stop_reason":"tool_use""#));
+    }
+}

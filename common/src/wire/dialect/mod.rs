@@ -1,0 +1,226 @@
+//! The calls of other people's clients: OpenAI's, Anthropic's, llama.cpp's. Both programs read them into a [`Call`] and write
+//! their answers with a [`Speaker`]; what lies between knows none of them.
+
+pub mod anthropic;
+pub mod infill;
+pub mod openai;
+mod tools;
+
+use bytes::BytesMut;
+use serde_json::Value;
+
+use super::details::TokenLogprob;
+use super::json::JsonError;
+use super::native::Limits;
+use super::{Completion, Details, Failure, InferenceEvent, InferenceRequest, Usage, sse};
+
+/// Whose words a call and its answer are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Our own.
+    Native,
+    /// OpenAI's `/v1/chat/completions`.
+    Chat,
+    /// OpenAI's `/v1/completions`.
+    Completions,
+    /// Anthropic's `/v1/messages`.
+    Messages,
+    /// llama.cpp's `/infill`.
+    Infill,
+}
+
+/// A call that has been read.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// What is asked for; its prompt is empty unless [`Details::input`] says otherwise.
+    pub request: InferenceRequest,
+    /// The rest of it.
+    pub details: Details,
+    /// The code's language, where the client names one.
+    pub language: Option<String>,
+    /// What was changed in the request, as sentences.
+    pub warnings: Vec<String>,
+    /// How the answer is wanted.
+    pub reply: Reply,
+}
+
+impl Call {
+    /// The same for another answer: a given seed is followed by its neighbours, or all answers would be one.
+    #[must_use]
+    pub fn numbered(&self, number: u32) -> Self {
+        let mut call = self.clone();
+        call.request.sampling.seed = call.request.sampling.seed.map(|seed| seed.wrapping_add(number));
+        call
+    }
+}
+
+/// How an answer is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// In whose words.
+    pub dialect: Dialect,
+    /// Event by event.
+    pub stream: bool,
+    /// With the tokens counted at the end of a stream.
+    pub usage: bool,
+    /// With progress as events, not only as comments.
+    pub progress: bool,
+    /// Tools may be called in it.
+    pub tools: bool,
+    /// How many answers.
+    pub choices: u32,
+    /// What of the answer is wanted, flat ([`Dialect::Infill`]).
+    pub fields: Option<Vec<String>>,
+}
+
+impl Reply {
+    /// One answer in one piece.
+    pub fn whole(dialect: Dialect) -> Self {
+        Self { dialect, stream: false, usage: false, progress: false, tools: false, choices: 1, fields: None }
+    }
+}
+
+/// Reads a body in the words of `dialect`.
+///
+/// # Errors
+/// What is wrong with it, by field.
+pub fn read(dialect: Dialect, body: &[u8], limits: Limits) -> Result<Call, JsonError> {
+    match dialect {
+        Dialect::Native => native(body, limits),
+        Dialect::Chat => openai::chat(body, limits),
+        Dialect::Completions => openai::completions(body, limits),
+        Dialect::Messages => anthropic::messages(body, limits),
+        Dialect::Infill => infill::read(body, limits),
+    }
+}
+
+fn native(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
+    let mut generate: super::native::Generate = super::json::parse(body)?;
+    let reply = Reply { progress: generate.progress, ..Reply::whole(Dialect::Native) };
+    let language = generate.language.take();
+    let (request, warnings) = generate.into_request(limits)?;
+    Ok(Call { request, details: Details::default(), language, warnings, reply })
+}
+
+/// A whole answer.
+#[derive(Clone, Debug, Default)]
+pub struct Collected {
+    /// Its text.
+    pub text: String,
+    /// Its tokens, where they were asked for.
+    pub logprobs: Vec<TokenLogprob>,
+}
+
+impl Collected {
+    /// Takes what an event adds.
+    pub fn take(&mut self, event: InferenceEvent) {
+        match event {
+            InferenceEvent::Token { text, .. } => self.text.push_str(&text),
+            InferenceEvent::Logprobs(mut tokens) => self.logprobs.append(&mut tokens),
+            _ => {}
+        }
+    }
+}
+
+/// Who answers: what stays the same from the first event to the last.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Unique; also the request's id.
+    pub id: String,
+    /// Seconds since 1970.
+    pub created: i64,
+    /// The model's name as the client knows it.
+    pub model: String,
+}
+
+impl Identity {
+    /// For an answer that begins now.
+    pub fn now(id: impl std::fmt::Display, model: &str) -> Self {
+        Self { id: id.to_string(), created: jiff::Timestamp::now().as_second(), model: model.to_owned() }
+    }
+}
+
+/// A whole answer as its document.
+pub fn document(identity: &Identity, reply: &Reply, choices: &[(Collected, Completion)]) -> Value {
+    let Some((answer, completion)) = choices.first() else { return Value::Null };
+    match reply.dialect {
+        Dialect::Native | Dialect::Chat | Dialect::Completions => openai::document(identity, reply, choices),
+        Dialect::Messages => anthropic::document(identity, reply, answer, completion),
+        Dialect::Infill => infill::document(&answer.text, completion, reply.fields.as_deref()),
+    }
+}
+
+/// Writes a stream of events in the client's words.
+#[derive(Debug)]
+pub enum Speaker {
+    /// OpenAI's.
+    OpenAi(openai::Speaker),
+    /// Anthropic's.
+    Messages(anthropic::Speaker),
+    /// llama.cpp's.
+    Infill,
+}
+
+impl Speaker {
+    /// For one stream; none for our own words, which each program writes itself.
+    pub fn new(identity: impl FnOnce() -> Identity, reply: &Reply) -> Option<Self> {
+        match reply.dialect {
+            Dialect::Native => None,
+            Dialect::Chat | Dialect::Completions => Some(Self::OpenAi(openai::Speaker::new(identity(), reply))),
+            Dialect::Messages => Some(Self::Messages(anthropic::Speaker::new(identity(), reply))),
+            Dialect::Infill => Some(Self::Infill),
+        }
+    }
+
+    /// Writes an event.
+    pub fn write(&mut self, event: &InferenceEvent, out: &mut BytesMut) {
+        if let InferenceEvent::Token { text, .. } = event
+            && text.is_empty()
+        {
+            return sse::write_comment("heartbeat", out);
+        }
+        if let Some(progress) = super::native::progress(event) {
+            sse::write_comment(&format!("progress {:.2}", progress.progress), out);
+        }
+        match self {
+            Self::OpenAi(speaker) => speaker.write(event, out),
+            Self::Messages(speaker) => speaker.write(event, out),
+            Self::Infill => infill::write(event, out),
+        }
+    }
+}
+
+/// `{"error":{..}}` as clients of `dialect` expect it; none in our own words.
+pub fn error(dialect: Dialect, status: u16, failure: &Problem<'_>) -> Option<Value> {
+    match dialect {
+        Dialect::Native => None,
+        Dialect::Chat | Dialect::Completions | Dialect::Infill => Some(openai::error(status, failure)),
+        Dialect::Messages => Some(anthropic::error(status, failure)),
+    }
+}
+
+/// What went wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct Problem<'a> {
+    /// Short name for programs.
+    pub code: &'a str,
+    /// The sentence for a person.
+    pub message: &'a str,
+    /// The field at fault, if one is.
+    pub field: Option<&'a str>,
+}
+
+impl<'a> From<&'a Failure> for Problem<'a> {
+    fn from(failure: &'a Failure) -> Self {
+        Self { code: failure.code.as_str(), message: &failure.message, field: None }
+    }
+}
+
+fn openai_usage(usage: Usage) -> Value {
+    serde_json::json!({
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    })
+}

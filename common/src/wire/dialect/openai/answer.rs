@@ -1,0 +1,324 @@
+//! Answers in OpenAI's words. What clients rely on: the role in the first delta, `finish_reason` null until the last, `index` in
+//! every delta of a tool's call, usage in a chunk of its own and only for who asked, `[DONE]` after all else.
+
+use bytes::{BufMut, BytesMut};
+use serde_json::{Value, json};
+
+use super::super::tools::{Part, Scanner, ToolCall};
+use super::super::{Collected, Dialect, Identity, Problem, Reply, openai_usage};
+use crate::wire::details::TokenLogprob;
+use crate::wire::native::tokens_per_second;
+use crate::wire::{Completion, InferenceEvent, sse};
+
+/// A whole answer.
+pub fn document(identity: &Identity, reply: &Reply, choices: &[(Collected, Completion)]) -> Value {
+    let usage = choices.iter().fold(crate::wire::Usage::default(), |sum, (_, completion)| crate::wire::Usage {
+        // The prompt was read once, however many answers it has.
+        prompt_tokens: completion.usage.prompt_tokens,
+        cached_tokens: sum.cached_tokens.max(completion.usage.cached_tokens),
+        completion_tokens: sum.completion_tokens + completion.usage.completion_tokens,
+    });
+    let numbered = choices.iter().enumerate();
+    let chat = reply.dialect != Dialect::Completions;
+    let choices: Vec<Value> = numbered
+        .map(|(index, (answer, completion))| match chat {
+            true => chat_choice(index, reply, answer, completion),
+            false => text_choice(index, answer, completion),
+        })
+        .collect();
+    json!({
+        "id": id(identity, reply.dialect),
+        "object": if chat { "chat.completion" } else { "text_completion" },
+        "created": identity.created,
+        "model": identity.model,
+        "choices": choices,
+        "usage": openai_usage(usage),
+    })
+}
+
+fn chat_choice(index: usize, reply: &Reply, answer: &Collected, completion: &Completion) -> Value {
+    let mut scanner = Scanner::default();
+    let (mut text, mut calls) = (String::new(), Vec::new());
+    if reply.tools {
+        let mut parts = scanner.push(&answer.text);
+        parts.extend(scanner.finish());
+        for part in parts {
+            match part {
+                Part::Text(more) => text.push_str(&more),
+                Part::Call(call) => calls.push(tool_call(&call)),
+            }
+        }
+    } else {
+        text.clone_from(&answer.text);
+    }
+    let finish = if calls.is_empty() { completion.finish.as_str() } else { "tool_calls" };
+    let content = if calls.is_empty() || !text.trim().is_empty() { json!(text) } else { Value::Null };
+    let mut message = json!({"role": "assistant", "content": content});
+    if !calls.is_empty() {
+        message["tool_calls"] = Value::Array(calls);
+    }
+    let logprobs = if answer.logprobs.is_empty() { Value::Null } else { chat_logprobs(&answer.logprobs) };
+    json!({"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish})
+}
+
+fn text_choice(index: usize, answer: &Collected, completion: &Completion) -> Value {
+    let logprobs = if answer.logprobs.is_empty() { Value::Null } else { text_logprobs(&answer.logprobs) };
+    json!({"index": index, "text": answer.text, "logprobs": logprobs, "finish_reason": completion.finish.as_str()})
+}
+
+fn tool_call(call: &ToolCall) -> Value {
+    json!({
+        "id": format!("call_{}", uuid::Uuid::new_v4().simple()),
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    })
+}
+
+fn chat_logprobs(tokens: &[TokenLogprob]) -> Value {
+    let one = |bytes: &[u8], logprob: f32| json!({"token": String::from_utf8_lossy(bytes), "logprob": logprob, "bytes": bytes});
+    let token = |token: &TokenLogprob| {
+        let mut entry = one(&token.bytes, token.logprob);
+        entry["top_logprobs"] = token.top.iter().map(|(bytes, logprob)| one(bytes, *logprob)).collect();
+        entry
+    };
+    json!({"content": tokens.iter().map(token).collect::<Vec<_>>()})
+}
+
+fn text_logprobs(tokens: &[TokenLogprob]) -> Value {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let top = |token: &TokenLogprob| -> Value {
+        token.top.iter().map(|(bytes, logprob)| (text(bytes), json!(logprob))).collect::<serde_json::Map<_, _>>().into()
+    };
+    json!({
+        "tokens": tokens.iter().map(|token| text(&token.bytes)).collect::<Vec<_>>(),
+        "token_logprobs": tokens.iter().map(|token| token.logprob).collect::<Vec<_>>(),
+        "top_logprobs": tokens.iter().map(top).collect::<Vec<_>>(),
+    })
+}
+
+fn id(identity: &Identity, dialect: Dialect) -> String {
+    let kind = if dialect == Dialect::Completions { "cmpl" } else { "chatcmpl" };
+    format!("{kind}-{}", identity.id)
+}
+
+/// `{"error":{message,type,param,code}}`.
+pub fn error(status: u16, problem: &Problem<'_>) -> Value {
+    let kind = match status {
+        401 | 403 => "authentication_error",
+        404 => "not_found_error",
+        429 => "rate_limit_error",
+        400..=499 => "invalid_request_error",
+        503 => "overloaded_error",
+        _ => "server_error",
+    };
+    json!({"error": {"message": problem.message, "type": kind, "param": problem.field, "code": problem.code}})
+}
+
+/// Writes a stream.
+#[derive(Debug)]
+pub struct Speaker {
+    id: String,
+    identity: Identity,
+    chat: bool,
+    usage: bool,
+    scanner: Option<Scanner>,
+    opened: bool,
+    /// Of tokens whose text has not come yet.
+    logprobs: Vec<TokenLogprob>,
+}
+
+impl Speaker {
+    /// For one stream.
+    pub fn new(identity: Identity, reply: &Reply) -> Self {
+        Self {
+            id: id(&identity, reply.dialect),
+            identity,
+            chat: reply.dialect != Dialect::Completions,
+            usage: reply.usage,
+            scanner: reply.tools.then(Scanner::default),
+            opened: false,
+            logprobs: Vec::new(),
+        }
+    }
+
+    /// Writes an event.
+    pub fn write(&mut self, event: &InferenceEvent, out: &mut BytesMut) {
+        match event {
+            InferenceEvent::Token { text, .. } => {
+                self.open(out);
+                self.text(text, out);
+            }
+            InferenceEvent::Logprobs(tokens) => self.logprobs.extend_from_slice(tokens),
+            InferenceEvent::Done(completion) => self.end(completion, out),
+            InferenceEvent::Error(failure) => sse::write_json(&error(500, &failure.into()), out),
+            InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } => self.open(out),
+        }
+    }
+
+    fn open(&mut self, out: &mut BytesMut) {
+        if self.chat && !std::mem::replace(&mut self.opened, true) {
+            self.delta(json!({"role": "assistant", "content": ""}), Value::Null, out);
+        }
+    }
+
+    fn text(&mut self, text: &str, out: &mut BytesMut) {
+        let Some(scanner) = &mut self.scanner else { return self.content(text, out) };
+        let before = scanner.calls();
+        let parts = scanner.push(text);
+        self.parts(parts, before, out);
+    }
+
+    fn parts(&mut self, parts: Vec<Part>, mut calls: usize, out: &mut BytesMut) {
+        for part in parts {
+            match part {
+                Part::Text(text) => self.content(&text, out),
+                Part::Call(call) => {
+                    let mut delta = tool_call(&call);
+                    delta["index"] = json!(calls);
+                    calls += 1;
+                    self.delta(json!({"tool_calls": [delta]}), Value::Null, out);
+                }
+            }
+        }
+    }
+
+    fn content(&mut self, text: &str, out: &mut BytesMut) {
+        let tokens = std::mem::take(&mut self.logprobs);
+        let logprobs = match (tokens.is_empty(), self.chat) {
+            (true, _) => Value::Null,
+            (false, true) => chat_logprobs(&tokens),
+            (false, false) => text_logprobs(&tokens),
+        };
+        match self.chat {
+            true => self.delta(json!({"content": text}), logprobs, out),
+            false => {
+                let choice = json!({"index": 0, "text": text, "logprobs": logprobs, "finish_reason": null});
+                self.chunk(json!([choice]), None, out);
+            }
+        }
+    }
+
+    fn delta(&self, delta: Value, logprobs: Value, out: &mut BytesMut) {
+        let choice = json!({"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": null});
+        self.chunk(json!([choice]), None, out);
+    }
+
+    fn end(&mut self, completion: &Completion, out: &mut BytesMut) {
+        self.open(out);
+        let before = self.scanner.as_ref().map_or(0, Scanner::calls);
+        let rest = self.scanner.as_mut().and_then(Scanner::finish);
+        self.parts(rest.into_iter().collect(), before, out);
+        let called = self.scanner.as_ref().is_some_and(|scanner| scanner.calls() > 0);
+        let finish = if called { "tool_calls" } else { completion.finish.as_str() };
+        let last = match self.chat {
+            true => json!({"index": 0, "delta": {}, "logprobs": null, "finish_reason": finish}),
+            false => json!({"index": 0, "text": "", "logprobs": null, "finish_reason": finish}),
+        };
+        self.chunk(json!([last]), None, out);
+        if self.usage {
+            self.chunk(json!([]), Some(completion), out);
+        }
+        out.put_slice(b"data: [DONE]\n\n");
+    }
+
+    fn chunk(&self, choices: Value, usage: Option<&Completion>, out: &mut BytesMut) {
+        let mut chunk = json!({
+            "id": self.id,
+            "object": if self.chat { "chat.completion.chunk" } else { "text_completion" },
+            "created": self.identity.created,
+            "model": self.identity.model,
+            "choices": choices,
+        });
+        if let Some(completion) = usage {
+            chunk["usage"] = openai_usage(completion.usage);
+            chunk["timings"] = json!({"predicted_per_second": tokens_per_second(completion)});
+        }
+        sse::write_json(&chunk, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Finish, Usage};
+
+    fn completion() -> Completion {
+        Completion {
+            model: "m".into(),
+            finish: Finish::Stop,
+            usage: Usage { prompt_tokens: 9, cached_tokens: 4, completion_tokens: 2 },
+            prefill_us: 1,
+            decode_us: 1,
+            warnings: Vec::new(),
+        }
+    }
+
+    fn stream(reply: &Reply, texts: &[&str]) -> Vec<Value> {
+        let mut speaker = Speaker::new(Identity::now("7", "m"), reply);
+        let mut out = BytesMut::new();
+        for (text, total_tokens) in texts.iter().zip(1..) {
+            speaker.write(&InferenceEvent::Token { text: (*text).into(), total_tokens }, &mut out);
+        }
+        speaker.write(&InferenceEvent::Done(completion()), &mut out);
+        let text = String::from_utf8(out.to_vec()).unwrap();
+        let mut lines: Vec<&str> = text.split_terminator("\n\n").collect();
+        assert_eq!(lines.pop(), Some("data: [DONE]"));
+        lines.iter().map(|line| serde_json::from_str(line.strip_prefix("data: ").unwrap()).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_stream_has_its_role_first_and_its_reason_last() {
+        let reply = Reply { usage: true, ..Reply::whole(Dialect::Chat) };
+        let chunks = stream(&reply, &["a", "b"]);
+        let choices: Vec<&Value> = chunks.iter().map(|chunk| &chunk["choices"][0]).collect();
+        assert_eq!(choices[0]["delta"]["role"], "assistant");
+        assert_eq!((&choices[1]["delta"]["content"], &choices[2]["delta"]["content"]), (&json!("a"), &json!("b")));
+        assert!(
+            choices[..3]
+                .iter()
+                .all(|choice| choice["finish_reason"].is_null() && choice.get("finish_reason").is_some())
+        );
+        assert_eq!((&choices[3]["delta"], &choices[3]["finish_reason"]), (&json!({}), &json!("stop")));
+        assert_eq!((&chunks[4]["choices"], &chunks[4]["usage"]["total_tokens"]), (&json!([]), &json!(11)));
+        assert!(chunks.iter().all(|chunk| chunk["id"] == "chatcmpl-7"));
+        assert!(chunks[..4].iter().all(|chunk| chunk.get("usage").is_none()));
+    }
+
+    #[test]
+    fn calls_of_tools_are_numbered_and_named_once() {
+        let reply = Reply { tools: true, ..Reply::whole(Dialect::Chat) };
+        let call = r#"<tool_call>{"name":"f","arguments":{"a":1}}</tool_call>"#;
+        let chunks = stream(&reply, &["ok", &call[..9], &call[9..], call]);
+        let calls: Vec<&Value> = chunks.iter().map(|chunk| &chunk["choices"][0]["delta"]["tool_calls"][0]).collect();
+        let calls: Vec<&&Value> = calls.iter().filter(|call| call.is_object()).collect();
+        assert_eq!(calls.len(), 2);
+        assert_eq!((&calls[0]["index"], &calls[1]["index"]), (&json!(0), &json!(1)));
+        assert_eq!(calls[1]["function"], json!({"name":"f","arguments":"{\"a\":1}"}));
+        assert_eq!(chunks.last().unwrap()["choices"][0]["finish_reason"], "tool_calls");
+    }
+
+    #[test]
+    fn log_probabilities_are_in_the_chunk_of_their_text() {
+        let mut speaker = Speaker::new(Identity::now("7", "m"), &Reply::whole(Dialect::Chat));
+        let mut out = BytesMut::new();
+        let token = TokenLogprob { bytes: b"a".to_vec(), logprob: -0.5, top: vec![(b"a".to_vec(), -0.5)] };
+        speaker.write(&InferenceEvent::Logprobs(vec![token]), &mut out);
+        speaker.write(&InferenceEvent::Token { text: "a".into(), total_tokens: 1 }, &mut out);
+        let text = String::from_utf8(out.to_vec()).unwrap();
+        let last: Value = serde_json::from_str(text.trim_end().rsplit_once("data: ").unwrap().1).unwrap();
+        assert_eq!(last["choices"][0]["delta"]["content"], "a");
+        assert_eq!(last["choices"][0]["logprobs"]["content"][0]["top_logprobs"][0]["logprob"], -0.5);
+    }
+
+    #[test]
+    fn a_whole_answer_has_calls_beside_its_text() {
+        let reply = Reply { tools: true, ..Reply::whole(Dialect::Chat) };
+        let text = r#"<tool_call>{"name":"f","arguments":{}}</tool_call>"#.to_owned();
+        let answer = Collected { text, logprobs: Vec::new() };
+        let document = document(&Identity::now("7", "m"), &reply, &[(answer, completion())]);
+        let choice = &document["choices"][0];
+        assert_eq!((&choice["message"]["content"], &choice["finish_reason"]), (&Value::Null, &json!("tool_calls")));
+        assert_eq!(choice["message"]["tool_calls"][0]["function"]["name"], "f");
+        assert_eq!(document["usage"]["prompt_tokens_details"]["cached_tokens"], 4);
+    }
+}

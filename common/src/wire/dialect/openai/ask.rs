@@ -1,0 +1,398 @@
+//! The other side of these calls: asking a service that speaks them, and reading its stream.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::super::Call;
+use crate::wire::details::{Constraint, Input, TokenLogprob};
+use crate::wire::{Completion, Failure, FailureCode, Finish, InferenceEvent, Sampling, Usage, sse};
+
+/// A call as this service takes it: the path below its base URL, and the body. `model` is the service's own name. A prompt
+/// becomes a user's message where the service knows chats only.
+pub fn ask(call: &Call, model: &str, chats_only: bool) -> (&'static str, Value) {
+    let mut body = Map::new();
+    body.insert("model".into(), model.into());
+    let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or(Value::Null);
+    let path = match &call.details.input {
+        Input::Chat(chat) => {
+            body.insert("messages".into(), parse(&chat.messages));
+            if !chat.tools.is_empty() {
+                body.insert("tools".into(), parse(&chat.tools));
+            }
+            if !chat.variables.is_empty() {
+                body.insert("chat_template_kwargs".into(), parse(&chat.variables));
+            }
+            "/chat/completions"
+        }
+        Input::Prompt if chats_only => {
+            body.insert("messages".into(), json!([{"role": "user", "content": &*call.request.prompt}]));
+            "/chat/completions"
+        }
+        Input::Prompt => {
+            body.insert("prompt".into(), (*call.request.prompt).into());
+            "/completions"
+        }
+        Input::Infill(gap) => {
+            body.insert("prompt".into(), format!("{}{}", &*gap.prefix, &*gap.prompt).into());
+            body.insert("suffix".into(), (*gap.suffix).into());
+            "/completions"
+        }
+    };
+    body.insert("stream".into(), true.into());
+    body.insert("stream_options".into(), json!({"include_usage": true}));
+    body.insert("max_tokens".into(), call.request.max_tokens.into());
+    sampling(&call.request.sampling, &mut body);
+    if !call.request.stop.is_empty() {
+        body.insert("stop".into(), call.request.stop.iter().map(|stop| &**stop).collect());
+    }
+    match &call.details.constraint {
+        Constraint::Free => {}
+        Constraint::Grammar(grammar) => drop(body.insert("grammar".into(), (**grammar).into())),
+        Constraint::JsonSchema(schema) => drop(body.insert("response_format".into(), format(&parse(schema)))),
+    }
+    match (call.details.logprobs, path) {
+        (None, _) => {}
+        (Some(top), "/completions") => drop(body.insert("logprobs".into(), top.into())),
+        (Some(top), _) => {
+            body.insert("logprobs".into(), true.into());
+            body.insert("top_logprobs".into(), top.into());
+        }
+    }
+    (path, Value::Object(body))
+}
+
+fn format(schema: &Value) -> Value {
+    match schema.as_object().is_some_and(Map::is_empty) {
+        true => json!({"type": "json_object"}),
+        false => json!({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}),
+    }
+}
+
+/// Only what OpenAI itself knows, and only what differs from its defaults: others refuse what they do not know.
+fn sampling(sampling: &Sampling, body: &mut Map<String, Value>) {
+    let round = |value: f32| json!((f64::from(value) * 1e4).round() / 1e4);
+    body.insert("temperature".into(), round(sampling.temperature));
+    if sampling.temperature > 0.0 {
+        body.insert("top_p".into(), round(sampling.top_p));
+    }
+    for (name, value) in
+        [("frequency_penalty", sampling.frequency_penalty), ("presence_penalty", sampling.presence_penalty)]
+    {
+        if value != 0.0 {
+            body.insert(name.into(), round(value));
+        }
+    }
+    if let Some(seed) = sampling.seed {
+        body.insert("seed".into(), seed.into());
+    }
+    if !sampling.logit_bias.is_empty() {
+        let bias = sampling.logit_bias.iter().map(|(token, bias)| (token.to_string(), round(*bias)));
+        body.insert("logit_bias".into(), Value::Object(bias.collect()));
+    }
+}
+
+#[derive(Deserialize)]
+struct Chunk {
+    model: Option<String>,
+    #[serde(default)]
+    choices: Vec<Choice>,
+    usage: Option<Counted>,
+    error: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    delta: Option<Delta>,
+    text: Option<String>,
+    finish_reason: Option<String>,
+    logprobs: Option<Logprobs>,
+}
+
+#[derive(Deserialize)]
+struct Delta {
+    content: Option<String>,
+    tool_calls: Option<Vec<CallPart>>,
+}
+
+#[derive(Deserialize)]
+struct CallPart {
+    #[serde(default)]
+    index: usize,
+    function: Option<FunctionPart>,
+}
+
+#[derive(Deserialize)]
+struct FunctionPart {
+    name: Option<String>,
+    arguments: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Logprobs {
+    content: Option<Vec<Logprob>>,
+}
+
+#[derive(Deserialize)]
+struct Logprob {
+    token: String,
+    logprob: f32,
+    bytes: Option<Vec<u8>>,
+    #[serde(default)]
+    top_logprobs: Vec<Self>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+struct Counted {
+    #[serde(default)]
+    prompt_tokens: u32,
+    #[serde(default)]
+    completion_tokens: u32,
+    prompt_tokens_details: Option<CountedDetails>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+struct CountedDetails {
+    cached_tokens: Option<u32>,
+}
+
+/// Takes the bytes of a stream in any portions, gives events; exactly one last one, if the stream ends as it should.
+#[derive(Debug)]
+pub struct Reader {
+    decoder: sse::Decoder,
+    ready: std::collections::VecDeque<InferenceEvent>,
+    /// Calls of tools so far: name and arguments.
+    calls: Vec<(String, String)>,
+    finish: Option<Finish>,
+    usage: Option<Usage>,
+    model: String,
+    tokens: u32,
+    started: Instant,
+    first: Option<Instant>,
+}
+
+impl Reader {
+    /// For a stream that was asked for now.
+    pub fn new(model: &str) -> Self {
+        Self {
+            decoder: sse::Decoder::default(),
+            ready: std::collections::VecDeque::new(),
+            calls: Vec::new(),
+            finish: None,
+            usage: None,
+            model: model.to_owned(),
+            tokens: 0,
+            started: Instant::now(),
+            first: None,
+        }
+    }
+
+    /// Adds received bytes.
+    ///
+    /// # Errors
+    /// A sentence: what they are instead of such a stream.
+    pub fn push(&mut self, bytes: &Bytes) -> Result<(), String> {
+        self.decoder.push(bytes).map_err(|error| error.to_string())?;
+        while let Some(event) = self.decoder.next() {
+            if event.data.trim() == "[DONE]" {
+                self.end();
+                continue;
+            }
+            let chunk: Chunk = serde_json::from_str(&event.data).map_err(|error| format!("a chunk of it: {error}"))?;
+            self.take(chunk);
+        }
+        Ok(())
+    }
+
+    /// The next event.
+    #[expect(clippy::should_implement_trait, reason = "a later push makes more of them, so this is no fused Iterator")]
+    pub fn next(&mut self) -> Option<InferenceEvent> {
+        self.ready.pop_front()
+    }
+
+    /// The stream has ended without a word: what there is counts if it was finished.
+    pub fn close(&mut self) {
+        if self.finish.is_some() {
+            self.end();
+        }
+    }
+
+    fn take(&mut self, chunk: Chunk) {
+        if let Some(error) = chunk.error {
+            let failure = failure(FailureCode::Internal, &error);
+            return self.ready.push_back(InferenceEvent::Error(failure));
+        }
+        if let Some(model) = chunk.model {
+            self.model = model;
+        }
+        if let Some(counted) = chunk.usage {
+            self.usage = Some(Usage {
+                prompt_tokens: counted.prompt_tokens,
+                cached_tokens: counted.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0),
+                completion_tokens: counted.completion_tokens,
+            });
+        }
+        let Some(choice) = chunk.choices.into_iter().next() else { return };
+        if let Some(tokens) = choice.logprobs.and_then(|logprobs| logprobs.content).filter(|tokens| !tokens.is_empty())
+        {
+            self.ready.push_back(InferenceEvent::Logprobs(tokens.into_iter().map(Logprob::told).collect()));
+        }
+        let (content, calls) = choice.delta.map_or((None, None), |delta| (delta.content, delta.tool_calls));
+        if let Some(text) = content.or(choice.text).filter(|text| !text.is_empty()) {
+            self.text(text);
+        }
+        calls.into_iter().flatten().for_each(|part| self.call(part));
+        match choice.finish_reason.as_deref() {
+            None => {}
+            Some("length") => self.finish = Some(Finish::Length),
+            Some(_) => self.finish = Some(Finish::Stop),
+        }
+    }
+
+    fn text(&mut self, text: String) {
+        self.first.get_or_insert_with(Instant::now);
+        self.tokens += 1;
+        self.ready.push_back(InferenceEvent::Token { text: text.into(), total_tokens: self.tokens });
+    }
+
+    fn call(&mut self, part: CallPart) {
+        /// More than any model calls at once; the index is a stranger's.
+        const CALLS: usize = 64;
+        let Some(function) = part.function.filter(|_| part.index < CALLS) else { return };
+        if self.calls.len() <= part.index {
+            self.calls.resize(part.index + 1, (String::new(), String::new()));
+        }
+        let (name, arguments) = &mut self.calls[part.index];
+        name.push_str(&function.name.unwrap_or_default());
+        arguments.push_str(&function.arguments.unwrap_or_default());
+    }
+
+    fn end(&mut self) {
+        // As models write them that were taught to: whoever answers the client reads them again.
+        for (name, arguments) in std::mem::take(&mut self.calls) {
+            let arguments = if arguments.trim().is_empty() { "{}" } else { &arguments };
+            self.text(format!(
+                "<tool_call>\n{{\"name\": {}, \"arguments\": {arguments}}}\n</tool_call>\n",
+                json!(name)
+            ));
+        }
+        let now = Instant::now();
+        let first = self.first.unwrap_or(now);
+        let us = |from: Instant, to: Instant| u64::try_from((to - from).as_micros()).unwrap_or(u64::MAX);
+        let counted = Usage { completion_tokens: self.tokens, ..Usage::default() };
+        self.ready.push_back(InferenceEvent::Done(Completion {
+            model: self.model.clone(),
+            finish: self.finish.unwrap_or(Finish::Stop),
+            usage: self.usage.unwrap_or(counted),
+            prefill_us: us(self.started, first),
+            decode_us: us(first, now),
+            warnings: Vec::new(),
+        }));
+    }
+}
+
+impl Logprob {
+    fn told(self) -> TokenLogprob {
+        let bytes = |token: &Self| token.bytes.clone().unwrap_or_else(|| token.token.clone().into_bytes());
+        TokenLogprob {
+            bytes: bytes(&self),
+            logprob: self.logprob,
+            top: self.top_logprobs.iter().map(|token| (bytes(token), token.logprob)).collect(),
+        }
+    }
+}
+
+/// What a service says went wrong, whatever form it has: OpenAI's object, a bare sentence, FastAPI's `detail`.
+pub fn failure(code: FailureCode, error: &Value) -> Failure {
+    let words = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        other => other.get("message").and_then(Value::as_str).map(str::to_owned),
+    };
+    let inner = error.get("error").or_else(|| error.get("detail")).unwrap_or(error);
+    let named = inner.get("code").and_then(Value::as_str);
+    let code = match named {
+        Some("context_length_exceeded") => FailureCode::ContextOverflow,
+        Some("model_not_found") => FailureCode::UnknownModel,
+        _ => code,
+    };
+    let message = words(inner).or_else(|| words(error)).unwrap_or_else(|| "it gave no reason".to_owned());
+    Failure { code, message, retry_after_ms: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::dialect::{self, Dialect};
+    use crate::wire::native::Limits;
+    use proptest::prelude::*;
+
+    fn call(dialect: Dialect, body: &Value) -> Call {
+        dialect::read(dialect, body.to_string().as_bytes(), Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn a_call_goes_on_as_it_came() {
+        let body = json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}],
+            "tools": [{"type": "function"}], "stop": ["x"], "temperature": 0.7, "seed": 3, "max_tokens": 9,
+            "response_format": {"type": "json_object"}, "logprobs": true, "top_logprobs": 2});
+        let (path, asked) = ask(&call(Dialect::Chat, &body), "their-name", false);
+        assert_eq!((path, &asked["model"]), ("/chat/completions", &json!("their-name")));
+        for field in
+            ["messages", "tools", "stop", "temperature", "seed", "max_tokens", "response_format", "top_logprobs"]
+        {
+            assert_eq!(asked[field], body[field], "{field}");
+        }
+        let prompt = call(Dialect::Native, &json!({"prompt": "x"}));
+        assert_eq!(ask(&prompt, "m", false).0, "/completions");
+        assert_eq!(ask(&prompt, "m", true).1["messages"][0]["content"], "x");
+    }
+
+    const STREAM: &str = concat!(
+        "data: {\"model\":\"theirs\",\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n",
+        ": ping\n\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"hé\"}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"c\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\"\"}}]}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\":1}\"}}]}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3,\"total_tokens\":10}}\n\n",
+        "data: [DONE]\n\n"
+    );
+
+    proptest! {
+        #[test]
+        fn a_stream_is_read_however_it_is_cut(cut in 1_usize..60) {
+            let mut reader = Reader::new("m");
+            for portion in STREAM.as_bytes().chunks(cut) {
+                reader.push(&Bytes::copy_from_slice(portion)).unwrap();
+            }
+            let events: Vec<_> = std::iter::from_fn(|| reader.next()).collect();
+            let texts: Vec<_> = events.iter().filter_map(|event| match event {
+                InferenceEvent::Token { text, .. } => Some(text.to_string()),
+                _ => None,
+            }).collect();
+            prop_assert_eq!(texts, ["hé", "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\":1}}\n</tool_call>\n"]);
+            let Some(InferenceEvent::Done(done)) = events.last() else { panic!("{events:?}") };
+            prop_assert_eq!((done.model.as_str(), done.usage.prompt_tokens, done.usage.completion_tokens), ("theirs", 7, 3));
+        }
+    }
+
+    #[test]
+    fn what_went_wrong_is_found_in_any_form() {
+        for (body, code, message) in [
+            (
+                json!({"error": {"message": "too long", "code": "context_length_exceeded"}}),
+                FailureCode::ContextOverflow,
+                "too long",
+            ),
+            (json!({"detail": "no"}), FailureCode::BadRequest, "no"),
+            (json!({"error": "bad"}), FailureCode::BadRequest, "bad"),
+            (json!({"object": "error", "message": "x", "code": 400}), FailureCode::BadRequest, "x"),
+            (json!(null), FailureCode::BadRequest, "it gave no reason"),
+        ] {
+            let found = failure(FailureCode::BadRequest, &body);
+            assert_eq!((found.code, found.message.as_str()), (code, message), "{body}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! OpenAI's chat and text completions: `request` reads them, `answer` writes whole and streamed answers, `ask` is the side
+//! of a client.
+
+mod answer;
+mod ask;
+mod request;
+
+pub use answer::{Speaker, document, error};
+pub use ask::{Reader, ask, failure};
+pub use request::{chat, completions};

@@ -1,0 +1,297 @@
+//! Bodies of `/v1/chat/completions` and `/v1/completions`. Fields that nobody here knows are ignored, as clients expect.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::super::{Call, Dialect, Reply};
+use crate::wire::details::{Chat, Constraint, Details, Infill, Input, Urgency};
+use crate::wire::json::{self, JsonError};
+use crate::wire::native::{Generate, Limits, refuse};
+use crate::wire::{InferenceRequest, Text};
+
+/// What both calls have beside what they share with [`Generate`].
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Body {
+    messages: Option<Vec<Value>>,
+    suffix: Option<Text>,
+    max_completion_tokens: Option<u64>,
+    n_predict: Option<i64>,
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    n: Option<u32>,
+    tools: Option<Vec<Value>>,
+    tool_choice: Option<Value>,
+    response_format: Option<ResponseFormat>,
+    json_schema: Option<Value>,
+    grammar: Option<Text>,
+    logprobs: Option<Value>,
+    top_logprobs: Option<u32>,
+    logit_bias: Option<Value>,
+    chat_template_kwargs: Option<Map<String, Value>>,
+}
+
+#[derive(Deserialize)]
+struct StreamOptions {
+    #[serde(default)]
+    include_usage: bool,
+}
+
+#[derive(Deserialize)]
+struct ResponseFormat {
+    r#type: Option<String>,
+    json_schema: Option<NamedSchema>,
+    schema: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct NamedSchema {
+    schema: Option<Value>,
+}
+
+/// Most alternatives that may be asked for beside a token, and most answers to one request: each is work for every token.
+const LOGPROBS: u32 = 20;
+const CHOICES: u32 = 8;
+
+/// Reads a body of `/v1/chat/completions`.
+///
+/// # Errors
+/// What is wrong with it, by field.
+pub fn chat(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
+    let (generate, mut body) = both(body)?;
+    let messages = messages(body.messages.take())?;
+    let input = Input::Chat(Chat {
+        messages,
+        tools: tools(body.tools.take(), body.tool_choice.as_ref()),
+        variables: body
+            .chat_template_kwargs
+            .take()
+            .map(|map| Value::Object(map).to_string())
+            .unwrap_or_default()
+            .into(),
+    });
+    let logprobs = chat_logprobs(&body)?;
+    call(Dialect::Chat, generate, body, input, logprobs, limits)
+}
+
+/// Reads a body of `/v1/completions`.
+///
+/// # Errors
+/// What is wrong with it, by field.
+pub fn completions(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
+    let (mut generate, mut body) = both(body)?;
+    let logprobs = match body.logprobs.as_ref().and_then(Value::as_u64) {
+        Some(count) => Some(within("logprobs", u32::try_from(count).unwrap_or(u32::MAX), 0, LOGPROBS)?),
+        None => None,
+    };
+    let input = match body.suffix.take() {
+        Some(suffix) if !suffix.is_empty() => {
+            let prefix = generate.prompt.take().unwrap_or_default();
+            Input::Infill(Infill { prefix, suffix, ..Infill::default() })
+        }
+        _ => Input::Prompt,
+    };
+    call(Dialect::Completions, generate, body, input, logprobs, limits)
+}
+
+fn both(body: &[u8]) -> Result<(Generate, Body), JsonError> {
+    let (mut generate, extra): (Generate, Body) = (json::parse(body)?, json::parse(body)?);
+    generate.max_tokens = extra.max_completion_tokens.or(generate.max_tokens);
+    // OpenAI's seeds have 64 bits, ours 32; the same one still gives the same text.
+    generate.seed = generate.seed.map(|seed| if seed < 0 { -1 } else { seed & i64::from(u32::MAX) });
+    Ok((generate, extra))
+}
+
+fn call(
+    dialect: Dialect,
+    generate: Generate,
+    body: Body,
+    input: Input,
+    logprobs: Option<u8>,
+    limits: Limits,
+) -> Result<Call, JsonError> {
+    let warm_up = body.n_predict == Some(0) || generate.max_tokens == Some(0);
+    let language = generate.language.clone();
+    let progress = generate.progress;
+    let (request, warnings) = match input {
+        Input::Prompt => generate.into_request(limits)?,
+        _ => generate.without_prompt(limits)?,
+    };
+    let logit_bias = logit_bias(body.logit_bias.as_ref())?;
+    let sampling = crate::wire::Sampling { logit_bias, ..request.sampling };
+    let max_tokens = if warm_up { 0 } else { request.max_tokens };
+    let reply = Reply {
+        dialect,
+        stream: body.stream.unwrap_or(false),
+        usage: body.stream_options.as_ref().is_some_and(|options| options.include_usage),
+        progress,
+        tools: matches!(&input, Input::Chat(chat) if !chat.tools.is_empty()),
+        choices: u32::from(within("n", body.n.unwrap_or(1), 1, CHOICES)?),
+        fields: None,
+    };
+    let details = Details {
+        input,
+        constraint: constraint(body)?,
+        logprobs,
+        urgency: if warm_up { Urgency::WarmUp } else { Urgency::Chat },
+        ..Details::default()
+    };
+    let request = InferenceRequest { sampling, max_tokens, ..request };
+    Ok(Call { request, details, language, warnings, reply })
+}
+
+fn messages(messages: Option<Vec<Value>>) -> Result<Text, JsonError> {
+    const EXPECTED: &str = "a list of messages, each with a role and a content";
+    let messages = messages.ok_or_else(|| refuse("messages", "nothing", EXPECTED))?;
+    if messages.is_empty() {
+        return Err(refuse("messages", "an empty list", EXPECTED));
+    }
+    for (at, message) in messages.iter().enumerate() {
+        let field = |name: &str| format!("messages[{at}].{name}");
+        match message.get("role").and_then(Value::as_str) {
+            Some("system" | "developer" | "user" | "assistant" | "tool" | "function") => {}
+            Some(_) => {
+                return Err(refuse(&field("role"), "another role", "system, developer, user, assistant or tool"));
+            }
+            None => return Err(refuse(&field("role"), "nothing", "system, developer, user, assistant or tool")),
+        }
+        match message.get("content") {
+            None | Some(Value::Null | Value::String(_) | Value::Array(_)) => {}
+            Some(_) => return Err(refuse(&field("content"), "another type", "a string or a list of parts")),
+        }
+    }
+    Ok(Value::Array(messages).to_string().into())
+}
+
+fn tools(tools: Option<Vec<Value>>, choice: Option<&Value>) -> Text {
+    match tools {
+        Some(tools) if !tools.is_empty() && choice.and_then(Value::as_str) != Some("none") => {
+            Value::Array(tools).to_string().into()
+        }
+        _ => Text::default(),
+    }
+}
+
+fn chat_logprobs(body: &Body) -> Result<Option<u8>, JsonError> {
+    let wanted = body.logprobs.as_ref().and_then(Value::as_bool).unwrap_or(false);
+    match (wanted, body.top_logprobs) {
+        (false, None | Some(0)) => Ok(None),
+        (true, top) => within("top_logprobs", top.unwrap_or(0), 0, LOGPROBS).map(Some),
+        (false, Some(top)) => Err(refuse("top_logprobs", top, "logprobs: true beside it")),
+    }
+}
+
+fn within(field: &str, found: u32, low: u32, high: u32) -> Result<u8, JsonError> {
+    match u8::try_from(found) {
+        Ok(value) if (low..=high).contains(&found) => Ok(value),
+        _ => Err(refuse(field, found, format_args!("{low} to {high}"))),
+    }
+}
+
+/// `{"1234": -100}`, or llama.cpp's `[[1234, -100]]`, where `false` forbids a token.
+fn logit_bias(bias: Option<&Value>) -> Result<Vec<(u32, f32)>, JsonError> {
+    let wrong = || refuse("logit_bias", "something else", "an object of token ids and numbers from -100 to 100");
+    let pair = |token: Option<u64>, bias: &Value| {
+        let token = token.and_then(|token| u32::try_from(token).ok()).ok_or_else(wrong)?;
+        let bias = if bias == &Value::Bool(false) { Some(-100.0) } else { bias.as_f64() };
+        let bias = bias.filter(|bias| (-100.0..=100.0).contains(bias)).ok_or_else(wrong)?;
+        Ok((token, bias as f32))
+    };
+    match bias {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Object(map)) => map.iter().map(|(token, bias)| pair(token.parse().ok(), bias)).collect(),
+        Some(Value::Array(list)) => {
+            let entry =
+                |entry: &Value| pair(entry.get(0).and_then(Value::as_u64), entry.get(1).unwrap_or(&Value::Null));
+            list.iter().map(entry).collect()
+        }
+        Some(_) => Err(wrong()),
+    }
+}
+
+fn constraint(body: Body) -> Result<Constraint, JsonError> {
+    let format = body.response_format;
+    let asked = format.as_ref().and_then(|format| format.r#type.as_deref());
+    let schema = match asked {
+        Some("json_object") => {
+            Some(format.and_then(|format| format.schema).unwrap_or_else(|| Value::Object(Map::new())))
+        }
+        Some("json_schema") => {
+            let found = format.and_then(|format| format.json_schema.and_then(|named| named.schema).or(format.schema));
+            Some(found.ok_or_else(|| refuse("response_format.json_schema.schema", "nothing", "a JSON schema"))?)
+        }
+        Some("text") | None => body.json_schema,
+        Some(_) => return Err(refuse("response_format.type", "another type", "text, json_object or json_schema")),
+    };
+    match (body.grammar, schema) {
+        (Some(_), Some(_)) => Err(refuse("grammar", "a JSON schema too", "one of them")),
+        (Some(grammar), None) => Ok(Constraint::Grammar(grammar)),
+        (None, Some(schema)) => Ok(Constraint::JsonSchema(schema.to_string().into())),
+        (None, None) => Ok(Constraint::Free),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(body: &Value) -> Result<Call, JsonError> {
+        chat(body.to_string().as_bytes(), Limits::default())
+    }
+
+    fn with(field: &str, value: Value) -> Value {
+        let mut body = json!({"messages":[{"role":"user","content":"hi"}]});
+        body[field] = value;
+        body
+    }
+
+    #[test]
+    fn what_clients_send_is_understood() {
+        let body = json!({"model":"m","messages":[{"role":"developer","content":[{"type":"text","text":"x"}]},
+            {"role":"assistant","content":null,"tool_calls":[]},{"role":"user","content":"hi"}],
+            "max_tokens":5,"max_completion_tokens":7,"stream":true,"stream_options":{"include_usage":true},"seed":1099511627777_i64,
+            "stop":"x","logit_bias":{"12":-100},"tools":[{"type":"function"}],"tool_choice":"auto","unknown":{"a":1},"temperature":null,
+            "logprobs":true,"top_logprobs":3,"response_format":{"type":"json_object"}});
+        let call = read(&body).unwrap();
+        assert_eq!((call.request.max_tokens, call.request.sampling.seed), (7, Some(1)));
+        assert_eq!(call.request.sampling.logit_bias, [(12, -100.0)]);
+        assert!(call.reply.stream && call.reply.usage && call.reply.tools);
+        assert_eq!(call.details.logprobs, Some(3));
+        assert_eq!(call.details.constraint, Constraint::JsonSchema("{}".into()));
+        let Input::Chat(chat) = &call.details.input else { panic!("{:?}", call.details) };
+        assert_eq!(serde_json::from_str::<Value>(&chat.messages).unwrap(), body["messages"]);
+    }
+
+    #[test]
+    fn tools_that_must_not_be_called_are_not_shown() {
+        let mut body = with("tools", json!([{"type":"function"}]));
+        body["tool_choice"] = json!("none");
+        assert!(!read(&body).unwrap().reply.tools);
+    }
+
+    #[test]
+    fn mistakes_are_named_by_their_field() {
+        let cases = [
+            (json!({}), "messages"),
+            (json!({"messages":[]}), "messages"),
+            (json!({"messages":[{"content":"x"}]}), "messages[0].role"),
+            (json!({"messages":[{"role":"user","content":7}]}), "messages[0].content"),
+            (with("n", json!(0)), "n"),
+            (with("logit_bias", json!({"x":1})), "logit_bias"),
+            (with("top_logprobs", json!(21)), "top_logprobs"),
+            (with("response_format", json!({"type":"json_schema"})), "response_format.json_schema.schema"),
+            (with("temperature", json!(3)), "temperature"),
+        ];
+        for (body, field) in cases {
+            assert_eq!(read(&body).unwrap_err().field.as_deref(), Some(field), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_suffix_makes_a_gap_and_no_tokens_a_warm_up() {
+        let call = completions(br#"{"prompt":["a"],"suffix":"b","max_tokens":0}"#, Limits::default()).unwrap();
+        assert!(matches!(call.details.input, Input::Infill(gap) if &*gap.prefix == "a" && &*gap.suffix == "b"));
+        assert_eq!((call.request.max_tokens, call.details.urgency), (0, Urgency::WarmUp));
+    }
+}

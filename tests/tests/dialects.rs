@@ -1,0 +1,85 @@
+//! The calls of other people's clients through both programs: the appliance says what the server would say itself.
+
+use cerebrum_tests::client::Client;
+use cerebrum_tests::stack::Site;
+use serde_json::{Value, json};
+
+fn chat(stream: bool) -> Value {
+    json!({"model": "cerebrum-tiny", "max_tokens": 16, "temperature": 0, "stream": stream,
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "def add(a, b):"}]})
+}
+
+#[tokio::test]
+async fn every_dialect_arrives_whole_and_streamed() {
+    let site = Site::new().unwrap();
+    let _server = site.start_server("").unwrap();
+    let _appliance = site.start_appliance("[board]\nbackend = \"off\"").unwrap();
+    let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
+
+    let whole = lan.post("/v1/chat/completions", &chat(false)).await.unwrap();
+    assert_eq!(whole.status, 200, "{:?}", whole.json());
+    let whole = whole.json().unwrap();
+    let text = whole["choices"][0]["message"]["content"].as_str().unwrap();
+    assert!(!text.is_empty());
+    let answer = lan.post("/chat/completions", &chat(true)).await.unwrap();
+    let body = String::from_utf8(answer.body.to_vec()).unwrap();
+    assert!(body.ends_with("data: [DONE]\n\n"), "{body}");
+    let said: String =
+        chunks(&body).iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!(said, text);
+
+    let prompt = json!({"model": "cerebrum-tiny", "prompt": "def add(a, b):\n", "max_tokens": 8, "temperature": 0});
+    let ours = lan.post("/v1/complete", &prompt).await.unwrap().json().unwrap();
+    let theirs = lan.post("/v1/completions", &prompt).await.unwrap().json().unwrap();
+    assert_eq!(ours["result"], theirs["choices"][0]["text"]);
+
+    let ask = json!({"model": "cerebrum-tiny", "max_tokens": 8, "messages": [{"role": "user", "content": "hi"}]});
+    let message = lan.post("/v1/messages", &ask).await.unwrap().json().unwrap();
+    assert_eq!((&message["type"], &message["stop_reason"]), (&json!("message"), &json!("max_tokens")));
+
+    let gap = json!({"model": "cerebrum-tiny", "input_prefix": "def add(a, b):\n    ret", "input_suffix": "\n", "n_predict": 4,
+        "input_extra": [{"filename": "a.py", "text": "import os\n"}], "response_fields": ["content", "timings/predicted_n"]});
+    let filled = lan.post("/infill", &gap).await.unwrap().json().unwrap();
+    assert_eq!((filled["content"].is_string(), &filled["timings/predicted_n"]), (true, &json!(4)));
+
+    let several = json!({"model": "cerebrum-tiny", "prompt": "x", "max_tokens": 4, "n": 2});
+    let several = lan.post("/v1/completions", &several).await.unwrap().json().unwrap();
+    assert_eq!(several["choices"].as_array().unwrap().len(), 2);
+
+    let tokens = lan.post("/tokenize", &json!({"content": "def add"})).await.unwrap().json().unwrap();
+    let back = lan.post("/detokenize", &tokens).await.unwrap().json().unwrap();
+    assert!(back["content"].as_str().unwrap().ends_with("def add"), "{back}");
+    let models = lan.get("/models").await.unwrap().json().unwrap();
+    assert_eq!(models["data"][0]["id"], "cerebrum-tiny");
+}
+
+#[tokio::test]
+async fn refusals_are_in_the_clients_words() {
+    let site = Site::new().unwrap();
+    let _server = site.start_server("").unwrap();
+    let _appliance = site.start_appliance("[board]\nbackend = \"off\"").unwrap();
+    let stranger = Client::plain(site.appliance, Some("wrong"));
+    let refused = stranger.post("/v1/chat/completions", &chat(false)).await.unwrap();
+    assert_eq!(
+        (refused.status.as_u16(), &refused.json().unwrap()["error"]["type"]),
+        (403, &json!("authentication_error"))
+    );
+
+    let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
+    for stream in [false, true] {
+        let mut body = chat(stream);
+        body["model"] = json!("gpt-9");
+        let refused = lan.post("/v1/chat/completions", &body).await.unwrap();
+        assert_eq!(
+            (refused.status.as_u16(), &refused.json().unwrap()["error"]["code"]),
+            (404, &json!("model_not_found"))
+        );
+    }
+    let refused = lan.post("/v1/messages", &json!({"messages": 7})).await.unwrap();
+    assert_eq!((refused.status.as_u16(), &refused.json().unwrap()["type"]), (400, &json!("error")));
+}
+
+fn chunks(body: &str) -> Vec<Value> {
+    let data = body.split("\n\n").filter_map(|event| event.strip_prefix("data: "));
+    data.filter_map(|data| serde_json::from_str(data).ok()).collect()
+}
