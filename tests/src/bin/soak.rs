@@ -262,7 +262,7 @@ async fn lost_slots(client: &Client, cases: &[Case]) -> anyhow::Result<usize> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let mut counts = vec![Counts::default(); SLOTS];
+    let mut counts = [Counts::default(); SLOTS];
     let calls = counts.iter_mut().zip(cases).map(|(counts, case)| whole(client, case, counts));
     all(calls).await.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     Ok(counts.iter().filter(|counts| counts.whole != 1 || counts.wrong != 0).count())
