@@ -90,9 +90,12 @@ fn registry(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Registry> {
 
 fn starter(models: &Models) -> anyhow::Result<Starter> {
     let Models { threads, context, chunk, engine, .. } = *models;
+    let adapters = models.adapters.clone();
     let trials = Trials::new(models.state.as_deref()).context("cannot find this program's own file")?;
     Ok(Box::new(move |found| {
-        let options = llama::Options { context, threads, chunk, ..llama::Options::new(&found.path) };
+        let own = adapters.iter().filter(|adapter| adapter.model == found.name);
+        let adapters = own.map(|adapter| adapter.file.clone()).collect();
+        let options = llama::Options { context, threads, chunk, adapters, ..llama::Options::new(&found.path) };
         let trials = trials.clone();
         Engine::start(&found.name, engine, move |control| trials.fitted(options, control)?.loader()(control))
     }))

@@ -12,6 +12,7 @@ use cerebrum_common::settings::{Section, SettingsError, environment, read_file};
 use cerebrum_common::tls::{ServerFiles, TlsError};
 use cerebrum_common::wire::native::Limits as TokenLimits;
 use cerebrum_common::{program, serve};
+use cerebrum_engine::llama::AdapterFile;
 
 use crate::guards;
 
@@ -41,7 +42,7 @@ pub struct Settings {
 }
 
 /// Where models are and how they run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Models {
     /// Folder of GGUF files.
     pub folder: PathBuf,
@@ -55,12 +56,23 @@ pub struct Models {
     pub context: Option<u32>,
     /// Prompt tokens per step; by trial when absent.
     pub chunk: Option<usize>,
+    /// Adapters of models.
+    pub adapters: Vec<Adapter>,
     /// Where what was found out about models is kept over the program's end.
     pub state: Option<PathBuf>,
     /// Slots, queue and the largest chunk of each model.
     pub engine: cerebrum_engine::Limits,
     /// A model unused for so long is unloaded; never when absent.
     pub idle_unload: Option<Duration>,
+}
+
+/// A LoRA adapter that requests to one model may ask for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Adapter {
+    /// The model's own name.
+    pub model: String,
+    /// The adapter.
+    pub file: AdapterFile,
 }
 
 impl program::Settings for Settings {
@@ -162,10 +174,23 @@ fn models(root: &mut Section<'_>, environment: Environment<'_>) -> Models {
         context: optional(root, "context", 64, 1 << 20).map(|context| context as u32),
         engine: engine(root, chunk.unwrap_or(MOST_CHUNK)),
         chunk,
+        adapters: root.each("adapter", adapter),
         state: root.take("state_dir").or_else(given),
         idle_unload: (!idle_unload.is_zero()).then_some(idle_unload),
     }
 }
+
+fn adapter(section: &mut Section<'_>) -> Option<Adapter> {
+    let (model, name, path) = (section.required("model"), section.required("name"), section.required("file"));
+    let scale = section.or("scale", 1.0);
+    if !(-SCALE..=SCALE).contains(&scale) {
+        section.problem("scale", format!("found {scale}, expected a number from -{SCALE} to {SCALE}"));
+    }
+    Some(Adapter { model: model?, file: AdapterFile { name: name?, path: path?, scale: scale as f32 } })
+}
+
+/// More than a few times what it was trained for makes noise of every adapter.
+const SCALE: f64 = 10.0;
 
 fn engine(root: &mut Section<'_>, chunk_tokens: usize) -> cerebrum_engine::Limits {
     let base = cerebrum_engine::Limits::default();

@@ -42,6 +42,6 @@ pub use error::{DecodeError, Failure, LoadError, ModelError, Stopped, SubmitErro
 pub use event::{Completion, Event, Finish};
 pub use generation::Generation;
 pub use handle::{Engine, Snapshot};
-pub use model::{Batch, Entry, Model, ModelInfo, Sequence, Token};
+pub use model::{Adapter, Batch, Entry, Model, ModelInfo, Sequence, Token};
 pub use request::{Control, Grammar, Limits, Mirostat, Priority, Prompt, Request, Sampling, Segment};
 pub use starting::Starting;

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use cerebrum_engine::llama::{self, Fit, Options};
+use cerebrum_engine::llama::{self, AdapterFile, Fit, Options};
 use cerebrum_engine::{Limits, LoadError};
 use clap::Args;
 use serde::Deserialize;
@@ -13,6 +13,9 @@ use serde::Deserialize;
 pub struct Request {
     /// The GGUF file.
     file: PathBuf,
+    /// A file of an adapter.
+    #[arg(long)]
+    adapter: Vec<PathBuf>,
     #[arg(long)]
     context: Option<u32>,
     #[arg(long)]
@@ -39,6 +42,9 @@ pub(super) fn arguments(options: &Options, limits: Limits) -> Vec<OsString> {
     number("slots", Some(limits.slots));
     number("chunk", Some(limits.chunk_tokens));
     number("drafts", Some(limits.draft_tokens));
+    for adapter in &options.adapters {
+        arguments.extend(["--adapter".into(), adapter.path.clone().into_os_string()]);
+    }
     arguments.extend(["--".into(), options.path.clone().into_os_string()]);
     arguments
 }
@@ -48,8 +54,9 @@ pub(super) fn arguments(options: &Options, limits: Limits) -> Vec<OsString> {
 /// # Errors
 /// The refusal, as text.
 pub fn carry_out(request: Request) -> Result<String, String> {
-    let Request { file, context, threads, fixed_chunk, slots, chunk, drafts } = request;
-    let options = Options { context, threads, chunk: fixed_chunk, ..Options::new(file) };
+    let Request { file, adapter, context, threads, fixed_chunk, slots, chunk, drafts } = request;
+    let adapters = adapter.into_iter().map(|path| AdapterFile { name: String::new(), path, scale: 1.0 }).collect();
+    let options = Options { context, threads, chunk: fixed_chunk, adapters, ..Options::new(file) };
     let limits = Limits { slots, queue: 0, chunk_tokens: chunk, prefix_bytes: 0, draft_tokens: drafts };
     match llama::try_out(&options, limits) {
         Ok(Fit { threads, batch_threads, chunk }) => {

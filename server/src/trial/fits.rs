@@ -28,19 +28,24 @@ struct Known {
 /// What a fit is valid for: this content (as far as its length and time tell), this processor, these settings, this program. `None`
 /// when the file cannot be looked at.
 pub(super) fn key(options: &Options, limits: Limits) -> Option<String> {
-    let file = std::fs::metadata(&options.path).ok()?;
-    let changed = file.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos();
+    let files = std::iter::once(&options.path).chain(options.adapters.iter().map(|adapter| &adapter.path));
+    let files = files.map(|path| stamp(path)).collect::<Option<Vec<_>>>()?;
     let Options { context, threads, batch_threads, chunk, .. } = options;
     let Limits { slots, chunk_tokens, draft_tokens, .. } = limits;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let text = format!(
-        "{} {changed} {context:?} {threads:?} {batch_threads:?} {chunk:?} {slots} {chunk_tokens} {draft_tokens} {processors} {} {} {}",
-        file.len(),
+        "{files:?} {context:?} {threads:?} {batch_threads:?} {chunk:?} {slots} {chunk_tokens} {draft_tokens} {processors} {} {} {}",
         processor(),
         system_info(),
         env!("CARGO_PKG_VERSION")
     );
     Some(Sha256::digest(text.as_bytes())[..16].iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+// Length and time of the last change.
+fn stamp(path: &Path) -> Option<(u64, u128)> {
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.len(), file.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos()))
 }
 
 // What Linux calls the processor; on ARM the part numbers stand where a name would.

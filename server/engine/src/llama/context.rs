@@ -9,8 +9,9 @@ use std::ptr::NonNull;
 use llama_cpp_2::model::LlamaModel as Weights;
 use llama_cpp_sys_2 as sys;
 
+use super::adapter::Loaded;
 use super::log;
-use crate::{Batch, DecodeError, Interrupt, ModelError, Sequence};
+use crate::{Adapter, Batch, DecodeError, Interrupt, ModelError, Sequence};
 
 /// How large to make a context.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +39,9 @@ pub(super) struct Context {
     sequences: usize,
     // A copy between sequences is done by llama.cpp at the next decode; until then the bytes of its target are not there.
     copying: bool,
+    // They live as long as the weights, which outlive the context.
+    adapters: Vec<Loaded>,
+    adapter: Adapter,
     // Boxed: the context holds its address.
     _interrupt: Box<Interrupt>,
 }
@@ -46,7 +50,12 @@ impl Context {
     /// A context of this shape, or llama.cpp's reason.
     ///
     /// The weights must outlive it.
-    pub(super) fn new(weights: &Weights, shape: Shape, interrupt: Interrupt) -> Result<Self, String> {
+    pub(super) fn new(
+        weights: &Weights,
+        shape: Shape,
+        interrupt: Interrupt,
+        adapters: Vec<Loaded>,
+    ) -> Result<Self, String> {
         let interrupt = Box::new(interrupt);
         // SAFETY: takes nothing, returns a plain struct.
         let mut params = unsafe { sys::llama_context_default_params() };
@@ -77,6 +86,8 @@ impl Context {
             vocabulary,
             sequences: shape.sequences as usize,
             copying: false,
+            adapters,
+            adapter: Adapter::default(),
             _interrupt: interrupt,
         })
     }
@@ -92,6 +103,27 @@ impl Context {
         let bounded = |threads: usize| i32::try_from(threads).unwrap_or(i32::MAX).max(1);
         // SAFETY: the context is live, and nothing computes with it now.
         unsafe { sys::llama_set_n_threads(self.context.as_ptr(), bounded(threads), bounded(batch_threads)) }
+    }
+
+    /// Computes with this adapter from the next step on.
+    pub(super) fn adapt(&mut self, adapter: Adapter) -> Result<(), ModelError> {
+        if adapter == self.adapter {
+            return Ok(());
+        }
+        let unknown = || ModelError::new("the context does not have this adapter");
+        let chosen = adapter.0.map(|index| self.adapters.get(index).copied().ok_or_else(unknown)).transpose()?;
+        let (mut pointers, mut scales): (Vec<_>, Vec<_>) =
+            chosen.into_iter().map(|loaded| (loaded.adapter.as_ptr(), loaded.scale)).unzip();
+        // SAFETY: the context is live, the adapters live as long as its weights, and both lists have the length given; llama.cpp copies.
+        let code = unsafe {
+            let (adapters, scales) = (pointers.as_mut_ptr(), scales.as_mut_ptr());
+            sys::llama_set_adapters_lora(self.context.as_ptr(), adapters, pointers.len(), scales)
+        };
+        if code != 0 {
+            return Err(ModelError::new("the adapter cannot be used"));
+        }
+        self.adapter = adapter;
+        Ok(())
     }
 
     pub(super) fn decode(&mut self, batch: &Batch) -> Result<(), DecodeError> {

@@ -12,7 +12,7 @@ use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 
 use super::context::{Context, Shape};
-use super::{LlamaModel, Options, log};
+use super::{LlamaModel, Options, adapter, log};
 use crate::gguf::{GgufError, Header};
 use crate::{Control, LoadControl, LoadError, ModelInfo};
 
@@ -20,6 +20,7 @@ pub(super) fn load(options: &Options, control: &LoadControl) -> Result<LlamaMode
     log::install();
     check_file(&options.path)?;
     let weights = weights(&options.path, control)?;
+    let adapters = adapter::load(&weights, &options.adapters)?;
     let context_size = context_size(options, &weights);
     let limits = control.limits();
     let chunk = options.chunk.map_or(limits.chunk_tokens, |chunk| chunk.clamp(1, limits.chunk_tokens));
@@ -32,8 +33,9 @@ pub(super) fn load(options: &Options, control: &LoadControl) -> Result<LlamaMode
         batch_threads: threads(options.batch_threads.or(options.threads)),
     };
     let failed = |reason| LoadError::Context { context: context_size, slots: limits.slots, reason };
-    let context = Context::new(&weights, shape, control.interrupt()).map_err(failed)?;
-    let info = info(&weights, &context, shape);
+    let context = Context::new(&weights, shape, control.interrupt(), adapters).map_err(failed)?;
+    let mut info = info(&weights, &context, shape);
+    info.adapters = options.adapters.iter().map(|adapter| adapter.name.clone()).collect();
     tracing::info!(model = %info.description, context = info.context, slots = info.sequences, chunk, threads = shape.threads,
         batch_threads = shape.batch_threads,         cpu = %super::system_info(), "model loaded");
     Ok(LlamaModel { info, context, weights })
@@ -141,6 +143,7 @@ fn info(weights: &Weights, context: &Context, shape: Shape) -> ModelInfo {
         rewinds: !weights.is_recurrent() && !weights.is_hybrid(),
         infill: has(weights, &[Control::InfillPrefix, Control::InfillSuffix, Control::InfillMiddle]),
         infill_files: has(weights, &[Control::Repository, Control::File]),
+        adapters: Vec::new(),
         chat_template,
         begin_text: written(weights, weights.vocab().bos()),
         end_text: written(weights, weights.vocab().eos()),
