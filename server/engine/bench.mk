@@ -1,6 +1,6 @@
 # The engine beside llama.cpp's own server. Included by the root Makefile.
 
-.PHONY: bench-engine bench-engine-run
+.PHONY: bench-engine bench-engine-run soak
 
 BENCH_ENGINE := $(CURDIR)/target/bench-engine
 # A throw-away system with Debian's llama-server: its libraries are newer than those of most machines. Needs root.
@@ -23,6 +23,12 @@ bench-engine-run: $(BENCH_CHROOT)/usr/bin/llama-server
 		--layers $(LAYERS) $(BENCH_MODEL)
 	target/release/bench-engine run --model $(BENCH_MODEL) --server target/release/cerebrum-server \
 		--chroot $(BENCH_CHROOT) $(ARGS)
+
+MINUTES ?= 30
+
+soak: ## mixed requests with cancellations against the real server for MINUTES=30: no leak, no lost slot, no wrong text
+	$(CARGO) build --locked --release -p cerebrum-server -p cerebrum-tests --bin cerebrum-server --bin soak
+	target/release/soak --minutes $(MINUTES) $(ARGS)
 
 # The mirror's lists may be older than they say they are good for; the signatures are checked all the same.
 $(BENCH_CHROOT)/usr/bin/llama-server:

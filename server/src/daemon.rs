@@ -14,17 +14,19 @@ use crate::guards;
 use crate::http::Api;
 use crate::registry::{Catalog, Parts, Registry, Starter, keep_idle_unloaded};
 use crate::settings::{Models, Settings};
+use crate::trial::Trials;
 
 /// Serves until a signal says stop, then drains.
 ///
 /// # Errors
 /// A listening address or TLS files that cannot be used.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    suits()?;
     let tasks = Tasks::new();
     let listener = bind(settings.listen).with_context(|| format!("cannot listen on {}", settings.listen))?;
     let address = listener.local_addr()?;
     let tls = tls(&settings, &tasks)?;
-    let registry = registry(&settings, &tasks);
+    let registry = registry(&settings, &tasks)?;
     announce(&settings, &registry);
     let scheme = if tls.is_some() { "https" } else { "http" };
     let service = Arc::new(api(&settings, &registry, &tasks));
@@ -43,6 +45,22 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether this build can compute on this processor, said now and not by its end at the first request.
+fn suits() -> anyhow::Result<()> {
+    let llama::Suitability { missing, unused } = llama::suitability();
+    tracing::info!(features = %llama::system_info(), "processor");
+    if !unused.is_empty() {
+        let unused = unused.join(", ");
+        tracing::warn!(unused, "llama.cpp was built without what this processor has: it computes several times slower");
+    }
+    anyhow::ensure!(
+        missing.is_empty(),
+        "this program was built for processors with {}, which this one lacks; build it for this processor",
+        missing.join(", ")
+    );
+    Ok(())
+}
+
 fn tls(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Option<Arc<Reloading<ServerFiles>>>> {
     let tls = settings.tls.clone().map(Reloading::new).transpose()?.map(Arc::new);
     if let Some(tls) = &tls {
@@ -51,7 +69,7 @@ fn tls(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Option<Arc<Reloadin
     Ok(tls)
 }
 
-fn registry(settings: &Settings, tasks: &Tasks) -> Registry {
+fn registry(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Registry> {
     let models = &settings.models;
     let registry = Registry::new(Parts {
         catalog: Catalog {
@@ -59,7 +77,7 @@ fn registry(settings: &Settings, tasks: &Tasks) -> Registry {
             aliases: models.aliases.clone(),
             default: models.default.clone(),
         },
-        starter: starter(models),
+        starter: starter(models)?,
         memory: Box::new(guards::available_memory),
         min_free_ram: settings.guards.min_free_ram,
         tasks: tasks.clone(),
@@ -67,15 +85,20 @@ fn registry(settings: &Settings, tasks: &Tasks) -> Registry {
     if let Some(limit) = models.idle_unload {
         tasks.spawn(keep_idle_unloaded(registry.clone(), limit, tasks.clone()));
     }
-    registry
+    Ok(registry)
 }
 
-fn starter(models: &Models) -> Starter {
-    let Models { threads, context, engine, .. } = *models;
-    Box::new(move |found| {
-        let options = llama::Options { path: found.path.clone(), context, threads };
-        Engine::start(&found.name, engine, options.loader())
-    })
+fn starter(models: &Models) -> anyhow::Result<Starter> {
+    let Models { threads, context, chunk, engine, .. } = *models;
+    let adapters = models.adapters.clone();
+    let trials = Trials::new(models.state.as_deref()).context("cannot find this program's own file")?;
+    Ok(Box::new(move |found| {
+        let own = adapters.iter().filter(|adapter| adapter.model == found.name);
+        let adapters = own.map(|adapter| adapter.file.clone()).collect();
+        let options = llama::Options { context, threads, chunk, adapters, ..llama::Options::new(&found.path) };
+        let trials = trials.clone();
+        Engine::start(&found.name, engine, move |control| trials.fitted(options, control)?.loader()(control))
+    }))
 }
 
 fn api(settings: &Settings, registry: &Registry, tasks: &Tasks) -> Api {
@@ -112,5 +135,4 @@ fn announce(settings: &Settings, registry: &Registry) {
     {
         tracing::warn!(%reason, "the default model is not there");
     }
-    tracing::info!(features = %llama::system_info(), "processor");
 }

@@ -12,6 +12,7 @@ use cerebrum_common::settings::{Section, SettingsError, environment, read_file};
 use cerebrum_common::tls::{ServerFiles, TlsError};
 use cerebrum_common::wire::native::Limits as TokenLimits;
 use cerebrum_common::{program, serve};
+use cerebrum_engine::llama::AdapterFile;
 
 use crate::guards;
 
@@ -41,7 +42,7 @@ pub struct Settings {
 }
 
 /// Where models are and how they run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Models {
     /// Folder of GGUF files.
     pub folder: PathBuf,
@@ -53,10 +54,25 @@ pub struct Models {
     pub threads: Option<usize>,
     /// Tokens of prompt and answer together; chosen by the engine when absent.
     pub context: Option<u32>,
-    /// Slots, queue and chunk of each model.
+    /// Prompt tokens per step; by trial when absent.
+    pub chunk: Option<usize>,
+    /// Adapters of models.
+    pub adapters: Vec<Adapter>,
+    /// Where what was found out about models is kept over the program's end.
+    pub state: Option<PathBuf>,
+    /// Slots, queue and the largest chunk of each model.
     pub engine: cerebrum_engine::Limits,
     /// A model unused for so long is unloaded; never when absent.
     pub idle_unload: Option<Duration>,
+}
+
+/// A LoRA adapter that requests to one model may ask for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Adapter {
+    /// The model's own name.
+    pub model: String,
+    /// The adapter.
+    pub file: AdapterFile,
 }
 
 impl program::Settings for Settings {
@@ -77,8 +93,11 @@ impl program::Settings for Settings {
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9000);
-const DEFAULT_MODELS: &str = "/var/lib/cerebrum/models";
+/// Where models are unless the settings say otherwise.
+pub(crate) const DEFAULT_MODELS: &str = "/var/lib/cerebrum/models";
 const IDLE_UNLOAD: Duration = Duration::from_secs(60 * 60);
+/// The largest chunk that is tried.
+const MOST_CHUNK: usize = 512;
 const HEARTBEAT: Duration = Duration::from_secs(5);
 const DRAIN: Duration = Duration::from_secs(30);
 
@@ -91,7 +110,7 @@ fn convert(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Setti
     let heartbeat = root.time("heartbeat_ms", HEARTBEAT);
     let tokens = root.section("generation", TokenLimits::read);
     let guards = root.section("guards", guard_limits);
-    let models = models(root);
+    let models = models(root, environment);
     Some(Settings { listen, keys: keys?, log, serve, tls, drain, heartbeat, tokens, guards, models })
 }
 
@@ -142,7 +161,10 @@ fn guard_limits(section: &mut Section<'_>) -> guards::Limits {
     }
 }
 
-fn models(root: &mut Section<'_>) -> Models {
+fn models(root: &mut Section<'_>, environment: Environment<'_>) -> Models {
+    let chunk = optional(root, "chunk_tokens", 1, 4096).map(|chunk| chunk as usize);
+    // systemd names the folder that it made; of several the first.
+    let given = || environment("STATE_DIRECTORY").and_then(|given| Some(PathBuf::from(given.split(':').next()?)));
     let idle_unload = root.or("idle_unload_ms", IDLE_UNLOAD);
     Models {
         folder: root.or("models_dir", PathBuf::from(DEFAULT_MODELS)),
@@ -150,17 +172,32 @@ fn models(root: &mut Section<'_>) -> Models {
         aliases: root.map("aliases"),
         threads: optional(root, "threads", 1, 512).map(|threads| threads as usize),
         context: optional(root, "context", 64, 1 << 20).map(|context| context as u32),
-        engine: engine(root),
+        engine: engine(root, chunk.unwrap_or(MOST_CHUNK)),
+        chunk,
+        adapters: root.each("adapter", adapter),
+        state: root.take("state_dir").or_else(given),
         idle_unload: (!idle_unload.is_zero()).then_some(idle_unload),
     }
 }
 
-fn engine(root: &mut Section<'_>) -> cerebrum_engine::Limits {
+fn adapter(section: &mut Section<'_>) -> Option<Adapter> {
+    let (model, name, path) = (section.required("model"), section.required("name"), section.required("file"));
+    let scale = section.or("scale", 1.0);
+    if !(-SCALE..=SCALE).contains(&scale) {
+        section.problem("scale", format!("found {scale}, expected a number from -{SCALE} to {SCALE}"));
+    }
+    Some(Adapter { model: model?, file: AdapterFile { name: name?, path: path?, scale: scale as f32 } })
+}
+
+/// More than a few times what it was trained for makes noise of every adapter.
+const SCALE: f64 = 10.0;
+
+fn engine(root: &mut Section<'_>, chunk_tokens: usize) -> cerebrum_engine::Limits {
     let base = cerebrum_engine::Limits::default();
     cerebrum_engine::Limits {
         slots: root.within("slots", base.slots as u64, 1, 256) as usize,
         queue: root.within("queue", base.queue as u64, 0, 1024) as usize,
-        chunk_tokens: root.within("chunk_tokens", base.chunk_tokens as u64, 1, 4096) as usize,
+        chunk_tokens,
         draft_tokens: root.within("draft_tokens", base.draft_tokens as u64, 0, 256) as usize,
         prefix_bytes: optional(root, "prefix_cache_mib", 0, 1 << 20)
             .map_or_else(|| guards::prefix_cache(guards::total_memory()), |mib| (mib << 20) as usize),

@@ -55,6 +55,14 @@ pub enum Failure {
     /// The prompt has control tokens that this model lacks.
     #[error("the model has no control tokens for filling in the middle")]
     NoInfill,
+    /// The model has no such adapter.
+    #[error("found no adapter called {name:?}, expected {}", if known.is_empty() { "none: the model has none".to_owned() } else { known.join(", ") })]
+    NoAdapter {
+        /// The one asked for.
+        name: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
     /// A grammar that cannot be used, or a token that the vocabulary does not have.
     #[error("{0}")]
     Sampling(ModelError),

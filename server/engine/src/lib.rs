@@ -17,7 +17,7 @@
 //! - No HTTP, JSON, chat template or file name in here; a [`Prompt`] says which of its parts may contain control tokens.
 //! - No prompt or answer in a log line: content types print their length.
 //!
-//! `llama` is the only module that knows C. Everything above it runs just as well over `scripted::ScriptedModel`, which is how the
+//! A model's file is read by `gguf` before C sees it. `llama` is the only module that knows C. Everything above it runs just as well over `scripted::ScriptedModel`, which is how the
 //! tests of this crate and (feature `scripted`) of others get an engine without a model file.
 
 mod command;
@@ -25,6 +25,7 @@ mod control;
 mod error;
 mod event;
 mod generation;
+pub mod gguf;
 mod handle;
 pub mod llama;
 mod model;
@@ -41,6 +42,6 @@ pub use error::{DecodeError, Failure, LoadError, ModelError, Stopped, SubmitErro
 pub use event::{Completion, Event, Finish};
 pub use generation::Generation;
 pub use handle::{Engine, Snapshot};
-pub use model::{Batch, Entry, Model, ModelInfo, Sequence, Token};
+pub use model::{Adapter, Batch, Entry, Model, ModelInfo, Sequence, Token};
 pub use request::{Control, Grammar, Limits, Mirostat, Priority, Prompt, Request, Sampling, Segment};
 pub use starting::Starting;

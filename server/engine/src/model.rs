@@ -15,6 +15,10 @@ pub struct Token(pub i32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sequence(pub usize);
 
+/// What is added to a model's weights: the adapter at this place of [`ModelInfo::adapters`], or nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Adapter(pub Option<usize>);
+
 /// One token to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -54,6 +58,9 @@ pub trait Model {
 
     /// A sampler for one request. `history` is its prompt, which the penalties look back on.
     fn sampler(&mut self, sampling: &Sampling, seed: u32, history: &[Token]) -> Result<Self::Sampler, ModelError>;
+
+    /// Computes with this adapter from the next batch on.
+    fn adapt(&mut self, adapter: Adapter) -> Result<(), ModelError>;
 
     /// Computes the batch. Only `Ok` and `CacheFull` leave the sequences in a known state.
     fn decode(&mut self, batch: &Batch) -> Result<(), DecodeError>;
@@ -104,6 +111,8 @@ pub struct ModelInfo {
     pub infill: bool,
     /// Whether it has those for other files of a repository too.
     pub infill_files: bool,
+    /// Names of the adapters that it can compute with.
+    pub adapters: Vec<String>,
     /// The chat template (Jinja) the file carries.
     pub chat_template: Option<String>,
     /// How the token that begins a text is written; empty without one.

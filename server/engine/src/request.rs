@@ -273,6 +273,8 @@ pub struct Request {
     pub sampling: Sampling,
     /// Generation ends before the first of these; empty ones are ignored.
     pub stop: Vec<String>,
+    /// What is added to the model's weights for it, by name.
+    pub adapter: Option<String>,
     /// Its place in the queue and in a step.
     pub priority: Priority,
     /// The longest that it may wait for a slot.
@@ -292,6 +294,7 @@ impl Request {
             seed: None,
             sampling: Sampling::default(),
             stop: Vec::new(),
+            adapter: None,
             priority: Priority::default(),
             patience: None,
             prompt_within: None,

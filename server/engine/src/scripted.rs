@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
-use crate::{Batch, DecodeError, Interrupt, LoadControl, LoadError, Model, ModelError, ModelInfo, Prompt, Sampling};
+use crate::{
+    Adapter, Batch, DecodeError, Interrupt, LoadControl, LoadError, Model, ModelError, ModelInfo, Prompt, Sampling,
+};
 use crate::{Segment, Sequence, Token};
 
 /// What a [`ScriptedModel`] does. Clones share the script and the record of batches.
@@ -23,6 +25,7 @@ pub struct Script {
     failures: Arc<Mutex<Vec<(usize, DecodeError)>>>,
     forgets: bool,
     infill: bool,
+    adapters: Vec<String>,
     batches: Arc<Mutex<Vec<Batch>>>,
 }
 
@@ -45,6 +48,7 @@ impl Script {
             failures: Arc::default(),
             forgets: false,
             infill: true,
+            adapters: Vec::new(),
             batches: Arc::default(),
         }
     }
@@ -98,6 +102,12 @@ impl Script {
         Self { infill: false, ..self }
     }
 
+    /// It can compute with these adapters, which change nothing but what a sequence may be used for.
+    #[must_use]
+    pub fn adapters(self, names: &[&str]) -> Self {
+        Self { adapters: names.iter().map(|name| (*name).to_owned()).collect(), ..self }
+    }
+
     /// The batches computed so far, failed ones included.
     pub fn batches(&self) -> Vec<Batch> {
         lock(&self.batches).clone()
@@ -120,6 +130,9 @@ impl fmt::Debug for Script {
 pub struct ScriptedModel {
     script: Script,
     sequences: Vec<Vec<Token>>,
+    adapter: Adapter,
+    // With which adapter each sequence was computed; unknown after it was restored.
+    made: Vec<Option<Adapter>>,
     // For each row that is sampled from: its sequence, and the length of that up to this row.
     rows: Vec<Option<(Sequence, usize)>>,
     steps: usize,
@@ -143,6 +156,8 @@ impl ScriptedModel {
         Ok(Self {
             script,
             sequences: vec![Vec::new(); limits.slots],
+            adapter: Adapter::default(),
+            made: vec![None; limits.slots],
             rows: Vec::new(),
             steps: 0,
             batch_entries: limits.chunk_tokens + limits.slots,
@@ -180,6 +195,14 @@ impl ScriptedModel {
         for entry in batch.entries.iter().take(entries) {
             let sequence = &mut self.sequences[entry.sequence.0];
             assert_eq!(entry.position, sequence.len(), "a token at the wrong place of {:?}", entry.sequence);
+            let made = &mut self.made[entry.sequence.0];
+            let known = made.filter(|_| !sequence.is_empty());
+            assert!(
+                known.is_none_or(|made| made == self.adapter),
+                "{:?} continued with another adapter",
+                entry.sequence
+            );
+            *made = Some(self.adapter);
             sequence.push(entry.token);
             assert!(sequence.len() <= self.script.context, "{:?} is longer than the context", entry.sequence);
             self.rows.push(entry.output.then_some((entry.sequence, sequence.len())));
@@ -213,6 +236,7 @@ impl Model for ScriptedModel {
             rewinds: !self.script.forgets,
             infill: self.script.infill,
             infill_files: self.script.infill,
+            adapters: self.script.adapters.clone(),
             chat_template: None,
             begin_text: String::new(),
             end_text: String::new(),
@@ -245,6 +269,12 @@ impl Model for ScriptedModel {
         let reply = (self.script.reply)(&Self::text(&history[1..]));
         let reply = reply.bytes().map(|byte| Token(byte.into())).chain([END]).collect();
         Ok(ScriptedSampler { expected: history.to_vec(), reply, said: 0 })
+    }
+
+    fn adapt(&mut self, adapter: Adapter) -> Result<(), ModelError> {
+        assert!(adapter.0.is_none_or(|index| index < self.script.adapters.len()), "an adapter that is not there");
+        self.adapter = adapter;
+        Ok(())
     }
 
     fn decode(&mut self, batch: &Batch) -> Result<(), DecodeError> {
@@ -291,6 +321,7 @@ impl Model for ScriptedModel {
         assert!(from != to && length <= self.sequences[from.0].len(), "a copy of what is not there");
         assert!(!self.script.forgets, "a copy of a part from a model that cannot rewind");
         self.sequences[to.0] = self.sequences[from.0][..length].to_vec();
+        self.made[to.0] = self.made[from.0];
         true
     }
 
@@ -302,6 +333,7 @@ impl Model for ScriptedModel {
     fn restore(&mut self, sequence: Sequence, state: &[u8], length: usize) -> bool {
         let (tokens, _) = state.as_chunks();
         self.sequences[sequence.0] = tokens.iter().map(|&token| Token(i32::from_le_bytes(token))).collect();
+        self.made[sequence.0] = None;
         self.rewind(sequence, length)
     }
 }

@@ -1,11 +1,11 @@
-//! `cerebrum-server`: the inference server, and the two things needed before it can run: identities and keys.
+//! `cerebrum-server`: the inference server, and what is needed before it can run: identities, keys and models.
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cerebrum_common::program;
-use cerebrum_server::{daemon, identities, keyring};
+use cerebrum_server::{daemon, identities, keyring, models, trial};
 use clap::{Args, Parser, Subcommand};
 
 /// Generates code with llama.cpp models for Cerebrum appliances.
@@ -27,6 +27,11 @@ enum Command {
     /// Manage the keys that callers need.
     #[command(subcommand)]
     Key(keyring::Request),
+    /// Manage the models that are served.
+    Models(models::Request),
+    /// Try a model's file out; what the server does before it loads one for the first time.
+    #[command(hide = true)]
+    Trial(trial::Request),
 }
 
 #[derive(Args)]
@@ -50,7 +55,20 @@ fn main() -> ExitCode {
         Command::Serve(Serve { config, check }) => program::serve(NAME, &config, check, daemon::run),
         Command::Pki(request) => told(identities::make(&request)),
         Command::Key(request) => told(keyring::carry_out(&request)),
+        Command::Models(request) => told(models::carry_out(request)),
+        Command::Trial(request) => answered(trial::carry_out(request)),
     }
+}
+
+// Both kinds of answer are for the program that asked, and go where it reads them.
+fn answered(result: Result<String, String>) -> ExitCode {
+    let (text, code) = match result {
+        Ok(text) => (text, ExitCode::SUCCESS),
+        Err(text) => (text, ExitCode::FAILURE),
+    };
+    // Whoever asked has gone: nobody to tell.
+    drop(std::io::stdout().write_all(text.as_bytes()));
+    code
 }
 
 fn told(result: anyhow::Result<String>) -> ExitCode {

@@ -220,9 +220,10 @@ fn count(tokens: usize) -> u32 {
 fn wire_failure(failure: &engine::Failure) -> Failure {
     let code = match failure {
         engine::Failure::ContextOverflow { .. } => FailureCode::ContextOverflow,
-        engine::Failure::EmptyPrompt | engine::Failure::NoInfill | engine::Failure::Sampling(_) => {
-            FailureCode::BadRequest
-        }
+        engine::Failure::EmptyPrompt
+        | engine::Failure::NoInfill
+        | engine::Failure::NoAdapter { .. }
+        | engine::Failure::Sampling(_) => FailureCode::BadRequest,
         engine::Failure::NoSlotInTime { .. } => FailureCode::Busy,
         engine::Failure::Model(_) => FailureCode::Internal,
         engine::Failure::Stopped => FailureCode::Stopping,

@@ -140,6 +140,7 @@ pub(super) fn engine_request(request: InferenceRequest, details: &Details, promp
         patience: Some(PATIENCE),
         prompt_within: within(details.prompt_within_ms),
         answer_within: within(details.answer_within_ms),
+        adapter: None,
     }
 }
 

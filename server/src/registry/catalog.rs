@@ -1,5 +1,6 @@
-//! The models there are: GGUF files of one folder, by file stem, and their aliases. Reads the folder's listing when asked and
-//! keeps nothing, so a file put there is found at once.
+//! The models there are: GGUF files and packages of one folder, by file stem, and their aliases. Reads the folder's listing when
+//! asked and keeps nothing, so a file put there is found at once. Watching the folder would save a listing of a few files per
+//! request that names an unloaded model, and cost a thread that can miss what happens on a network's file system.
 //!
 //! A name is only ever compared with the listing, never made into a path: no name leads out of the folder.
 
@@ -7,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::Unavailable;
+use crate::models::{Folder, Listed, Package};
 
 /// Where models are and what else they are called.
 #[derive(Clone, Debug, Default)]
@@ -26,23 +28,22 @@ pub struct Found {
     pub name: String,
     /// The file.
     pub path: PathBuf,
-    /// Its length in bytes.
+    /// Length of the weights in bytes; of a package that cannot be read, its own.
     pub bytes: u64,
+    /// Whether the file is a package still to be unpacked.
+    pub packed: bool,
 }
 
 impl Catalog {
     /// All models, by name. An unreadable folder has none, and the log says why.
     pub fn list(&self) -> Vec<Found> {
-        let listing = match std::fs::read_dir(&self.folder) {
-            Ok(listing) => listing,
+        match Folder::new(&self.folder).list() {
+            Ok(models) => models.into_iter().map(found).collect(),
             Err(error) => {
-                tracing::warn!(folder = %self.folder.display(), %error, "the models folder cannot be read");
-                return Vec::new();
+                tracing::warn!(%error, "the models folder cannot be read");
+                Vec::new()
             }
-        };
-        let mut models: Vec<_> = listing.filter_map(Result::ok).filter_map(|entry| model(entry.path())).collect();
-        models.sort_by(|a, b| a.name.cmp(&b.name));
-        models
+        }
     }
 
     /// The model's own name for what a request calls it.
@@ -80,11 +81,9 @@ impl Catalog {
     }
 }
 
-fn model(path: PathBuf) -> Option<Found> {
-    let name = path.file_stem()?.to_str()?.to_owned();
-    let is_model = path.extension()? == "gguf" && !name.starts_with('.');
-    let file = std::fs::metadata(&path).ok().filter(|file| is_model && file.is_file())?;
-    Some(Found { name, path, bytes: file.len() })
+fn found(Listed { name, path, bytes, packed }: Listed) -> Found {
+    let unpacked = || Package::open(&path).map_or(bytes, |package| package.manifest().bytes);
+    Found { bytes: if packed { unpacked() } else { bytes }, name, path, packed }
 }
 
 #[cfg(test)]
@@ -104,6 +103,18 @@ mod tests {
         std::fs::create_dir(folder.path().join("folder.gguf")).unwrap();
         let names: Vec<_> = catalog.list().into_iter().map(|model| (model.name, model.bytes)).collect();
         assert_eq!(names, [("a-1.5b".to_owned(), 4), ("b".to_owned(), 4)]);
+    }
+
+    #[test]
+    fn files_come_and_go_without_notice() {
+        let (folder, catalog) = folder(&["a.gguf"]);
+        let names = || catalog.list().into_iter().map(|model| model.name).collect::<Vec<_>>();
+        std::fs::write(folder.path().join("b.gguf"), "GGUF").unwrap();
+        assert_eq!(names(), ["a", "b"]);
+        assert!(catalog.find("b").is_ok());
+        std::fs::remove_file(folder.path().join("a.gguf")).unwrap();
+        assert_eq!(names(), ["b"]);
+        assert!(matches!(catalog.find("a"), Err(Unavailable::Unknown { .. })));
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Why a model does not take a request, and how that is said on the wire.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cerebrum_common::wire::{Failure, FailureCode};
 use cerebrum_engine::{LoadError, SubmitError};
+
+use crate::models::ModelError;
 
 /// Why a model does not take a request.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -29,6 +32,9 @@ pub enum Unavailable {
     /// The file cannot be loaded.
     #[error("{0}")]
     Load(#[from] LoadError),
+    /// Its package cannot be unpacked.
+    #[error("{0}")]
+    Unpack(Arc<ModelError>),
     /// It was unloaded while it was being loaded.
     #[error("model {model} was unloaded while it was being loaded; send the request again to load it")]
     Unloaded {
@@ -66,7 +72,7 @@ impl From<&Unavailable> for Failure {
         let (code, retry_after_ms) = match reason {
             Unavailable::Unknown { .. } => (FailureCode::UnknownModel, None),
             Unavailable::Memory { .. } => (FailureCode::Overloaded, Some(MEMORY_RETRY_MS)),
-            Unavailable::Load(_) => (FailureCode::LoadFailed, None),
+            Unavailable::Load(_) | Unavailable::Unpack(_) => (FailureCode::LoadFailed, None),
             Unavailable::Unloaded { .. } => (FailureCode::Overloaded, Some(1_000)),
             Unavailable::Submit(SubmitError::Invalid { .. }) => (FailureCode::BadRequest, None),
             Unavailable::Submit(SubmitError::QueueFull { free_in, .. }) => {

@@ -1,13 +1,16 @@
-//! One load: makes room, starts the engine, tells everybody who waits how far it is, and what came of it.
+//! One load: unpacks the file if need be, makes room, starts the engine, tells everybody who waits how far it is, and what came of it.
 //!
 //! A load goes on when those who asked for it have left: the next request finds the model there, and idle unloading takes
 //! care of one that nobody wants. It is given up when the model is unloaded meanwhile or the program stops.
+
+use std::path::Path;
 
 use cerebrum_engine::Engine;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Entry, Found, Inner, Registry, Unavailable, occupancy};
+use crate::models::{Folder, ModelError, Package};
 
 /// How far a load is.
 #[derive(Clone, Debug)]
@@ -71,6 +74,8 @@ impl Registry {
     }
 
     async fn load(&self, found: &Found, publish: &watch::Sender<Phase>) -> Result<Engine, Unavailable> {
+        let done = if found.packed { UNPACKING } else { 0.0 };
+        let found = &unpacked(found, publish).await?;
         let _turn = self.0.turn.lock().await;
         self.make_room(found).await?;
         tracing::info!(model = %found.name, mib = found.bytes >> 20, "loading");
@@ -78,7 +83,7 @@ impl Registry {
         let progress = starting.progress();
         tokio::select! {
             loaded = starting.loaded() => Ok(loaded?),
-            never = pass_on(progress, publish) => match never {},
+            never = pass_on(progress, publish, done) => match never {},
         }
     }
 
@@ -120,9 +125,42 @@ impl Registry {
     }
 }
 
-async fn pass_on(mut progress: watch::Receiver<f32>, publish: &watch::Sender<Phase>) -> std::convert::Infallible {
+/// The weights of a package, next to it, from where all later loads take them. Without whoever waits, it is given up.
+async fn unpacked(found: &Found, publish: &watch::Sender<Phase>) -> Result<Found, Unavailable> {
+    if !found.packed {
+        return Ok(found.clone());
+    }
+    tracing::info!(model = %found.name, mib = found.bytes >> 20, "unpacking");
+    let given_up = CancellationToken::new();
+    let _guard = given_up.clone().drop_guard();
+    let (packed, publish) = (found.clone(), publish.clone());
+    let work = tokio::task::spawn_blocking(move || {
+        let folder = Folder::new(packed.path.parent().unwrap_or(Path::new(".")));
+        let name = packed.name.parse()?;
+        let mut report = |done: u64, all: u64| {
+            publish.send_replace(Phase::Loading(UNPACKING * done as f32 / all.max(1) as f32));
+            !given_up.is_cancelled()
+        };
+        let manifest = Package::open(&packed.path)?.unpack(&packed.path, &folder, &name, &mut report)?;
+        Ok(Found { path: folder.gguf(&name), bytes: manifest.bytes, packed: false, ..packed })
+    });
+    match work.await {
+        Ok(outcome) => outcome.map_err(|error: ModelError| Unavailable::Unpack(error.into())),
+        // The runtime ends.
+        Err(_) => Err(Unavailable::Stopping),
+    }
+}
+
+/// Of a load that begins with unpacking, the share that this is: it reads and writes all bytes, the rest maps them.
+const UNPACKING: f32 = 0.8;
+
+async fn pass_on(
+    mut progress: watch::Receiver<f32>,
+    publish: &watch::Sender<Phase>,
+    done: f32,
+) -> std::convert::Infallible {
     while progress.changed().await.is_ok() {
-        publish.send_replace(Phase::Loading(*progress.borrow_and_update()));
+        publish.send_replace(Phase::Loading(done + (1.0 - done) * *progress.borrow_and_update()));
     }
     // The loader has finished reporting; its result comes by the other way.
     std::future::pending().await

@@ -8,6 +8,7 @@ use cerebrum_engine::scripted::Script;
 use cerebrum_engine::{Event, Generation, Limits, LoadError, Prompt};
 
 use super::*;
+use crate::models::{Folder, Packing, pack};
 
 /// No test waits longer; reaching it is a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,7 +23,7 @@ struct Bench {
     starts: Arc<AtomicUsize>,
     available: Arc<AtomicU64>,
     tasks: Tasks,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// Models `a`, `b` and `c`; `scripts(n)` is what the n-th load gives.
@@ -44,7 +45,7 @@ fn bench(scripts: impl Fn(usize) -> Script + Send + Sync + 'static) -> Bench {
         min_free_ram: 0,
         tasks: tasks.clone(),
     });
-    Bench { registry, starts, available, tasks, _folder: folder }
+    Bench { registry, starts, available, tasks, folder }
 }
 
 fn request() -> Request {
@@ -222,4 +223,43 @@ async fn nothing_is_loaded_after_the_end() {
     bench.registry.shut_down().await;
     assert!(bench.registry.loaded().is_empty());
     assert!(matches!(bench.registry.submit("a", request()), Err(Unavailable::Stopping)));
+}
+
+#[tokio::test]
+async fn a_package_is_unpacked_once_and_then_loaded() {
+    let bench = bench(|_| Script::saying("x").load_delay(Duration::from_millis(50)));
+    let (folder, name) = (Folder::new(bench.folder.path()), "p".parse().unwrap());
+    let bundled = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/cerebrum-tiny.gguf");
+    let packing = Packing { level: 1, ..Packing::default() };
+    pack(&bundled, &folder, &folder.package(&name), &name, &packing, &mut |_, _| true).unwrap();
+    let mut load = bench.waiting("p");
+    let mut shares = Vec::new();
+    while let Phase::Loading(share) = load.next().await {
+        shares.push(share);
+    }
+    assert!(shares.is_sorted() && shares.last().is_some_and(|&share| share > 0.8), "{shares:?}");
+    bench.complete("p").await;
+    assert_eq!(std::fs::read(folder.gguf(&name)).unwrap(), std::fs::read(&bundled).unwrap());
+    assert!(bench.registry.catalog().find("p").is_ok_and(|found| !found.packed));
+
+    // One that is damaged: told to who asked, nothing left of it, and the others are served as before.
+    let bytes = std::fs::read(folder.package(&name)).unwrap();
+    std::fs::write(bench.folder.path().join("q.gguf.zst"), &bytes[..bytes.len() / 2]).unwrap();
+    let Err(reason) = bench.run("q").await else { panic!("half a package was loaded") };
+    assert!(
+        matches!(&reason, Unavailable::Unpack(_)) && reason.to_string().contains("not a usable package"),
+        "{reason}"
+    );
+    assert!(!bench.folder.path().join("q.gguf").exists() && !bench.folder.path().join(".q.gguf.part").exists());
+    bench.complete("p").await;
+}
+
+#[tokio::test]
+async fn a_loaded_model_stays_when_its_file_goes() {
+    let bench = bench(|_| Script::saying("x"));
+    bench.complete("a").await;
+    std::fs::remove_file(bench.folder.path().join("a.gguf")).unwrap();
+    bench.complete("a").await;
+    assert_eq!(bench.registry.unload("a").await.as_deref(), Some("a"));
+    assert!(matches!(bench.registry.submit("a", request()), Err(Unavailable::Unknown { .. })));
 }

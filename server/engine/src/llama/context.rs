@@ -9,8 +9,9 @@ use std::ptr::NonNull;
 use llama_cpp_2::model::LlamaModel as Weights;
 use llama_cpp_sys_2 as sys;
 
+use super::adapter::Loaded;
 use super::log;
-use crate::{Batch, DecodeError, Interrupt, ModelError, Sequence};
+use crate::{Adapter, Batch, DecodeError, Interrupt, ModelError, Sequence};
 
 /// How large to make a context.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +24,10 @@ pub(super) struct Shape {
     pub(super) batch: u32,
     /// The most entries of a batch that ask for logits.
     pub(super) outputs: u32,
-    /// Threads that compute.
+    /// Threads that compute a step of few tokens.
     pub(super) threads: i32,
+    /// Threads that compute a step of many.
+    pub(super) batch_threads: i32,
 }
 
 /// An owned `llama_context`.
@@ -36,6 +39,9 @@ pub(super) struct Context {
     sequences: usize,
     // A copy between sequences is done by llama.cpp at the next decode; until then the bytes of its target are not there.
     copying: bool,
+    // They live as long as the weights, which outlive the context.
+    adapters: Vec<Loaded>,
+    adapter: Adapter,
     // Boxed: the context holds its address.
     _interrupt: Box<Interrupt>,
 }
@@ -44,7 +50,12 @@ impl Context {
     /// A context of this shape, or llama.cpp's reason.
     ///
     /// The weights must outlive it.
-    pub(super) fn new(weights: &Weights, shape: Shape, interrupt: Interrupt) -> Result<Self, String> {
+    pub(super) fn new(
+        weights: &Weights,
+        shape: Shape,
+        interrupt: Interrupt,
+        adapters: Vec<Loaded>,
+    ) -> Result<Self, String> {
         let interrupt = Box::new(interrupt);
         // SAFETY: takes nothing, returns a plain struct.
         let mut params = unsafe { sys::llama_context_default_params() };
@@ -59,7 +70,7 @@ impl Context {
         // Rows of logits for sequences and drafts and not for every entry: with a vocabulary of 150,000 each takes 0.6 MB.
         params.n_outputs_max = shape.outputs;
         params.n_threads = shape.threads;
-        params.n_threads_batch = shape.threads;
+        params.n_threads_batch = shape.batch_threads;
         params.no_perf = true;
         params.abort_callback = Some(is_raised);
         params.abort_callback_data = (&raw const *interrupt).cast_mut().cast::<c_void>();
@@ -75,6 +86,8 @@ impl Context {
             vocabulary,
             sequences: shape.sequences as usize,
             copying: false,
+            adapters,
+            adapter: Adapter::default(),
             _interrupt: interrupt,
         })
     }
@@ -83,6 +96,34 @@ impl Context {
     pub(super) fn places_per_sequence(&self) -> usize {
         // SAFETY: the context is live.
         unsafe { sys::llama_n_ctx_seq(self.context.as_ptr()) as usize }
+    }
+
+    /// Computes with so many threads from the next step on.
+    pub(super) fn set_threads(&mut self, threads: usize, batch_threads: usize) {
+        let bounded = |threads: usize| i32::try_from(threads).unwrap_or(i32::MAX).max(1);
+        // SAFETY: the context is live, and nothing computes with it now.
+        unsafe { sys::llama_set_n_threads(self.context.as_ptr(), bounded(threads), bounded(batch_threads)) }
+    }
+
+    /// Computes with this adapter from the next step on.
+    pub(super) fn adapt(&mut self, adapter: Adapter) -> Result<(), ModelError> {
+        if adapter == self.adapter {
+            return Ok(());
+        }
+        let unknown = || ModelError::new("the context does not have this adapter");
+        let chosen = adapter.0.map(|index| self.adapters.get(index).copied().ok_or_else(unknown)).transpose()?;
+        let (mut pointers, mut scales): (Vec<_>, Vec<_>) =
+            chosen.into_iter().map(|loaded| (loaded.adapter.as_ptr(), loaded.scale)).unzip();
+        // SAFETY: the context is live, the adapters live as long as its weights, and both lists have the length given; llama.cpp copies.
+        let code = unsafe {
+            let (adapters, scales) = (pointers.as_mut_ptr(), scales.as_mut_ptr());
+            sys::llama_set_adapters_lora(self.context.as_ptr(), adapters, pointers.len(), scales)
+        };
+        if code != 0 {
+            return Err(ModelError::new("the adapter cannot be used"));
+        }
+        self.adapter = adapter;
+        Ok(())
     }
 
     pub(super) fn decode(&mut self, batch: &Batch) -> Result<(), DecodeError> {

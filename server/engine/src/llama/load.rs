@@ -1,8 +1,7 @@
 //! From a path to a model, or to a reason that a person can act on.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::thread;
@@ -13,44 +12,53 @@ use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 
 use super::context::{Context, Shape};
-use super::{LlamaModel, Options, log};
+use super::{LlamaModel, Options, adapter, log};
+use crate::gguf::{GgufError, Header};
 use crate::{Control, LoadControl, LoadError, ModelInfo};
 
 pub(super) fn load(options: &Options, control: &LoadControl) -> Result<LlamaModel, LoadError> {
     log::install();
     check_file(&options.path)?;
     let weights = weights(&options.path, control)?;
+    let adapters = adapter::load(&weights, &options.adapters)?;
     let context_size = context_size(options, &weights);
     let limits = control.limits();
+    let chunk = options.chunk.map_or(limits.chunk_tokens, |chunk| chunk.clamp(1, limits.chunk_tokens));
     let shape = Shape {
         context: context_size,
         sequences: clamped(limits.slots),
-        batch: clamped(limits.chunk_tokens + limits.slots),
-        outputs: clamped(limits.slots + limits.draft_tokens.min(limits.chunk_tokens)),
-        threads: threads(options),
+        batch: clamped(chunk + limits.slots),
+        outputs: clamped(limits.slots + limits.draft_tokens.min(chunk)),
+        threads: threads(options.threads),
+        batch_threads: threads(options.batch_threads.or(options.threads)),
     };
     let failed = |reason| LoadError::Context { context: context_size, slots: limits.slots, reason };
-    let context = Context::new(&weights, shape, control.interrupt()).map_err(failed)?;
-    let info = info(&weights, &context, shape);
-    tracing::info!(model = %info.description, context = info.context, slots = info.sequences, threads = shape.threads,
-        cpu = %super::system_info(), "model loaded");
+    let context = Context::new(&weights, shape, control.interrupt(), adapters).map_err(failed)?;
+    let mut info = info(&weights, &context, shape);
+    info.adapters = options.adapters.iter().map(|adapter| adapter.name.clone()).collect();
+    tracing::info!(model = %info.description, context = info.context, slots = info.sequences, chunk, threads = shape.threads,
+        batch_threads = shape.batch_threads,         cpu = %super::system_info(), "model loaded");
     Ok(LlamaModel { info, context, weights })
 }
 
-// llama.cpp's own words for a file that is not there or something else are of little help, and its debug builds abort on them.
-fn check_file(path: &Path) -> Result<(), LoadError> {
-    let unreadable = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => LoadError::NotFound { path: path.to_owned() },
-        _ => LoadError::Unreadable { path: path.to_owned(), reason: error.to_string() },
-    };
+// llama.cpp's own words for a file that is not there or something else are of little help, its debug builds abort on them, and
+// numbers that contradict each other may end the process.
+pub(super) fn check_file(path: &Path) -> Result<(), LoadError> {
     if path.to_str().is_none() {
         return Err(LoadError::Unreadable { path: path.to_owned(), reason: "its name is not UTF-8".to_owned() });
     }
-    let mut magic = Vec::new();
-    File::open(path).and_then(|file| file.take(4).read_to_end(&mut magic)).map_err(unreadable)?;
-    match magic == b"GGUF" {
-        true => Ok(()),
-        false => Err(LoadError::NotGguf { path: path.to_owned(), found: magic.escape_ascii().to_string() }),
+    Header::of(path).map(drop).map_err(|error| unusable(path, error))
+}
+
+/// What a header that cannot be used means for the file.
+pub(super) fn unusable(path: &Path, error: GgufError) -> LoadError {
+    let path = path.to_owned();
+    match error {
+        GgufError::Io(error) if error.kind() == ErrorKind::NotFound => LoadError::NotFound { path },
+        GgufError::Io(error) => LoadError::Unreadable { path, reason: error.to_string() },
+        GgufError::NotGguf { found } => LoadError::NotGguf { path, found },
+        GgufError::Unknown(reason) => LoadError::Unsupported { path, reason },
+        GgufError::Damaged(reason) => LoadError::Damaged { path, reason },
     }
 }
 
@@ -107,9 +115,9 @@ fn context_size(options: &Options, weights: &Weights) -> u32 {
     options.context.unwrap_or(DEFAULT_CONTEXT).clamp(1, trained)
 }
 
-fn threads(options: &Options) -> i32 {
+fn threads(wanted: Option<usize>) -> i32 {
     let machine = || thread::available_parallelism().map_or(1, usize::from);
-    i32::try_from(options.threads.unwrap_or_else(machine)).unwrap_or(i32::MAX).clamp(1, MAX_THREADS)
+    i32::try_from(wanted.unwrap_or_else(machine)).unwrap_or(i32::MAX).clamp(1, MAX_THREADS)
 }
 
 fn clamped(number: usize) -> u32 {
@@ -135,6 +143,7 @@ fn info(weights: &Weights, context: &Context, shape: Shape) -> ModelInfo {
         rewinds: !weights.is_recurrent() && !weights.is_hybrid(),
         infill: has(weights, &[Control::InfillPrefix, Control::InfillSuffix, Control::InfillMiddle]),
         infill_files: has(weights, &[Control::Repository, Control::File]),
+        adapters: Vec::new(),
         chat_template,
         begin_text: written(weights, weights.vocab().bos()),
         end_text: written(weights, weights.vocab().eos()),
@@ -187,7 +196,7 @@ fn metadata(weights: &Weights) -> BTreeMap<String, String> {
 /// What a request for code seldom exceeds, and what two slots of a 1.5B model hold in 250 MB.
 const DEFAULT_CONTEXT: u32 = 4096;
 /// More threads than any machine this runs on has cores; a slip in a setting must not start a million.
-const MAX_THREADS: i32 = 512;
+pub(super) const MAX_THREADS: i32 = 512;
 /// Longer values are tables that nobody reads.
 const METADATA_BYTES: usize = 4096;
 

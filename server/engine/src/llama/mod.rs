@@ -23,7 +23,10 @@
 //! in another token than without. Where llama.cpp has one kernel of the weights for a single row and another for many (repacked `Q4_0`,
 //! `Q4_K` and `IQ4_NL`) the same holds.
 
+mod adapter;
 mod context;
+mod cpu;
+mod fit;
 mod grammar;
 mod load;
 mod log;
@@ -35,16 +38,19 @@ use std::path::PathBuf;
 use llama_cpp_2::model::LlamaModel as Weights;
 use llama_cpp_2::token::LlamaToken;
 
+pub use adapter::AdapterFile;
 use context::Context;
+pub use cpu::{Suitability, suitability};
+pub use fit::{Fit, try_out};
 use sampler::Chain;
 
 use crate::{
-    Batch, DecodeError, LoadControl, LoadError, Model, ModelError, ModelInfo, Prompt, Sampling, Segment, Sequence,
-    Token,
+    Adapter, Batch, DecodeError, LoadControl, LoadError, Model, ModelError, ModelInfo, Prompt, Sampling, Segment,
+    Sequence, Token,
 };
 
 /// How to load a GGUF file. The numbers left `None` are chosen from the model and the machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// The GGUF file.
     pub path: PathBuf,
@@ -54,12 +60,39 @@ pub struct Options {
     /// Threads that compute. Default: what the machine offers. They wait for each other by spinning, so more threads than idle cores
     /// cost a hundred times the time: a machine shared with other work needs fewer.
     pub threads: Option<usize>,
+    /// Threads for steps of many tokens. Default: the same.
+    pub batch_threads: Option<usize>,
+    /// The most prompt tokens per step. Default: the engine's limit; never more.
+    pub chunk: Option<usize>,
+    /// Adapters that requests may ask for.
+    pub adapters: Vec<AdapterFile>,
 }
 
 impl Options {
     /// Everything by default.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), context: None, threads: None }
+        Self { path: path.into(), context: None, threads: None, batch_threads: None, chunk: None, adapters: Vec::new() }
+    }
+
+    /// Whether the file could be a model's, without loading it.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn check(&self) -> Result<(), LoadError> {
+        load::check_file(&self.path)?;
+        self.adapters.iter().try_for_each(adapter::check)
+    }
+
+    /// With the numbers that suit, where none is prescribed.
+    #[must_use]
+    pub fn fitted(self, fit: Fit) -> Self {
+        let Fit { threads, batch_threads, chunk } = fit;
+        Self {
+            batch_threads: self.batch_threads.or(self.threads).or(Some(batch_threads)),
+            threads: self.threads.or(Some(threads)),
+            chunk: self.chunk.or(Some(chunk)),
+            ..self
+        }
     }
 
     /// A loader for [`Engine::start`](crate::Engine::start).
@@ -131,6 +164,10 @@ impl Model for LlamaModel {
         let window = sampling.penalty_window as usize;
         history[history.len().saturating_sub(window)..].iter().for_each(|&token| chain.remember(token));
         Ok(chain)
+    }
+
+    fn adapt(&mut self, adapter: Adapter) -> Result<(), ModelError> {
+        self.context.adapt(adapter)
     }
 
     fn decode(&mut self, batch: &Batch) -> Result<(), DecodeError> {

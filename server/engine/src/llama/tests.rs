@@ -4,6 +4,8 @@ use std::path::Path;
 
 use tokio::sync::watch;
 
+use llama_cpp_sys_2 as sys;
+
 use super::*;
 use crate::{Entry, Interrupt, Limits};
 
@@ -165,4 +167,35 @@ fn an_interrupted_step_can_be_rewound_and_repeated() {
     assert_eq!(model.decode(&batch), Ok(()));
     let repeated = model.context.logits(tokens.len() - 1).unwrap().to_vec();
     assert!(repeated == logits(&mut model_of_four(), &tokens, &[1000], 0));
+}
+
+#[test]
+#[expect(unsafe_code, reason = "asks the library that is linked")]
+fn kinds_of_tensors_are_as_large_as_ggml_says() {
+    for kind in crate::gguf::Kind::all() {
+        // SAFETY: plain look-ups in a table that has this index.
+        let (block, bytes) = unsafe { (sys::ggml_blck_size(kind.id), sys::ggml_type_size(kind.id)) };
+        assert_eq!((block as u64, bytes as u64), (kind.block, kind.block_bytes), "{kind}");
+        // SAFETY: as above; the name is a static, NUL-terminated string.
+        let name = unsafe { std::ffi::CStr::from_ptr(sys::ggml_type_name(kind.id)) };
+        assert!(name.to_str().unwrap().eq_ignore_ascii_case(&kind.to_string()), "{name:?} is called {kind}");
+    }
+}
+
+#[test]
+fn a_model_tried_out_says_what_suits_it() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/cerebrum-tiny.gguf");
+    let limits = Limits { slots: 2, queue: 0, chunk_tokens: 512, prefix_bytes: 0, draft_tokens: 8 };
+    let options = Options { threads: Some(1), context: Some(256), ..Options::new(&path) };
+    let fit = try_out(&options, limits).unwrap();
+    assert_eq!((fit.threads, fit.batch_threads), (1, 1), "what is prescribed stays");
+    assert!([32, 64, 128].contains(&fit.chunk), "within the context: {fit:?}");
+    let prescribed = try_out(&Options { chunk: Some(48), ..options.clone() }, limits).unwrap();
+    assert_eq!(prescribed.chunk, 48);
+    let fitted = Options { threads: None, ..options }.fitted(Fit { threads: 3, batch_threads: 4, chunk: 48 });
+    assert_eq!((fitted.threads, fitted.batch_threads, fitted.chunk), (Some(3), Some(4), Some(48)));
+    let control = LoadControl::new(limits, Interrupt::default(), watch::channel(0.0).0);
+    let model = Options { threads: Some(1), batch_threads: Some(1), ..fitted }.loader()(&control).unwrap();
+    assert_eq!(model.info().batch_entries, 50);
+    assert!(try_out(&Options::new("/nowhere.gguf"), limits).is_err());
 }

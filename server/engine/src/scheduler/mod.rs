@@ -10,8 +10,9 @@
 //!   delays the others' next token by one chunk at most.
 //! - A slot whose caller lags takes no part; a slot whose caller has gone is free before the next step.
 //!
-//! Prefixes are shared between sequences and with host memory in `reuse`. Adapters, when they come, are a condition in `plan_step` (only
-//! equals in one batch) and part of what two sequences must have in common.
+//! - A step is computed with one adapter. Those who want another have the next one.
+//!
+//! Prefixes are shared between sequences and with host memory in `reuse`, among equals in adapter.
 
 mod counters;
 mod draft;
@@ -38,8 +39,8 @@ use store::Store;
 
 use crate::command::Job;
 use crate::{
-    Batch, Control, DecodeError, Failure, Finish, Limits, Model, ModelError, ModelInfo, Priority, Prompt, Segment,
-    Sequence, Token,
+    Adapter, Batch, Control, DecodeError, Failure, Finish, Limits, Model, ModelError, ModelInfo, Priority, Prompt,
+    Segment, Sequence, Token,
 };
 
 /// The state of all requests of one model.
@@ -56,6 +57,8 @@ pub(crate) struct Scheduler<M: Model> {
     admissions: u64,
     counters: Arc<Counters>,
     clock: fn() -> Instant,
+    // The last step's.
+    adapter: Adapter,
     // Kept between steps for its memory only.
     batch: Batch,
     piece: Vec<u8>,
@@ -98,6 +101,7 @@ impl<M: Model> Scheduler<M> {
             admissions: 0,
             counters,
             clock,
+            adapter: Adapter::default(),
             batch: Batch::default(),
             piece: Vec::new(),
         }
@@ -127,7 +131,8 @@ impl<M: Model> Scheduler<M> {
             return Step::Idle;
         }
         let begun = (self.clock)();
-        match self.model.decode(&self.batch) {
+        let adapted = self.model.adapt(self.adapter).map_err(DecodeError::Failed);
+        match adapted.and_then(|()| self.model.decode(&self.batch)) {
             Ok(()) => {
                 let took = (self.clock)().saturating_duration_since(begun);
                 self.pace.note(self.batch.entries.len(), took);
@@ -166,7 +171,9 @@ impl<M: Model> Scheduler<M> {
 
     // Of the highest priority the one that came first.
     fn next_in_queue(&self) -> Option<usize> {
-        let first = |index: &usize| (self.queue[*index].request.priority, Reverse(*index));
+        let now = (self.clock)();
+        let urgency = |job: &Job| slot::urgency(job.request.priority, job.submitted, now);
+        let first = |index: &usize| (urgency(&self.queue[*index]), Reverse(*index));
         (0..self.queue.len()).max_by_key(first)
     }
 
@@ -198,6 +205,10 @@ impl<M: Model> Scheduler<M> {
         if !self.knows(&job.request.prompt) {
             return job.refuse(Failure::NoInfill);
         }
+        let Some(adapter) = self.adapter(job.request.adapter.as_deref()) else {
+            let (name, known) = (job.request.adapter.clone().unwrap_or_default(), self.info.adapters.clone());
+            return job.refuse(Failure::NoAdapter { name, known });
+        };
         let tokens = self.model.tokenize(&job.request.prompt);
         if let Err(failure) = self.fits(&tokens) {
             return job.refuse(failure);
@@ -207,7 +218,7 @@ impl<M: Model> Scheduler<M> {
             Ok(sampler) => sampler,
             Err(error) => return job.refuse(Failure::Sampling(error)),
         };
-        let Some((index, cached)) = self.settle(&tokens) else { return };
+        let Some((index, cached)) = self.settle(&tokens, adapter) else { return };
         let slot = &mut self.slots[index];
         self.admissions += 1;
         slot.used = self.admissions;
@@ -215,6 +226,11 @@ impl<M: Model> Scheduler<M> {
         slot.work = Some(Work::new(job, sampler, tokens, cached, now));
         self.counters.slot_taken();
         self.counters.used(now);
+    }
+
+    fn adapter(&self, name: Option<&str>) -> Option<Adapter> {
+        let Some(name) = name else { return Some(Adapter(None)) };
+        self.info.adapters.iter().position(|known| known == name).map(|index| Adapter(Some(index)))
     }
 
     fn knows(&self, prompt: &Prompt) -> bool {
@@ -236,7 +252,9 @@ impl<M: Model> Scheduler<M> {
 
     // Decoding slots first, a token each and what is worth guessing; then a chunk for the prompts, in order of admission.
     fn plan_step(&mut self) -> Vec<Part> {
-        let decoding = self.in_phase(Phase::Decode);
+        self.adapter = self.turn();
+        let mut decoding = self.in_phase(Phase::Decode);
+        decoding.retain(|&index| self.slots[index].adapter == self.adapter);
         let drafted = self.draft(&decoding);
         let prefilling = self.shares(self.chunk - drafted, decoding.is_empty());
         let decoding = decoding.into_iter().map(|index| (index, 1));
@@ -250,12 +268,26 @@ impl<M: Model> Scheduler<M> {
         parts.map(&mut part).collect()
     }
 
+    // Of the adapters that are wanted now, the one after that of the last step: each waits for a step of every other. What is wanted
+    // for warm-ups only waits until nothing else is.
+    fn turn(&self) -> Adapter {
+        let ready = || self.slots.iter().filter(|slot| slot.ready().is_some());
+        let urgent = ready().any(|slot| slot.priority() > Some(Priority::WarmUp));
+        let wanted =
+            ready().filter(|slot| !urgent || slot.priority() > Some(Priority::WarmUp)).map(|slot| slot.adapter);
+        let mut wanted: Vec<_> = wanted.collect();
+        wanted.sort_unstable();
+        let next = wanted.iter().find(|adapter| **adapter > self.adapter).or(wanted.first());
+        next.copied().unwrap_or(self.adapter)
+    }
+
     // Slots in prefill and how many tokens of a chunk each gets: the most urgent what they need, the others what is left. A warm-up takes
     // part only where nobody else does.
     fn shares(&self, chunk: usize, alone: bool) -> Vec<(usize, usize)> {
-        let priority = |index: usize| self.slots[index].priority();
+        let now = (self.clock)();
+        let priority = |index: usize| self.slots[index].urgency(now);
         let mut prefilling = self.in_phase(Phase::Prefill);
-        prefilling.retain(|&index| self.leader(index).is_none());
+        prefilling.retain(|&index| self.slots[index].adapter == self.adapter && self.leader(index).is_none());
         let alone = alone && prefilling.iter().all(|&index| priority(index) == Some(Priority::WarmUp));
         prefilling.retain(|&index| alone || priority(index) > Some(Priority::WarmUp));
         prefilling.sort_by_key(|&index| (Reverse(priority(index)), self.slots[index].used));

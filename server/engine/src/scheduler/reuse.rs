@@ -6,17 +6,22 @@
 use super::Scheduler;
 use super::prefix::{self, Held, common};
 use super::slot::Phase;
-use crate::{Model, Token};
+use crate::{Adapter, Model, Token};
 
 impl<M: Model> Scheduler<M> {
     /// Makes a free slot ready for these tokens and says which, and how many of them it holds already.
-    pub(super) fn settle(&mut self, tokens: &[Token]) -> Option<(usize, usize)> {
-        let index = prefix::choose(tokens, self.held())?;
+    pub(super) fn settle(&mut self, tokens: &[Token], adapter: Adapter) -> Option<(usize, usize)> {
+        let index = prefix::choose(tokens, self.held(adapter))?;
         // The last token is always computed: the first sample comes after it.
         let wanted = &tokens[..tokens.len() - 1];
-        let own = common(wanted, &self.slots[index].kept);
+        let equal = self.slots[index].adapter == adapter;
+        let own = if equal { common(wanted, &self.slots[index].kept) } else { 0 };
         if own * 2 < self.slots[index].kept.len() {
             self.put_away(index);
+        }
+        if !equal {
+            self.keep(index, 0);
+            self.slots[index].adapter = adapter;
         }
         if !(self.bring_back(index, wanted, own) || self.copy_longest(index, wanted, own)) {
             self.keep(index, own);
@@ -44,16 +49,19 @@ impl<M: Model> Scheduler<M> {
         let tokens = slot.wanted().filter(|_| self.info.rewinds)?;
         (0..self.slots.len()).find(|&other| {
             let leader = &self.slots[other];
-            let urgent = leader.priority() >= slot.priority();
+            let urgent = leader.priority() >= slot.priority() && leader.adapter == slot.adapter;
             let ahead = urgent && leader.used < slot.used && leader.ready() == Some(Phase::Prefill);
             let shared = leader.wanted().filter(|_| ahead).map_or(0, |theirs| common(tokens, theirs));
             shared > leader.kept.len() && shared >= slot.kept.len() + COPY_TOKENS
         })
     }
 
-    fn held(&self) -> impl Iterator<Item = Held<'_>> {
-        let slots = self.slots.iter().enumerate();
-        slots.map(|(slot, state)| Held { slot, kept: &state.kept, used: state.used, free: state.work.is_none() })
+    // What the slots hold that is of use with this adapter: to it, what another computed is as good as nothing.
+    fn held(&self, adapter: Adapter) -> impl Iterator<Item = Held<'_>> {
+        self.slots.iter().enumerate().map(move |(slot, state)| {
+            let kept = if state.adapter == adapter { state.kept.as_slice() } else { &[] };
+            Held { slot, kept, used: state.used, free: state.work.is_none() }
+        })
     }
 
     // Keeps this many of its own tokens.
@@ -67,7 +75,7 @@ impl<M: Model> Scheduler<M> {
 
     // From another slot, if it has so much more that the copy is worth its while.
     fn copy_longest(&mut self, index: usize, wanted: &[Token], own: usize) -> bool {
-        let others = self.held().filter(|held| held.slot != index);
+        let others = self.held(self.slots[index].adapter).filter(|held| held.slot != index);
         let longest = prefix::longest(wanted, others).filter(|_| self.info.rewinds);
         let Some((source, shared)) = longest.filter(|(_, shared)| *shared >= own + COPY_TOKENS) else { return false };
         let (from, to) = (self.slots[source].sequence, self.slots[index].sequence);
@@ -78,8 +86,11 @@ impl<M: Model> Scheduler<M> {
 
     // From host memory, if it has so much more than any slot.
     fn bring_back(&mut self, index: usize, wanted: &[Token], own: usize) -> bool {
-        let elsewhere = prefix::longest(wanted, self.held()).map_or(0, |(_, shared)| shared);
-        let Some((saved, shared)) = self.store.find(wanted, own.max(elsewhere) + COPY_TOKENS) else { return false };
+        let adapter = self.slots[index].adapter;
+        let elsewhere = prefix::longest(wanted, self.held(adapter)).map_or(0, |(_, shared)| shared);
+        let Some((saved, shared)) = self.store.find(adapter, wanted, own.max(elsewhere) + COPY_TOKENS) else {
+            return false;
+        };
         let restored = self.model.restore(self.slots[index].sequence, &saved.state, shared);
         self.slots[index].kept = if restored { wanted[..shared].to_vec() } else { Vec::new() };
         restored
@@ -88,13 +99,14 @@ impl<M: Model> Scheduler<M> {
     // What the slot holds is about to be lost: to host memory, unless it is small or to be had elsewhere.
     fn put_away(&mut self, index: usize) {
         let slot = &self.slots[index];
-        let elsewhere = self.held().any(|held| held.slot != index && held.kept.starts_with(&slot.kept));
+        let adapter = slot.adapter;
+        let elsewhere = self.held(adapter).any(|held| held.slot != index && held.kept.starts_with(&slot.kept));
         let off = self.store.limit() == 0;
-        if off || slot.kept.len() < STORED_TOKENS || elsewhere || self.store.covers(&slot.kept) {
+        if off || slot.kept.len() < STORED_TOKENS || elsewhere || self.store.covers(adapter, &slot.kept) {
             return;
         }
         if let Some(state) = self.model.save(slot.sequence, self.store.limit()) {
-            self.store.put(slot.kept.clone(), state);
+            self.store.put(adapter, slot.kept.clone(), state);
             self.counters.stored(self.store.bytes());
         }
     }

@@ -11,13 +11,15 @@ use super::draft::Lookup;
 use crate::command::Job;
 use crate::generation::Outlet;
 use crate::text::Transcript;
-use crate::{Completion, Entry, Event, Failure, Finish, Priority, Request, Sequence, Token};
+use crate::{Adapter, Completion, Entry, Event, Failure, Finish, Priority, Request, Sequence, Token};
 
 /// A sequence of the model and who uses it.
 pub(super) struct Slot<S> {
     pub(super) sequence: Sequence,
     /// The tokens whose state the model holds for this sequence: always what was computed last, and what the next prompt may reuse.
     pub(super) kept: Vec<Token>,
+    /// With which adapter that was computed, and its generation is.
+    pub(super) adapter: Adapter,
     /// Counts up over all slots, so that the least recently used can be told.
     pub(super) used: u64,
     pub(super) work: Option<Work<S>>,
@@ -68,13 +70,18 @@ pub(super) enum Outcome {
 
 impl<S> Slot<S> {
     pub(super) fn new(sequence: Sequence) -> Self {
-        Self { sequence, kept: Vec::new(), used: 0, work: None }
+        Self { sequence, kept: Vec::new(), adapter: Adapter::default(), used: 0, work: None }
     }
 
     /// The phase of the generation in it, if it can take part in a step now.
     pub(super) fn ready(&self) -> Option<Phase> {
         let work = self.work.as_ref()?;
         work.outlet.is_ready().then_some(work.phase)
+    }
+
+    /// How urgent the generation in it has become.
+    pub(super) fn urgency(&self, now: Instant) -> Option<Priority> {
+        self.work.as_ref().map(|work| urgency(work.request.priority, work.times.submitted, now))
     }
 
     /// The priority of the generation in it.
@@ -141,6 +148,18 @@ impl<S> Slot<S> {
         }
     }
 }
+
+/// What a priority becomes with time: an answer that somebody has long waited for is as urgent as a completion, so that completions
+/// without end do not keep it waiting for ever. A warm-up is for when nothing else is to be done, however long that takes.
+pub(super) fn urgency(priority: Priority, submitted: Instant, now: Instant) -> Priority {
+    match priority {
+        Priority::Chat if now.saturating_duration_since(submitted) >= AGES => Priority::Infill,
+        priority => priority,
+    }
+}
+
+/// Somebody who waits for so long thinks of going away.
+const AGES: Duration = Duration::from_secs(20);
 
 impl<S> Work<S> {
     /// Occupies a slot that holds the first `cached_tokens` of these tokens.

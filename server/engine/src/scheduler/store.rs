@@ -1,9 +1,9 @@
 //! Prefixes that no slot holds any more, in host memory and under a limit of bytes.
 //!
-//! Pure: tokens and the model's opaque bytes for them. The least recently used goes first.
+//! A state is of use only with the adapter that it was computed with. Pure: tokens and the model's opaque bytes for them. The least recently used goes first.
 
 use super::prefix::common;
-use crate::Token;
+use crate::{Adapter, Token};
 
 /// States of sequences by their tokens.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub(super) struct Store {
 /// One sequence's state.
 #[derive(Debug)]
 pub(super) struct Saved {
+    adapter: Adapter,
     pub(super) tokens: Vec<Token>,
     pub(super) state: Vec<u8>,
 }
@@ -43,13 +44,14 @@ impl Store {
     }
 
     /// True when these tokens could be had from the store already.
-    pub(super) fn covers(&self, tokens: &[Token]) -> bool {
-        self.entries.iter().any(|saved| saved.tokens.starts_with(tokens))
+    pub(super) fn covers(&self, adapter: Adapter, tokens: &[Token]) -> bool {
+        self.entries.iter().any(|saved| saved.adapter == adapter && saved.tokens.starts_with(tokens))
     }
 
     /// The longest beginning of the prompt in the store, if it is longer than `than`. Finding it is using it.
-    pub(super) fn find(&mut self, prompt: &[Token], than: usize) -> Option<(&Saved, usize)> {
-        let shared = self.entries.iter().map(|saved| common(prompt, &saved.tokens)).enumerate();
+    pub(super) fn find(&mut self, adapter: Adapter, prompt: &[Token], than: usize) -> Option<(&Saved, usize)> {
+        let shared = |saved: &Saved| if saved.adapter == adapter { common(prompt, &saved.tokens) } else { 0 };
+        let shared = self.entries.iter().map(shared).enumerate();
         let (index, shared) = shared.filter(|(_, shared)| *shared > than).max_by_key(|(_, shared)| *shared)?;
         let saved = self.entries.remove(index);
         self.entries.push(saved);
@@ -57,12 +59,12 @@ impl Store {
     }
 
     /// Takes a state in, instead of those it covers, and lets the oldest go.
-    pub(super) fn put(&mut self, tokens: Vec<Token>, state: Vec<u8>) {
-        let saved = Saved { tokens, state };
+    pub(super) fn put(&mut self, adapter: Adapter, tokens: Vec<Token>, state: Vec<u8>) {
+        let saved = Saved { adapter, tokens, state };
         if saved.bytes() > self.limit {
             return;
         }
-        self.entries.retain(|older| !saved.tokens.starts_with(&older.tokens));
+        self.entries.retain(|older| older.adapter != saved.adapter || !saved.tokens.starts_with(&older.tokens));
         self.bytes = self.entries.iter().map(Saved::bytes).sum::<usize>() + saved.bytes();
         self.entries.push(saved);
         while self.bytes > self.limit {
@@ -77,39 +79,54 @@ mod tests {
 
     use super::*;
 
+    const BARE: Adapter = Adapter(None);
+
     fn tokens(text: &str) -> Vec<Token> {
         text.bytes().map(|byte| Token(byte.into())).collect()
     }
 
     fn found(store: &mut Store, prompt: &str) -> Option<(usize, usize)> {
-        store.find(&tokens(prompt), 0).map(|(saved, shared)| (saved.state.len(), shared))
+        store.find(BARE, &tokens(prompt), 0).map(|(saved, shared)| (saved.state.len(), shared))
     }
 
     #[test]
     fn the_longest_beginning_is_found_and_the_oldest_goes_first() {
         let mut store = Store::new(100);
-        store.put(tokens("abc"), vec![0; 10]);
-        store.put(tokens("abxy"), vec![0; 20]);
+        store.put(BARE, tokens("abc"), vec![0; 10]);
+        store.put(BARE, tokens("abxy"), vec![0; 20]);
         assert_eq!((found(&mut store, "abxz"), found(&mut store, "q")), (Some((20, 3)), None));
-        assert!(store.find(&tokens("abc"), 3).is_none());
+        assert!(store.find(BARE, &tokens("abc"), 3).is_none());
         assert_eq!(found(&mut store, "abcd"), Some((10, 3)));
         // 22 + 36 bytes are there; with 50 more the one not used for longest goes.
-        store.put(tokens("z"), vec![0; 46]);
+        store.put(BARE, tokens("z"), vec![0; 46]);
         assert_eq!((found(&mut store, "abxy"), store.bytes()), (Some((10, 2)), 72));
     }
 
     #[test]
     fn a_longer_sequence_takes_the_place_of_its_beginning() {
         let mut store = Store::new(100);
-        store.put(tokens("ab"), vec![0; 10]);
-        store.put(tokens("abc"), vec![0; 10]);
+        store.put(BARE, tokens("ab"), vec![0; 10]);
+        store.put(BARE, tokens("abc"), vec![0; 10]);
         assert_eq!((store.entries.len(), store.bytes()), (1, 22));
-        assert!(store.covers(&tokens("ab")) && !store.covers(&tokens("abcd")));
-        store.put(tokens("large"), vec![0; 100]);
+        assert!(store.covers(BARE, &tokens("ab")) && !store.covers(BARE, &tokens("abcd")));
+        store.put(BARE, tokens("large"), vec![0; 100]);
         assert_eq!(store.entries.len(), 1, "what does not fit costs nothing else");
         let mut none = Store::new(0);
-        none.put(tokens("a"), vec![]);
+        none.put(BARE, tokens("a"), vec![]);
         assert_eq!(none.bytes(), 0);
+    }
+
+    #[test]
+    fn what_one_adapter_computed_is_nothing_to_another() {
+        let (mut store, other) = (Store::new(100), Adapter(Some(0)));
+        store.put(BARE, tokens("abc"), vec![0; 10]);
+        assert!(store.find(other, &tokens("abc"), 0).is_none() && !store.covers(other, &tokens("a")));
+        store.put(other, tokens("abcd"), vec![0; 20]);
+        assert_eq!(found(&mut store, "abcd"), Some((10, 3)));
+        assert_eq!(
+            store.find(other, &tokens("abc"), 0).map(|(saved, shared)| (saved.state.len(), shared)),
+            Some((20, 3))
+        );
     }
 
     proptest! {
@@ -117,7 +134,7 @@ mod tests {
         fn the_limit_is_never_exceeded(puts in prop::collection::vec(("[ab]{0,6}", 0_usize..60), 0..30)) {
             let mut store = Store::new(128);
             for (text, bytes) in puts {
-                store.put(tokens(&text), vec![0; bytes]);
+                store.put(BARE, tokens(&text), vec![0; bytes]);
                 prop_assert!(store.bytes() <= 128);
                 prop_assert_eq!(store.bytes(), store.entries.iter().map(Saved::bytes).sum::<usize>());
             }

@@ -31,9 +31,13 @@ impl Rig {
     }
 
     fn submit(&mut self, request: Request) -> Generation {
+        self.submit_at(request, Instant::now())
+    }
+
+    fn submit_at(&mut self, request: Request, submitted: Instant) -> Generation {
         let permit = Arc::clone(&self.places).try_acquire_owned().expect("a free place");
         let (outlet, generation) = Outlet::open(thread::current(), self.interrupt.clone());
-        self.scheduler.submit(Job { request, outlet, submitted: Instant::now(), permit });
+        self.scheduler.submit(Job { request, outlet, submitted, permit });
         generation
     }
 
@@ -581,5 +585,63 @@ proptest! {
             prop_assert_eq!(&heard.text, &format!("<{prompt}>"));
         }
         prop_assert_eq!((rig.active(), rig.places.available_permits()), (0, 4));
+    }
+}
+
+#[test]
+fn only_equals_in_adapter_share_a_step_and_a_prefix() {
+    let script = Script::saying("answer").adapters(&["code", "prose"]);
+    // The scripted model panics where a sequence is continued with another adapter.
+    let mut rig = Rig::new(script, Limits { slots: 3, queue: 9, prefix_bytes: 1 << 20, ..LIMITS });
+    let with = |adapter: Option<&str>| Request { adapter: adapter.map(str::to_owned), ..request(&prompt_of(80)) };
+    let all = [None, Some("code"), Some("prose"), Some("code"), None, Some("prose")];
+    for round in 0..2 {
+        let mut running: Vec<_> = all.iter().map(|adapter| (rig.submit(with(*adapter)), Heard::default())).collect();
+        rig.finish(&mut running);
+        for ((_, heard), adapter) in running.iter().zip(all) {
+            assert_eq!(heard.text, "answer", "{adapter:?} in round {round}");
+        }
+        if round == 1 {
+            // Each finds what its own adapter computed, in a slot or in the store.
+            assert!(running.iter().all(|(_, heard)| heard.completion().cached_tokens > 0));
+        }
+    }
+    let mut fresh = Rig::new(Script::saying("answer").adapters(&["code"]), LIMITS);
+    fresh.run(with(None));
+    assert_eq!(fresh.run(with(Some("code"))).completion().cached_tokens, 0);
+    assert!(fresh.run(with(Some("code"))).completion().cached_tokens > 0);
+}
+
+#[test]
+fn an_adapter_that_the_model_lacks_is_refused_by_name() {
+    let mut rig = Rig::new(Script::saying("x").adapters(&["code", "prose"]), LIMITS);
+    let heard = rig.run(Request { adapter: Some("verse".into()), ..request("a") });
+    let sentence = heard.failure().to_string();
+    assert_eq!(sentence, "found no adapter called \"verse\", expected code, prose");
+    let heard = Rig::new(Script::saying("x"), LIMITS).run(Request { adapter: Some("verse".into()), ..request("a") });
+    assert!(heard.failure().to_string().ends_with("expected none: the model has none"));
+}
+
+#[test]
+fn who_has_waited_long_is_as_urgent_as_a_completion_and_a_warm_up_never() {
+    let now = Instant::now();
+    let ages = |priority, seconds| slot::urgency(priority, now, now + Duration::from_secs(seconds));
+    assert_eq!((ages(Priority::Chat, 19), ages(Priority::Chat, 20)), (Priority::Chat, Priority::Infill));
+    assert_eq!(ages(Priority::WarmUp, 1 << 20), Priority::WarmUp);
+    assert_eq!(ages(Priority::Infill, 0), Priority::Infill);
+
+    // One slot, taken; an old chat and a fresh completion wait: the chat came first.
+    let mut rig = Rig::new(Script::saying("x"), Limits { slots: 1, ..LIMITS });
+    let submitted = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+    for (priority, submitted, first) in [(Priority::Chat, submitted, true), (Priority::Chat, Instant::now(), false)] {
+        let running = rig.submit(request("running"));
+        rig.scheduler.step();
+        let chat = rig.submit_at(Request { priority, ..request("chat") }, submitted);
+        let now = Instant::now();
+        let infill = rig.submit_at(Request { priority: Priority::Infill, ..request("infill") }, now);
+        let mut all = [(running, Heard::default()), (chat, Heard::default()), (infill, Heard::default())];
+        rig.finish(&mut all);
+        let admitted = |heard: &Heard, submitted: Instant| submitted + heard.completion().queued;
+        assert_eq!(admitted(&all[1].1, submitted) < admitted(&all[2].1, now), first);
     }
 }
