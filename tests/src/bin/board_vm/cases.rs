@@ -186,10 +186,12 @@ impl Run {
 
     pub(crate) async fn reset(&mut self) -> anyhow::Result<()> {
         self.bench.hold_both(Duration::from_secs(3))?;
-        self.bench.machine.run("[ ! -e /tmp/reset ]").context("reset after three seconds")?;
+        // Fingers are lifted for longer than contacts bounce.
+        self.bench.machine.run("usleep 300000; [ ! -e /tmp/reset ]").context("reset after three seconds")?;
         let down = Button::ALL.map(|button| format!("echo pull-down >{}", crate::bench::pull(button))).join("\n");
         self.bench.machine.run(&down)?;
-        self.bench.shows("reset", &render(&known(), Page::Reset { seconds_left: 5 })).await?;
+        let counting = self.bench.shows("reset", &render(&known(), Page::Reset { seconds_left: 5 })).await;
+        counting.with_context(|| self.bench.log().unwrap_or_default())?;
         self.bench.machine.run("usleep 7000000; [ -e /tmp/reset ]").context("no reset after ten seconds")?;
         let up = Button::ALL.map(|button| format!("echo pull-up >{}", crate::bench::pull(button))).join("\n");
         self.bench.machine.run(&up).map(drop)
