@@ -1,7 +1,7 @@
 //! The first load of a model's file on this machine: in a process of its own.
 //!
 //! llama.cpp ends the process where it meets what it did not expect, and a file from anywhere may hold that. So the program starts
-//! itself once more with [`child`], which loads the file, computes with it and measures what suits it; only a file that came through
+//! itself once more with `child`, which loads the file, computes with it and measures what suits it; only a file that came through
 //! is loaded here. What came of it is remembered in `fits`, per file, machine and settings, so this happens once.
 //!
 //! Runs on the model's thread, where waiting is allowed.
