@@ -219,12 +219,14 @@ impl Worker {
         let Some(buttons) = &mut self.buttons else { return thread::sleep(TICK) };
         let timeout = buttons.idle_for().map_or(TICK, |soon| soon.min(TICK));
         let clock = self.clock;
-        let Some(edges) = self.parts.buttons.with(at, |port| port.wait(clock, timeout)) else {
+        // Levels are read after the edges: an edge that comes in between is one that the levels tell too.
+        let looked = self.parts.buttons.with(at, |port| Ok((port.wait(clock, timeout)?, port.pressed()?)));
+        let Some((edges, levels)) = looked else {
             self.buttons = None;
             return;
         };
         let mut presses: Vec<Press> = edges.into_iter().flat_map(|edge| buttons.edge(edge)).collect();
-        presses.extend(buttons.tick(clock.now()));
+        presses.extend(buttons.levels(levels, clock.now()));
         for press in presses {
             self.act(press, snapshot);
         }

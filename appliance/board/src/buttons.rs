@@ -122,6 +122,13 @@ impl Buttons {
         presses
     }
 
+    /// Takes the levels as they are now. A kernel may drop edges that follow each other too fast; a contact that is taken for
+    /// closed when it is open would make a factory reset of a long press on the other.
+    pub fn levels(&mut self, pressed: [bool; 2], at: Duration) -> Vec<Press> {
+        let edges = Button::ALL.map(|button| Edge { button, pressed: pressed[button.index()], at });
+        edges.into_iter().flat_map(|edge| self.edge(edge)).collect()
+    }
+
     /// Lets time pass.
     pub fn tick(&mut self, at: Duration) -> Vec<Press> {
         let mut presses = Vec::new();
@@ -261,6 +268,17 @@ mod tests {
     #[test]
     fn a_thread_that_looks_late_sees_the_press() {
         assert_eq!(buttons(&changes(First, &[100, 50]), ms(60_000)), [Press::Short(First)]);
+    }
+
+    #[test]
+    fn a_lost_edge_is_made_up_by_the_levels() {
+        let mut state = Buttons::new([false; 2]);
+        assert_eq!(state.edge(Edge { button: Second, pressed: true, at: ms(100) }), []);
+        // It was let go, and nobody said so.
+        assert_eq!(state.levels([false; 2], ms(200)), []);
+        assert_eq!(state.tick(ms(300)), [Press::Short(Second)]);
+        assert_eq!(state.edge(Edge { button: First, pressed: true, at: ms(400) }), []);
+        assert_eq!(state.levels([true, false], ms(20_000)), [Press::Long(First)], "and no reset");
     }
 
     #[test]
