@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cerebrum_common::lifecycle::Tasks;
 use cerebrum_common::tls::{TlsError, client_roots};
-use http::{Method, Request, Response, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use super::Upstream;
 use super::link::LinkError;
+use crate::problem::Trouble;
 use crate::status::{Board, Event, Probe};
 
 /// Pause between two looks at it: when it was there, and when not.
@@ -136,21 +137,24 @@ fn sentence(error: &dyn std::error::Error) -> String {
 pub(super) async fn keep(upstream: Arc<Upstream>, service: Arc<Service>, board: Board, tasks: Tasks) {
     loop {
         let asked = Instant::now();
-        let there =
-            tokio::time::timeout(ANSWER, models(&upstream, &service)).await.unwrap_or(Err("no answer in time".into()));
+        let there = tokio::time::timeout(ANSWER, models(&upstream, &service))
+            .await
+            .unwrap_or_else(|_| Err(Absent::from("no answer in time".to_owned())));
         let before = service.up.swap(there.is_ok(), Ordering::Relaxed);
         match (&there, before) {
             (Ok(()), false) => {
                 tracing::info!(upstream = %upstream.name, "connected");
                 upstream.breaker().reconnected();
             }
-            (Err(reason), true) => tracing::warn!(upstream = %upstream.name, reason, "connection lost"),
+            (Err(absent), true) => tracing::warn!(upstream = %upstream.name, reason = absent.reason, "connection lost"),
             _ => {}
         }
         if there.is_err() {
             upstream.failed();
         }
         board.tell(Event::Link { upstream: upstream.index, connected: there.is_ok() });
+        let trouble = there.as_ref().err().and_then(|absent| absent.trouble);
+        board.tell(Event::Trouble { upstream: upstream.index, trouble });
         let probe = match there {
             Ok(()) => Probe::Answered { status: "healthy".into(), available: true, round_trip: asked.elapsed() },
             Err(_) => Probe::Failed,
@@ -170,16 +174,31 @@ pub(super) async fn keep(upstream: Arc<Upstream>, service: Arc<Service>, board: 
     }
 }
 
-async fn models(upstream: &Upstream, service: &Service) -> Result<(), String> {
+/// Why a service is not there.
+struct Absent {
+    reason: String,
+    /// What a person has to mend.
+    trouble: Option<Trouble>,
+}
+
+impl From<String> for Absent {
+    fn from(reason: String) -> Self {
+        Self { reason, trouble: None }
+    }
+}
+
+async fn models(upstream: &Upstream, service: &Service) -> Result<(), Absent> {
     let request = upstream.request(Method::GET, "/models").body(Bytes::new()).map_err(|error| error.to_string())?;
     let response = service.send(request).await.map_err(|error| error.to_string())?;
     let status = response.status();
     // Read to its end, so that the connection can be used again.
     Limited::new(response.into_body(), ANSWER_BYTES).collect().await.map_err(|error| error.to_string())?;
-    match status.is_success() {
-        true => Ok(()),
-        false => Err(format!("it answered {status} when asked for its models")),
+    if status.is_success() {
+        return Ok(());
     }
+    let key = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    let reason = format!("it answered {status} when asked for its models");
+    Err(Absent { reason, trouble: key.then_some(Trouble::Key) })
 }
 
 /// The base of every call: what the settings give, less a slash at its end.
