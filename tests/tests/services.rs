@@ -105,4 +105,6 @@ async fn a_batch_has_a_result_or_an_error_in_each_place() {
     let figures = lan.get("/metrics").await.unwrap();
     let figures = String::from_utf8(figures.body.to_vec()).unwrap();
     assert!(figures.contains("cerebrum_requests_successful_total 2") && figures.ends_with("# EOF\n"), "{figures}");
+    // Nobody left: the batch's own record is that of its last request.
+    assert!(figures.contains("cerebrum_requests_cancelled_total 0"), "{figures}");
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::admit::Admitted;
 use super::prepare::Prepared;
 use super::record::Record;
-use super::{Gateway, forward, route, whole};
+use super::{Gateway, several, whole};
 
 /// Most requests in one batch: at two tokens a second these are hours already.
 const REQUESTS: usize = 64;
@@ -44,9 +44,10 @@ pub(super) async fn answer(
     let permit = std::sync::Arc::new(admitted.permit);
     let id = record.id();
     let mut results = Vec::with_capacity(requests.len());
-    for request in requests {
+    let last = requests.len() - 1;
+    for (number, request) in requests.into_iter().enumerate() {
         let bytes = Bytes::copy_from_slice(request.get().as_bytes());
-        let mut own = record.again();
+        let mut own = record.share(number == last);
         let outcome = match gateway.preparation.run(Dialect::Native, bytes, None).await {
             Ok(ready) => one(gateway, Prepared { permit: permit.clone(), ready }, id, &mut own).await,
             Err(refusal) => Err(refusal),
@@ -66,8 +67,6 @@ fn wrong(found: &str) -> Refusal {
 }
 
 async fn one(gateway: &Gateway, prepared: Prepared, id: RequestId, record: &mut Record) -> Result<Value, Refusal> {
-    let routed = route::route(&gateway.upstreams, prepared, &[]).map_err(|refused| refused.1)?;
-    let mut upstream = forward::forward(gateway, routed, record).await?;
-    let answers = [whole::collect(&mut upstream).await?];
-    Ok(whole::value(id, &upstream.prepared.ready, &answers))
+    let (prepared, answer) = several::one(gateway, prepared, record).await?;
+    Ok(whole::value(id, &prepared.ready, &[answer]))
 }

@@ -72,7 +72,7 @@ pub(super) async fn forward(
         if !missed.elsewhere {
             return Err(missed.refusal);
         }
-        let Ok(next) = route::route(&gateway.upstreams, missed.prepared, &tried) else { return Err(missed.refusal) };
+        let Ok(next) = route::next(&gateway.upstreams, missed.prepared, &tried) else { return Err(missed.refusal) };
         if !gateway.retries.spend() {
             return Err(missed.refusal);
         }

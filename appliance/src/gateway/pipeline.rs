@@ -68,7 +68,7 @@ async fn answer(
     if prepared.ready.call.reply.choices > 1 {
         return several::answer(gateway, prepared, record).await;
     }
-    let routed = route::route(&gateway.upstreams, prepared, &[]).map_err(|refused| refused.1)?;
+    let routed = route::route(&gateway.upstreams, prepared)?;
     let upstream = forward::forward(gateway, routed, record).await?;
     Ok(match upstream.prepared.ready.call.reply.stream {
         true => stream::relay(gateway, upstream),

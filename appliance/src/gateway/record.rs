@@ -72,8 +72,12 @@ impl Record {
         Self(self.0.take())
     }
 
-    /// The record of another answer to the same request, in the same place.
-    pub(super) fn again(&self) -> Self {
+    /// The record of one of several answers to the same request, in the same place; the last one's is this record itself, so
+    /// that nothing is left of it that nobody closes.
+    pub(super) fn share(&mut self, last: bool) -> Self {
+        if last {
+            return self.take();
+        }
         let entry = self.0.clone();
         entry.iter().filter(|entry| entry.admitted).for_each(|entry| entry.board.tell(Event::Admitted));
         Self(entry)

@@ -18,12 +18,20 @@ pub(super) struct Routed {
     pub(super) pass: Pass,
 }
 
-/// Chooses the upstream, other than those `tried`.
+/// Chooses the upstream.
+///
+/// # Errors
+/// As [`next`].
+pub(super) fn route(upstreams: &[Arc<Upstream>], prepared: Prepared) -> Result<Routed, Refusal> {
+    next(upstreams, prepared, &[]).map_err(|refused| refused.1)
+}
+
+/// Chooses an upstream other than those `tried`.
 ///
 /// # Errors
 /// The request back, with [`FailureCode::UnknownModel`] when no upstream serves its model, or [`FailureCode::Overloaded`] with
 /// `Retry-After` when every breaker is open.
-pub(super) fn route(
+pub(super) fn next(
     upstreams: &[Arc<Upstream>],
     prepared: Prepared,
     tried: &[usize],

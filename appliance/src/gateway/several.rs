@@ -2,6 +2,8 @@
 //! finds the prompt in its cache.
 
 use cerebrum_common::serve::{Answer, Refusal};
+use cerebrum_common::wire::Completion;
+use cerebrum_common::wire::dialect::Collected;
 use http::Response;
 
 use super::prepare::Prepared;
@@ -11,24 +13,33 @@ use super::{Gateway, forward, route, whole};
 /// All of them in one document.
 ///
 /// # Errors
-/// A stream of several; how any of them broke.
+/// How any of them broke.
 pub(super) async fn answer(
     gateway: &Gateway,
     prepared: Prepared,
     record: &mut Record,
 ) -> Result<Response<Answer>, Refusal> {
-    let reply = &prepared.ready.call.reply;
-    let (choices, id) = (reply.choices, record.id());
-    if reply.stream {
-        let message = format!("n: found {choices}, expected 1 in a stream; ask for a whole answer, or several times");
-        return Err(Refusal::BadRequest { field: Some("n".to_owned()), message });
-    }
+    let (choices, id) = (prepared.ready.call.reply.choices, record.id());
     let mut answers = Vec::new();
     for number in 0..choices {
-        let mut own = record.again();
-        let routed = route::route(&gateway.upstreams, prepared.numbered(number), &[]).map_err(|refused| refused.1)?;
-        let mut upstream = forward::forward(gateway, routed, &mut own).await?;
-        answers.push(whole::collect(&mut upstream).await?);
+        let mut own = record.share(number + 1 == choices);
+        let (_, answer) = one(gateway, prepared.numbered(number), &mut own).await?;
+        answers.push(answer);
     }
     Ok(whole::document(id, &prepared.ready, &answers))
+}
+
+/// One answer to its end, with what was sent for it.
+///
+/// # Errors
+/// No upstream takes it, or how it broke.
+pub(super) async fn one(
+    gateway: &Gateway,
+    prepared: Prepared,
+    record: &mut Record,
+) -> Result<(Prepared, (Collected, Completion)), Refusal> {
+    let routed = route::route(&gateway.upstreams, prepared)?;
+    let mut upstream = forward::forward(gateway, routed, record).await?;
+    let answer = whole::collect(&mut upstream).await?;
+    Ok((upstream.prepared, answer))
 }
