@@ -65,9 +65,6 @@ async fn answer(
     if !call.reply.stream {
         return whole::collect(api, call, record).await;
     }
-    if call.reply.choices > 1 {
-        return Err(several(call.reply.choices));
-    }
     let (id, reply) = (record.id(), call.reply.clone());
     let mut job = Job::start(api, call, record)?;
     let style = match format {
@@ -79,11 +76,6 @@ async fn answer(
     };
     job.look_ahead(Instant::now() + FIRST_EVENT).await?;
     Ok(stream::relay(job, style, api.heartbeat))
-}
-
-fn several(found: u32) -> Refusal {
-    let message = format!("n: found {found}, expected 1 in a stream; ask for a whole answer, or several times");
-    Refusal::BadRequest { field: Some("n".to_owned()), message }
 }
 
 fn admit(api: &Api) -> Result<(), Refusal> {

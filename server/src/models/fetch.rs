@@ -6,13 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use cerebrum_common::keys::Secret;
 use cerebrum_common::lifecycle::Tasks;
-use cerebrum_common::tls::provider;
+use cerebrum_common::tls::client_roots;
 use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -98,13 +97,10 @@ impl Answer {
 impl Client {
     /// A client that trusts whom the system trusts.
     pub(super) fn new(token: Option<Secret>, patience: Patience) -> Self {
-        let mut roots = RootCertStore::empty();
-        // One that cannot be read is one less to trust; without any, the handshake says so.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-        let config = match builder {
-            Ok(builder) => builder.with_root_certificates(roots).with_no_client_auth(),
-            Err(error) => unreachable!("ring has the default versions: {error}"),
+        // A root that cannot be read is one less to trust; without any, the handshake says so.
+        let config = match client_roots(None) {
+            Ok(config) => config,
+            Err(error) => unreachable!("ring has the default versions, and no file is read: {error}"),
         };
         Self { tls: TlsConnector::from(Arc::new(config)), token, patience, tasks: Tasks::new() }
     }

@@ -154,30 +154,25 @@ fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-// The same samplers in both, and in both none where greedy is asked for.
 fn our_body(ask: &Ask) -> Value {
-    let mut body =
-        json!({"prompt": ask.prompt, "max_tokens": ask.max_tokens, "temperature": 0, "repetition_penalty": 1.0});
-    if let Some(seed) = ask.seed {
-        body["temperature"] = json!(1.0);
-        body["seed"] = json!(seed);
-        body["top_k"] = json!(40);
-        body["top_p"] = json!(0.95);
-        body["min_p"] = json!(0.05);
-    }
-    if let Some(grammar) = &ask.grammar {
-        body["grammar"] = json!(grammar);
-    }
-    body
+    sampled(ask, json!({"prompt": ask.prompt, "max_tokens": ask.max_tokens, "repetition_penalty": 1.0}))
 }
 
 fn llama_body(ask: &Ask) -> Value {
     let mut body = json!({"prompt": ask.prompt, "n_predict": ask.max_tokens, "stream": true, "cache_prompt": true,
-        "temperature": 0, "repeat_penalty": 1.0});
+        "repeat_penalty": 1.0});
+    if ask.seed.is_some() {
+        body["samplers"] = json!(["top_k", "top_p", "min_p", "temperature"]);
+    }
+    sampled(ask, body)
+}
+
+// The same samplers in both, and in both none where greedy is asked for.
+fn sampled(ask: &Ask, mut body: Value) -> Value {
+    body["temperature"] = json!(0);
     if let Some(seed) = ask.seed {
         body["temperature"] = json!(1.0);
         body["seed"] = json!(seed);
-        body["samplers"] = json!(["top_k", "top_p", "min_p", "temperature"]);
         body["top_k"] = json!(40);
         body["top_p"] = json!(0.95);
         body["min_p"] = json!(0.05);

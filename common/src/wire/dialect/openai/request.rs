@@ -120,13 +120,18 @@ fn call(
     let logit_bias = logit_bias(body.logit_bias.as_ref())?;
     let sampling = crate::wire::Sampling { logit_bias, ..request.sampling };
     let max_tokens = if warm_up { 0 } else { request.max_tokens };
+    let choices = u32::from(within("n", body.n.unwrap_or(1), 1, CHOICES)?);
+    let stream = body.stream.unwrap_or(false);
+    if stream && choices > 1 {
+        return Err(refuse("n", choices, "1 in a stream; ask for a whole answer, or several times"));
+    }
     let reply = Reply {
         dialect,
-        stream: body.stream.unwrap_or(false),
+        stream,
         usage: body.stream_options.as_ref().is_some_and(|options| options.include_usage),
         progress,
         tools: matches!(&input, Input::Chat(chat) if !chat.tools.is_empty()),
-        choices: u32::from(within("n", body.n.unwrap_or(1), 1, CHOICES)?),
+        choices,
         fields: None,
     };
     let details = Details {
