@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use cerebrum_board::{Page, Snapshot, render};
 use cerebrum_common::tls::{ClientFiles, TlsFiles};
 use cerebrum_common::wire::{InferenceEvent, frame, sse};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -273,6 +274,25 @@ impl Stream {
 /// The text of a stream's token events.
 pub fn text_of(events: &[Value]) -> String {
     events.iter().filter_map(|event| event["token"].as_str()).collect()
+}
+
+/// The first picture of the appliance's display that is not the splash.
+///
+/// # Errors
+/// No answer, or the splash stays.
+pub async fn first_page(client: &Client) -> anyhow::Result<String> {
+    let splash = render(&Snapshot::default(), Page::Splash).to_terminal();
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let picture = String::from_utf8(client.get("/display.txt").await?.body.to_vec())?;
+        if picture != splash {
+            return Ok(picture);
+        }
+        if tokio::time::Instant::now() >= until {
+            bail!("the display shows nothing but the splash");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await; // polling a condition, not waiting for a time
+    }
 }
 
 /// Asks again and again until `wanted` holds.

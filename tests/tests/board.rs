@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use cerebrum_board::{Cause, Fault, Page, Snapshot, render};
-use cerebrum_tests::client::{Client, PATIENCE, eventually};
+use cerebrum_tests::client::{Client, PATIENCE, eventually, first_page};
 use cerebrum_tests::scripted::{Script, ScriptedUpstream};
 use cerebrum_tests::stack::{Program, Site, binary};
 use http::Method;
@@ -45,16 +45,7 @@ impl Box {
 
     /// The first picture after the splash.
     async fn first_page(&self) -> String {
-        let splash = render(&Snapshot::default(), Page::Splash).to_terminal();
-        let until = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let picture = self.picture().await;
-            if picture != splash {
-                return picture;
-            }
-            assert!(tokio::time::Instant::now() < until, "the splash stays");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        first_page(&Client::plain(self.site.appliance, None)).await.unwrap()
     }
 
     /// Presses until `done`: a press within the first second of a page was meant for the page before, and does nothing.

@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use cerebrum_tests::client::Client;
+use cerebrum_tests::client::{Client, first_page};
 use cerebrum_tests::stack::Site;
 use serde_json::{Value, json};
 
@@ -56,6 +56,8 @@ async fn demonstrate() -> anyhow::Result<()> {
     say(&format!("   http://{}, process {}", site.appliance, appliance.pid()));
 
     let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
+    // The splash stays for a moment; what is worth seeing comes after it.
+    first_page(&lan).await?;
     let prompt = prompt();
     step(&format!("Sending a prompt of {} characters to /v1/complete/stream", prompt.chars().count()));
     let done = stream(&lan, &prompt).await?;
