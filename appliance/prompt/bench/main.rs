@@ -264,7 +264,7 @@ fn keep(options: &Options, case: &Case, label: &str, sent: &str) {
 }
 
 fn ours(case: &Case, room: Option<usize>) -> Prepared {
-    let settings = Settings { profile: Profile::Smart, ..Settings::default() };
+    let settings = Settings { profile: Profile::Smart };
     let mode = if case.completion { Mode::Completion } else { Mode::Instruct };
     let request = Request { mode, room, tokens: &AsExact, ..Request::new(&case.prompt) };
     prepare_request(&request, &settings)

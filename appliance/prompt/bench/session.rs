@@ -42,7 +42,7 @@ fn prompt(context: &str, name: &str) -> String {
 }
 
 fn session(context: &str, asked: &[&str], sticky: bool) -> usize {
-    let settings = Settings { profile: Profile::Smart, ..Settings::default() };
+    let settings = Settings { profile: Profile::Smart };
     let mut last: Option<(String, usize)> = None;
     let mut read = 0;
     for name in asked {

@@ -79,12 +79,12 @@ fn compare(label: &'static str, prompts: &[String], batches: usize) -> Speed {
         PEAK.reset_peak_usage();
         let before = PEAK.current_usage_as_mb();
         let request = Request { room: Some(Estimate.count(prompt) / 5), tokens: &AsExact, ..Request::new(prompt) };
-        drop(prepare_request(&request, &Settings { profile: Profile::Smart, ..Settings::default() }));
+        drop(prepare_request(&request, &Settings { profile: Profile::Smart }));
         peak = peak.max(PEAK.peak_usage_as_mb() - before);
     });
     let few = batches.min(3);
     let classic = median(prompts, few, |prompt| {
-        drop(prepare_request(&Request::new(prompt), &Settings { profile: Profile::Classic, ..Settings::default() }));
+        drop(prepare_request(&Request::new(prompt), &Settings { profile: Profile::Classic }));
     });
     let splitter = median(prompts, few, |prompt| drop(TextSplitter::new(1000).chunks(prompt).collect::<Vec<_>>()));
     println!("speed {label:<22} {median_ms:>10.3} {classic:>10.3} {splitter:>10.3} {peak:>10.1}");

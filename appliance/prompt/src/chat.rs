@@ -168,7 +168,7 @@ impl fmt::Debug for PreparedInfill<'_> {
 #[must_use]
 pub fn prepare_infill<'a>(request: &Request<'_>, suffix: &'a str, settings: &Settings) -> PreparedInfill<'a> {
     if settings.profile != Profile::Smart {
-        let untouched = Settings { profile: Profile::Off, ..settings.clone() };
+        let untouched = Settings { profile: Profile::Off };
         let prepared = prepare_request(request, &untouched);
         return PreparedInfill { prefix: prepared.prompt, suffix: Cow::Borrowed(suffix), report: prepared.report };
     }

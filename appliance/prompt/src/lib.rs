@@ -32,7 +32,7 @@ pub fn user_request(prompt: &str) -> String {
 /// Prepares a prompt about which nothing else is known, with the default settings.
 #[must_use]
 pub fn prepare(prompt: &str, profile: Profile) -> Prepared {
-    prepare_request(&Request::new(prompt), &Settings { profile, ..Settings::default() })
+    prepare_request(&Request::new(prompt), &Settings { profile })
 }
 
 /// Prepares one request with the profile of `settings`.

@@ -1,6 +1,5 @@
 //! What a preparation is given: the prompt, what is known about it, and the settings.
 
-use crate::language::LanguageMap;
 use crate::tokens::{Estimate, TokenCount};
 
 /// One prompt to prepare.
@@ -114,10 +113,8 @@ impl Profile {
 }
 
 /// How the appliance prepares, the same for every request until settings are reloaded.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// How prompts are shortened.
     pub profile: Profile,
-    /// Which model serves which language.
-    pub languages: LanguageMap,
 }

@@ -6,7 +6,7 @@ use cerebrum_prompt::{
 use proptest::prelude::*;
 
 fn smart() -> Settings {
-    Settings { profile: Profile::Smart, ..Settings::default() }
+    Settings { profile: Profile::Smart }
 }
 
 fn code(functions: usize) -> String {

@@ -6,7 +6,7 @@ use cerebrum_prompt::{Mode, Outcome, Prepared, Profile, Request, Settings, prepa
 use proptest::prelude::*;
 
 fn smart(request: &Request<'_>) -> Prepared {
-    prepare_request(request, &Settings { profile: Profile::Smart, ..Settings::default() })
+    prepare_request(request, &Settings { profile: Profile::Smart })
 }
 
 const INSTRUCTION: &str = "Please refactor the function that parses the header.";

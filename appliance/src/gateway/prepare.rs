@@ -79,7 +79,7 @@ impl Preparation {
     }
 
     fn prepare(&self, mut call: Call) -> Ready {
-        let given = call.language.take();
+        let given = call.hints.language.take();
         let report = match &mut call.details.input {
             Input::Prompt => self.prompt(&mut call.request, given.as_deref()),
             Input::Chat(chat) => self.chat(chat, given.as_deref()),

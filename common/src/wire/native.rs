@@ -18,6 +18,8 @@ pub struct Generate {
     pub prompt: Option<Text>,
     /// Language of the code; detected when absent.
     pub language: Option<String>,
+    /// Names the conversation that the request belongs to: what was decided for it before is kept to.
+    pub session_id: Option<String>,
     /// Model by name; chosen from the language when absent.
     pub model: Option<String>,
     /// Most tokens to generate.
@@ -99,7 +101,23 @@ fn name(field: &str, name: Option<&str>) -> Result<(), JsonError> {
     }
 }
 
+/// What a client says that no model reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// The code's language.
+    pub language: Option<String>,
+    /// The conversation that the request belongs to.
+    pub session: Option<String>,
+    /// Whether it was the client that said how long the answer may be.
+    pub bounded: bool,
+}
+
 impl Generate {
+    /// What the client says beside the request itself.
+    pub fn hints(&self) -> Hints {
+        Hints { language: self.language.clone(), session: self.session_id.clone(), bounded: self.max_tokens.is_some() }
+    }
+
     /// The request to carry out, and what was changed in it.
     ///
     /// # Errors
@@ -119,6 +137,7 @@ impl Generate {
         let sampling = self.sampling()?;
         name("model", self.model.as_deref())?;
         name("language", self.language.as_deref())?;
+        name("session_id", self.session_id.as_deref())?;
         let request = InferenceRequest {
             model: self.model.unwrap_or_default(),
             prompt: Text::default(),

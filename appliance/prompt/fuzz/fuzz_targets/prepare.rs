@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u16, u16, &str)| {
     let (room, cut, text) = input;
-    let settings = Settings { profile: Profile::Smart, ..Settings::default() };
+    let settings = Settings { profile: Profile::Smart };
     let room = (room > 0).then_some(usize::from(room));
     for mode in [Mode::Instruct, Mode::Completion] {
         let prepared = prepare_request(&Request { mode, room, ..Request::new(text) }, &settings);

@@ -15,6 +15,8 @@ pub use profile::{QUALITY_MODEL, RouteProfile, SMALL_MODEL};
 pub use session::Held;
 pub use tier::{TIERS, Tier};
 
+use std::collections::BTreeMap;
+
 use crate::language::{Detected, LanguageMap};
 
 /// What is appended to a request so that a model that can think does not.
@@ -33,6 +35,8 @@ pub struct Rules {
     pub quality_model: String,
     /// The model of the `size` profile for what is easy.
     pub small_model: String,
+    /// The models behind the tiers' names; a tier that is not listed is answered by the language map's default.
+    pub tiers: BTreeMap<String, String>,
     /// Beginnings of the names of models that know [`NO_THINK`], in lower case.
     pub knows_no_think: Vec<String>,
     /// Requests in a row that must want another model before a session changes to it.
@@ -46,6 +50,7 @@ impl Default for Rules {
             profile: RouteProfile::default(),
             quality_model: QUALITY_MODEL.to_owned(),
             small_model: SMALL_MODEL.to_owned(),
+            tiers: BTreeMap::new(),
             knows_no_think: ["qwen3", "smollm3"].map(str::to_owned).to_vec(),
             change_after: 2,
         }
@@ -74,11 +79,11 @@ pub struct Asked<'a> {
 /// Where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The model's name, or the tier's.
+    /// The model's name, never a tier's.
     pub model: String,
     /// What decided.
     pub why: Why,
-    /// The tier, where the model is one.
+    /// The tier, where the request names one.
     pub tier: Option<&'static Tier>,
     /// Whether the user asks for a long answer.
     pub extended: bool,
@@ -135,9 +140,11 @@ impl Why {
 #[must_use]
 pub fn route(asked: &Asked<'_>, rules: &Rules) -> Route {
     let named = asked.model.map(str::trim).filter(|model| !model.is_empty());
-    let (model, why) = match named {
-        Some(model) => (model.to_owned(), Why::Named),
-        None => wanted(asked, rules),
+    let tier = named.and_then(Tier::named);
+    let (model, why) = match (tier, named) {
+        (Some(tier), _) => (behind(tier, rules).to_owned(), Why::Named),
+        (None, Some(model)) => (model.to_owned(), Why::Named),
+        (None, None) => wanted(asked, rules),
     };
     let held = match asked.held {
         Some(held) if why != Why::Named => held.then(&model, is_certain(asked), rules.change_after),
@@ -145,7 +152,6 @@ pub fn route(asked: &Asked<'_>, rules: &Rules) -> Route {
     };
     let why = if held.model() == model { why } else { Why::Session };
     let model = held.model().to_owned();
-    let tier = Tier::named(&model);
     Route {
         extended: wants_extended_output(asked.request),
         no_think: asked.context_tokens > NO_THINK_CONTEXT && knows_no_think(&model, rules),
@@ -154,6 +160,11 @@ pub fn route(asked: &Asked<'_>, rules: &Rules) -> Route {
         model,
         held,
     }
+}
+
+/// The model that answers for a tier.
+fn behind<'r>(tier: &Tier, rules: &'r Rules) -> &'r str {
+    rules.tiers.get(tier.name).map_or(rules.languages.default_model(), String::as_str)
 }
 
 /// The model that this request would have on its own.

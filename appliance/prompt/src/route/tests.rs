@@ -40,9 +40,12 @@ fn profiles() {
 fn tiers_limit_answers() {
     let plain = route(&Asked { model: Some("jive"), ..asked(None) }, &Rules::default());
     assert_eq!((plain.answer_tokens(512), plain.at_most(90_000)), (4_096, 40_000));
+    assert_eq!(plain.model, "qwen_7b");
     assert!(plain.tier.is_some_and(|tier| tier.reasons));
     let long = Asked { model: Some("JIGGA"), request: "Write a detailed report.", ..asked(None) };
-    let long = route(&long, &Rules::default());
+    let rules = Rules { tiers: [("jigga".to_owned(), "large".to_owned())].into(), ..Rules::default() };
+    let long = route(&long, &rules);
+    assert_eq!((long.model.as_str(), long.held.model()), ("large", "large"));
     assert_eq!((long.extended, long.answer_tokens(512)), (true, 8_000));
     let model = route(&Asked { request: "Write a detailed report.", ..asked(None) }, &Rules::default());
     assert_eq!((model.extended, model.answer_tokens(512), model.at_most(90_000)), (true, 512, 90_000));

@@ -1,4 +1,4 @@
-//! Tiers: names that requests use for a model, which the server resolves, with limits of their own.
+//! Tiers: names that requests use instead of a model's, with limits of their own.
 
 /// A tier.
 #[derive(Debug, PartialEq, Eq)]

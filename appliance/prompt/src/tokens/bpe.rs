@@ -32,8 +32,6 @@ pub enum Unknown {
     Splitter(String),
     /// A byte has no token of its own, or a merge leads to no token.
     Incomplete(String),
-    /// It has tokens that stand for themselves wherever their text occurs.
-    Literal(String),
 }
 
 impl fmt::Display for Unknown {
@@ -42,7 +40,6 @@ impl fmt::Display for Unknown {
             Self::Model(found) => write!(f, "the vocabulary is of kind {found:?}, and only \"gpt2\" is known"),
             Self::Splitter(found) => write!(f, "words are split by rules called {found:?}, which are not known"),
             Self::Incomplete(found) => write!(f, "the vocabulary has no token for {found:?}"),
-            Self::Literal(found) => write!(f, "the token {found:?} stands for itself, which is not counted"),
         }
     }
 }
@@ -61,13 +58,18 @@ pub struct Bpe {
     whole_words: bool,
     bytes: [u32; 256],
     pairs: Pairs,
-    words: std::collections::HashMap<Box<[u8]>, u32>,
+    /// Tokens by their bytes; empty unless they are needed ([`Self::whole_words`]).
+    words: Words,
+    /// Tokens that stand for their own text wherever it occurs, longest first.
+    literals: Vec<(Box<str>, u32)>,
 }
+
+type Words = std::collections::HashMap<Box<[u8]>, u32>;
 
 /// Prints its size only.
 impl fmt::Debug for Bpe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bpe").field("tokens", &self.words.len()).field("splitter", &self.splitter).finish()
+        f.debug_struct("Bpe").field("splitter", &self.splitter).field("literals", &self.literals.len()).finish()
     }
 }
 
@@ -82,13 +84,15 @@ impl Bpe {
             return Err(Unknown::Model(vocabulary.model.to_owned()));
         }
         let splitter = Splitter::named(vocabulary.pre).ok_or_else(|| Unknown::Splitter(vocabulary.pre.to_owned()))?;
-        let literal = vocabulary.types.iter().zip(vocabulary.tokens).find(|(kind, _)| **kind == USER_DEFINED);
-        if let Some((_, token)) = literal {
-            return Err(Unknown::Literal(token.as_ref().to_owned()));
-        }
-        let numbered = vocabulary.tokens.iter().zip(0u32..);
-        let words: std::collections::HashMap<Box<[u8]>, u32> =
-            numbered.filter_map(|(token, id)| Some((spelt(token.as_ref())?, id))).collect();
+        let numbered = || vocabulary.tokens.iter().map(AsRef::as_ref).zip(0u32..);
+        let is_literal = |id: u32| vocabulary.types.get(id as usize) == Some(&USER_DEFINED);
+        let words: Words =
+            numbered().filter(|(_, id)| !is_literal(*id)).filter_map(|(token, id)| Some((spelt(token)?, id))).collect();
+        let mut literals: Vec<(Box<str>, u32)> = numbered()
+            .filter(|(token, id)| is_literal(*id) && !token.is_empty())
+            .map(|(token, id)| (token.into(), id))
+            .collect();
+        literals.sort_by_key(|(token, _)| std::cmp::Reverse(token.len()));
         let mut bytes = [NONE; 256];
         for (byte, id) in (0u8..=255).zip(&mut bytes) {
             *id = *words.get(&[byte][..]).ok_or_else(|| Unknown::Incomplete(format!("byte {byte}")))?;
@@ -101,7 +105,9 @@ impl Bpe {
             let id = |text: &[u8]| words.get(text).copied().ok_or_else(missing);
             pairs.insert(id(&left)?, id(&right)?, rank, id(&[&left[..], &right[..]].concat())?);
         }
-        Ok(Self { splitter, whole_words: splitter == Splitter::Llama3, bytes, pairs, words })
+        let whole_words = splitter == Splitter::Llama3;
+        let words = if whole_words { words } else { Words::new() };
+        Ok(Self { splitter, whole_words, bytes, pairs, words, literals })
     }
 
     /// The tokens of a text, without one that begins a prompt.
@@ -109,11 +115,32 @@ impl Bpe {
     pub fn encode(&self, text: &str) -> Vec<u32> {
         let mut word = Word::default();
         let mut ids = Vec::new();
-        self.splitter.words(text, |text| {
-            self.merge(text.as_bytes(), &mut word);
-            ids.extend(word.tokens());
+        self.pieces(text, &self.literals, &mut |piece| match piece {
+            Piece::Literal(id) => ids.push(id),
+            Piece::Text(text) => self.splitter.words(text, |text| {
+                self.merge(text.as_bytes(), &mut word);
+                ids.extend(word.tokens());
+            }),
         });
         ids
+    }
+
+    /// A text cut at its literals, as llama.cpp does it: first at every place of the longest, then what is left between them
+    /// at those of the next.
+    fn pieces<'t>(&self, text: &'t str, literals: &[(Box<str>, u32)], each: &mut impl FnMut(Piece<'t>)) {
+        let Some(((literal, id), shorter)) = literals.split_first() else {
+            if !text.is_empty() {
+                each(Piece::Text(text));
+            }
+            return;
+        };
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once(&**literal) {
+            self.pieces(before, shorter, each);
+            each(Piece::Literal(*id));
+            rest = after;
+        }
+        self.pieces(rest, shorter, each);
     }
 
     fn merge(&self, text: &[u8], word: &mut Word) {
@@ -138,9 +165,12 @@ impl TokenCount for Bpe {
     fn count(&self, text: &str) -> usize {
         let mut word = Word::default();
         let mut count = 0;
-        self.splitter.words(text, |text| {
-            self.merge(text.as_bytes(), &mut word);
-            count += word.tokens().count();
+        self.pieces(text, &self.literals, &mut |piece| match piece {
+            Piece::Literal(_) => count += 1,
+            Piece::Text(text) => self.splitter.words(text, |text| {
+                self.merge(text.as_bytes(), &mut word);
+                count += word.tokens().count();
+            }),
         });
         count
     }
@@ -148,6 +178,12 @@ impl TokenCount for Bpe {
     fn is_exact(&self) -> bool {
         true
     }
+}
+
+/// A part of a text.
+enum Piece<'t> {
+    Text(&'t str),
+    Literal(u32),
 }
 
 /// A word while its symbols are merged: a chain of symbols, and the pairs that may be merged, lowest rank first, so that
@@ -296,6 +332,26 @@ mod tests {
     }
 
     #[test]
+    fn literals_stand_for_themselves_the_longest_first() {
+        let (mut tokens, merges) = vocabulary();
+        tokens.extend(["<t>", "<t><t>", "b c"].map(str::to_owned));
+        let mut types = vec![1; 262];
+        types.extend([4, 4, 4]);
+        let vocabulary = Vocabulary { model: "gpt2", pre: "gpt-2", tokens: &tokens, types: &types, merges: &merges };
+        let bpe = Bpe::new(&vocabulary).expect("is complete");
+        for (text, expected) in [
+            ("abc<t>abc", &[257, 262, 257][..]),
+            ("<t><t><t>", &[263, 262]),
+            ("ab cc", &[97, 264, 99]),
+            ("<t", &[60, 116]),
+            ("<t>", &[262]),
+        ] {
+            assert_eq!(bpe.encode(text), expected, "{text}");
+            assert_eq!(bpe.count(text), expected.len(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_word_of_a_million_letters_ends() {
         assert_eq!(bpe().count(&"a".repeat(1 << 20)), 1 << 18);
     }
@@ -310,6 +366,5 @@ mod tests {
         assert!(matches!(Bpe::new(&Vocabulary { tokens: &tokens[1..], ..good }), Err(Unknown::Incomplete(_))));
         let wrong = ["a zz".to_owned()];
         assert!(matches!(Bpe::new(&Vocabulary { merges: &wrong, ..good }), Err(Unknown::Incomplete(_))));
-        assert!(matches!(Bpe::new(&Vocabulary { types: &[4], ..good }), Err(Unknown::Literal(_))));
     }
 }

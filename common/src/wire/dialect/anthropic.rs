@@ -39,9 +39,9 @@ pub fn messages(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
     };
     let tools = tools.map(|tools| Value::Array(tools.iter().map(tool).collect()).to_string()).unwrap_or_default();
     let input = Input::Chat(Chat { messages: messages.into(), tools: tools.into(), variables: Text::default() });
-    let language = generate.language.clone();
+    let hints = generate.hints();
     let (request, warnings) = generate.without_prompt(limits)?;
-    Ok(Call { request, details: Details { input, ..Details::default() }, language, warnings, reply })
+    Ok(Call { request, details: Details { input, ..Details::default() }, hints, warnings, reply })
 }
 
 fn tool(tool: &Value) -> Value {

@@ -38,7 +38,7 @@ pub fn read(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
         return Err(refuse("n_predict", predict, "-1 (as many as there is room for) or more"));
     }
     generate.max_tokens = Some(u64::try_from(predict).unwrap_or(limits.max_tokens_cap.into()).max(1));
-    let language = generate.language.clone();
+    let hints = generate.hints();
     let given = (generate.temperature, generate.top_k, generate.top_p, generate.repetition_penalty);
     let (request, warnings) = generate.without_prompt(limits)?;
     let (temperature, top_k, top_p, penalty) = given;
@@ -63,7 +63,7 @@ pub fn read(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
         answer_within_ms: body.t_max_predict_ms,
     };
     let reply = Reply { stream: body.stream, fields: body.response_fields, ..Reply::whole(Dialect::Infill) };
-    Ok(Call { request: InferenceRequest { sampling, max_tokens, ..request }, details, language, warnings, reply })
+    Ok(Call { request: InferenceRequest { sampling, max_tokens, ..request }, details, hints, warnings, reply })
 }
 
 /// Tokens when the request names no number, as in llama.cpp's editors.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::details::TokenLogprob;
 use super::json::JsonError;
-use super::native::Limits;
+use super::native::{Hints, Limits};
 use super::{Completion, Details, Failure, InferenceEvent, InferenceRequest, Usage, sse};
 
 /// Whose words a call and its answer are in.
@@ -36,8 +36,8 @@ pub struct Call {
     pub request: InferenceRequest,
     /// The rest of it.
     pub details: Details,
-    /// The code's language, where the client names one.
-    pub language: Option<String>,
+    /// What the client says beside it.
+    pub hints: Hints,
     /// What was changed in the request, as sentences.
     pub warnings: Vec<String>,
     /// How the answer is wanted.
@@ -95,11 +95,11 @@ pub fn read(dialect: Dialect, body: &[u8], limits: Limits) -> Result<Call, JsonE
 }
 
 fn native(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
-    let mut generate: super::native::Generate = super::json::parse(body)?;
+    let generate: super::native::Generate = super::json::parse(body)?;
     let reply = Reply { progress: generate.progress, ..Reply::whole(Dialect::Native) };
-    let language = generate.language.take();
+    let hints = generate.hints();
     let (request, warnings) = generate.into_request(limits)?;
-    Ok(Call { request, details: Details::default(), language, warnings, reply })
+    Ok(Call { request, details: Details::default(), hints, warnings, reply })
 }
 
 /// A whole answer.

@@ -111,7 +111,7 @@ fn call(
     limits: Limits,
 ) -> Result<Call, JsonError> {
     let warm_up = body.n_predict == Some(0) || generate.max_tokens == Some(0);
-    let language = generate.language.clone();
+    let hints = generate.hints();
     let progress = generate.progress;
     let (request, warnings) = match input {
         Input::Prompt => generate.into_request(limits)?,
@@ -142,7 +142,7 @@ fn call(
         ..Details::default()
     };
     let request = InferenceRequest { sampling, max_tokens, ..request };
-    Ok(Call { request, details, language, warnings, reply })
+    Ok(Call { request, details, hints, warnings, reply })
 }
 
 fn messages(messages: Option<Vec<Value>>) -> Result<Text, JsonError> {
