@@ -5,9 +5,10 @@
 //! - `inference`: the calls that generate. `request` reads their bodies, `job` is one generation in progress, for which
 //!   `assemble` makes the prompt (of a chat, by the model's `template`); `stream` and `whole` write answers, `record` keeps the
 //!   account.
-//! - `tokens`: text to tokens and back.  `info`, `manage`: reports, unloading.
+//! - `tokens`: text to tokens and back. `facts`: what preparing prompts needs to know.  `info`, `manage`: reports, unloading.
 
 mod assemble;
+mod facts;
 mod inference;
 mod info;
 mod job;
@@ -85,6 +86,8 @@ impl Api {
             }
             (Ok(Route::Tokenize), _) => told(tokens::tokenize(self, request).await),
             (Ok(Route::Detokenize), _) => told(tokens::detokenize(self, request).await),
+            (Ok(Route::Model(name)), _) => told(facts::model(self, &name).await),
+            (Ok(Route::Vocabulary(name)), _) => told(facts::vocabulary(self, &name).await),
             (Ok(route), _) => self.report(route).await,
             (Err(refusal), _) => self.refuse(request, &refusal, id),
         }
@@ -99,7 +102,7 @@ impl Api {
             Route::Unload(model) => manage::unload(self, &model).await,
             Route::Cleanup => manage::cleanup(self).await,
             // Need the request, which only the arms above have.
-            Route::Inference(_) | Route::Tokenize | Route::Detokenize => {
+            Route::Inference(_) | Route::Tokenize | Route::Detokenize | Route::Model(_) | Route::Vocabulary(_) => {
                 Refusal::from(cerebrum_common::keys::Denied::Missing).response()
             }
         }

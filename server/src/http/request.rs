@@ -7,7 +7,7 @@ use cerebrum_common::serve::Refusal;
 use cerebrum_common::wire::details::{Constraint, Input, Urgency};
 use cerebrum_common::wire::dialect::{self, Call, Dialect, Reply};
 use cerebrum_common::wire::frame::{self, FrameError};
-use cerebrum_common::wire::native::Limits as TokenLimits;
+use cerebrum_common::wire::native::{Hints, Limits as TokenLimits};
 use cerebrum_common::wire::{Details, InferenceRequest, Sampling, Text, json};
 use cerebrum_engine::{self as engine, Grammar, Mirostat, Priority, Prompt, Token};
 use http::{HeaderMap, header};
@@ -112,7 +112,7 @@ fn framed(body: Bytes, limit: usize) -> Result<Call, Refusal> {
         return Err(bad("prompt: found an empty string, expected a text to complete".to_owned()));
     }
     let reply = Reply { stream: true, ..Reply::whole(Dialect::Native) };
-    Ok(Call { request, details, language: None, warnings: Vec::new(), reply })
+    Ok(Call { request, details, hints: Hints::default(), warnings: Vec::new(), reply })
 }
 
 /// Who has waited so long for a slot is better served by another try, perhaps elsewhere.

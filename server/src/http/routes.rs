@@ -47,6 +47,10 @@ pub enum Route {
     Detokenize,
     /// The models there are.
     Models,
+    /// What is known about this model.
+    Model(String),
+    /// The tokens of this model.
+    Vocabulary(String),
     /// What llama.cpp's clients want to know.
     Props,
     /// What the server is doing.
@@ -58,7 +62,7 @@ pub enum Route {
 }
 
 /// Every path with its method; `{model}` stands for a name.
-pub const ROUTES: [(Method, &str); 16] = [
+pub const ROUTES: [(Method, &str); 18] = [
     (Method::GET, "/health"),
     (Method::POST, "/v1/inference"),
     (Method::POST, "/v1/inference/stream"),
@@ -71,6 +75,8 @@ pub const ROUTES: [(Method, &str); 16] = [
     (Method::POST, "/tokenize"),
     (Method::POST, "/detokenize"),
     (Method::GET, "/v1/models"),
+    (Method::GET, "/v1/models/{model}"),
+    (Method::GET, "/v1/models/{model}/vocabulary"),
     (Method::GET, "/props"),
     (Method::GET, "/v1/stats"),
     (Method::POST, "/v1/unload/{model}"),
@@ -78,6 +84,8 @@ pub const ROUTES: [(Method, &str); 16] = [
 ];
 
 const UNLOAD: &str = "/v1/unload/";
+const MODEL: &str = "/v1/models/";
+const VOCABULARY: &str = "/vocabulary";
 
 impl Route {
     /// Who may call. Whatever is not named here needs a key.
@@ -103,9 +111,24 @@ impl Route {
             "/props" => (Method::GET, Self::Props),
             "/v1/stats" => (Method::GET, Self::Stats),
             "/v1/cleanup" => (Method::POST, Self::Cleanup),
-            _ => (Method::POST, Self::Unload(path.strip_prefix(UNLOAD).filter(|name| !name.is_empty())?.to_owned())),
+            _ => return named(path),
         })
     }
+}
+
+fn named(path: &str) -> Option<(Method, Route)> {
+    let name = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+    if let Some(rest) = path.strip_prefix(UNLOAD) {
+        return Some((Method::POST, Route::Unload(name(rest)?)));
+    }
+    let rest = path.strip_prefix(MODEL)?;
+    Some((
+        Method::GET,
+        match rest.strip_suffix(VOCABULARY) {
+            Some(model) => Route::Vocabulary(name(model)?),
+            None => Route::Model(name(rest)?),
+        },
+    ))
 }
 
 fn asked(dialect: Dialect) -> (Method, Route) {

@@ -24,6 +24,7 @@ pub use error::ModelError;
 pub use fetch::Patience;
 pub use folder::{Folder, Listed, Name, is_package};
 pub use manifest::Manifest;
+pub(crate) use manifest::hex;
 pub use package::{Package, Packing, Report, pack};
 pub use progress::Progress;
 pub use pull::{Pull, Pulled};

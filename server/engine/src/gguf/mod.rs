@@ -13,8 +13,10 @@ mod reader;
 mod sense;
 #[cfg(test)]
 mod tests;
+mod vocabulary;
 
 pub use kind::Kind;
+pub use vocabulary::Vocabulary;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -69,6 +71,15 @@ pub enum Value {
         /// The entries, at most [`SHORT`].
         numbers: Vec<i64>,
     },
+}
+
+impl Value {
+    fn into_text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            _ => String::new(),
+        }
+    }
 }
 
 /// A list of at most so many whole numbers is kept: one per layer, for as many layers as llama.cpp takes.
@@ -134,19 +145,23 @@ impl Header {
     /// [`GgufError`].
     pub fn read(from: impl Read, length: u64) -> Result<Self, GgufError> {
         let mut reader = Reader::new(from, length);
-        reader.magic()?;
-        let version = reader.number::<4>("the version")? as u32;
-        if !(2..=3).contains(&version) {
-            return Err(GgufError::Unknown(format!("found GGUF version {version}, expected 2 or 3")));
-        }
-        let tensors = reader.count("tensors", TENSORS)?;
-        let pairs = reader.count("metadata", PAIRS)?;
+        let (tensors, pairs) = Self::counts(&mut reader)?;
         let metadata = metadata(&mut reader, pairs)?;
         let alignment = sense::alignment(&metadata)?;
         let tensors = (0..tensors).map(|_| reader.tensor()).collect::<Result<Vec<_>, _>>()?;
         let data = reader.at().next_multiple_of(alignment);
         sense::tensors(&tensors, alignment, data, length)?;
         Ok(Self { metadata, tensors, data })
+    }
+
+    /// How many tensors and pairs of metadata there are: all that stands before them.
+    fn counts<R: Read>(reader: &mut Reader<R>) -> Result<(u64, u64), GgufError> {
+        reader.magic()?;
+        let version = reader.number::<4>("the version")? as u32;
+        if !(2..=3).contains(&version) {
+            return Err(GgufError::Unknown(format!("found GGUF version {version}, expected 2 or 3")));
+        }
+        Ok((reader.count("tensors", TENSORS)?, reader.count("metadata", PAIRS)?))
     }
 
     /// A text of the metadata.
@@ -192,10 +207,7 @@ impl Header {
 fn metadata<R: Read>(reader: &mut Reader<R>, pairs: u64) -> Result<BTreeMap<String, Value>, GgufError> {
     let mut metadata = BTreeMap::new();
     for _ in 0..pairs {
-        let key = reader.text("a key", KEY_BYTES)?;
-        if key.is_empty() {
-            return Err(GgufError::damaged("a key is empty"));
-        }
+        let key = reader.key()?;
         let value = reader.value(&key)?;
         if metadata.insert(key.clone(), value).is_some() {
             return Err(GgufError::damaged(format!("{key} is there twice")));
@@ -210,5 +222,3 @@ const BUFFER: usize = 1 << 16;
 const TENSORS: u64 = 1 << 16;
 /// Models have about fifty.
 const PAIRS: u64 = 1 << 14;
-/// The format's own limit.
-const KEY_BYTES: u64 = 65_535;

@@ -59,6 +59,11 @@ impl<R: Read> Reader<R> {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    pub(super) fn key(&mut self) -> Result<String, GgufError> {
+        let key = self.text("a key", KEY_BYTES)?;
+        if key.is_empty() { Err(GgufError::damaged("a key is empty")) } else { Ok(key) }
+    }
+
     pub(super) fn value(&mut self, key: &str) -> Result<Value, GgufError> {
         match self.number::<4>(key)? as u32 {
             ARRAY => self.list(key),
@@ -88,7 +93,37 @@ impl<R: Read> Reader<R> {
         })
     }
 
-    fn list(&mut self, key: &str) -> Result<Value, GgufError> {
+    /// A list of texts, kept.
+    pub(super) fn texts(&mut self, key: &str) -> Result<Vec<String>, GgufError> {
+        let (_, length, _) = self.list_of(key, "texts", |kind| kind == TEXT)?;
+        (0..length).map(|_| self.text(key, TEXT_BYTES)).collect()
+    }
+
+    /// A list of 32-bit whole numbers, kept.
+    pub(super) fn integers(&mut self, key: &str) -> Result<Vec<i32>, GgufError> {
+        let (_, length, _) = self.list_of(key, "32-bit whole numbers", |kind| matches!(kind, I32 | U32))?;
+        (0..length).map(|_| Ok(self.number::<4>(key)? as u32 as i32)).collect()
+    }
+
+    fn list_of(
+        &mut self,
+        key: &str,
+        expected: &str,
+        is_one: impl Fn(u32) -> bool,
+    ) -> Result<(u32, u64, u64), GgufError> {
+        match self.number::<4>(key)? as u32 {
+            ARRAY => {}
+            found => return Err(GgufError::damaged(format!("{key} has type {found}, expected a list of {expected}"))),
+        }
+        let list = self.list_head(key)?;
+        match is_one(list.0) {
+            true => Ok(list),
+            false => Err(GgufError::damaged(format!("{key} is a list of type {}, expected {expected}", list.0))),
+        }
+    }
+
+    /// Type of the entries, how many there are, and the least bytes that one takes.
+    fn list_head(&mut self, key: &str) -> Result<(u32, u64, u64), GgufError> {
         let kind = self.number::<4>(key)? as u32;
         let length = self.number::<8>(key)?;
         let bytes = match kind {
@@ -101,6 +136,11 @@ impl<R: Read> Reader<R> {
         if length > self.left() / bytes {
             return Err(GgufError::damaged(format!("{key} has {length} entries and the file ends before them")));
         }
+        Ok((kind, length, bytes))
+    }
+
+    fn list(&mut self, key: &str) -> Result<Value, GgufError> {
+        let (kind, length, bytes) = self.list_head(key)?;
         let mut numbers = Vec::new();
         match kind {
             TEXT => (0..length).try_for_each(|_| self.skip_text(key))?,
@@ -182,6 +222,8 @@ fn bytes(shape: &[u64; 4], kind: Kind) -> Option<u64> {
 
 /// A chat template has some KiB; nothing has more than this.
 const TEXT_BYTES: u64 = 1 << 20;
+/// The format's own limit.
+const KEY_BYTES: u64 = 65_535;
 /// llama.cpp's limit, less the NUL.
 const NAME_BYTES: u64 = 63;
 

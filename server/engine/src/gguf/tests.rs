@@ -73,6 +73,17 @@ fn a_header_is_read_as_it_is() {
 }
 
 #[test]
+fn a_vocabulary_is_read_word_for_word() {
+    let vocabulary = Vocabulary::of(&bundled()).unwrap();
+    assert_eq!((vocabulary.model.as_str(), vocabulary.tokens.len()), ("gpt2", vocabulary.types.len()));
+    assert!(vocabulary.merges.iter().all(|merge| merge.contains(' ')));
+    let wrong = Draft::model().pair("tokenizer.ggml.tokens", 4, &7_u32.to_le_bytes()).bytes(108);
+    let length = wrong.len() as u64;
+    let error = Vocabulary::read(wrong.as_slice(), length).unwrap_err().to_string();
+    assert_eq!(error, "tokenizer.ggml.tokens has type 4, expected a list of texts");
+}
+
+#[test]
 fn the_bundled_model_makes_sense() {
     let header = Header::of(&bundled()).unwrap();
     assert_eq!((header.architecture(), header.own("context_length")), ("llama", Some(1024)));
