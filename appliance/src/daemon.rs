@@ -66,9 +66,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 fn start_upstreams(settings: &Settings, board: &Board, tasks: &Tasks) -> anyhow::Result<Vec<Arc<Upstream>>> {
-    let mut upstreams = Vec::new();
+    let (mut upstreams, vocabularies) = (Vec::new(), Arc::default());
     for (index, upstream) in settings.upstreams.iter().enumerate() {
-        let started = Upstream::start(index, upstream, settings.admit.in_progress, board, tasks)?;
+        let started = Upstream::start(index, upstream, (settings.admit.in_progress, &vocabularies), board, tasks)?;
         if let Way::Frames(link) = &started.way
             && let Some(tls) = link.tls()
         {

@@ -12,6 +12,7 @@ use cerebrum_common::settings::{Section, SettingsError, environment, read_file};
 use cerebrum_common::tls::{ClientFiles, IdentityFiles, ServerFiles, TlsError};
 use cerebrum_common::wire::native::Limits as TokenLimits;
 use cerebrum_common::{program, serve};
+use cerebrum_prompt::route::{RouteProfile, Rules, TIERS};
 use cerebrum_prompt::{LanguageMap, Profile};
 use http::Uri;
 
@@ -40,8 +41,10 @@ pub struct Settings {
     pub drain: Duration,
     /// Bounds of `max_tokens`.
     pub tokens: TokenLimits,
-    /// How prompts are prepared, and which model answers.
+    /// How prompts are prepared.
     pub prompt: cerebrum_prompt::Settings,
+    /// Which model answers.
+    pub rules: Rules,
     /// Deadlines of answers.
     pub stream: Stream,
     /// Lamps, panel and buttons.
@@ -106,10 +109,8 @@ fn settings(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Sett
     let tls = root.optional("tls", ServerFiles::read).flatten();
     let keys = keys(root, listen, tls.is_some()).map(Arc::new);
     let tokens = root.section("generation", TokenLimits::read);
-    let prompt = cerebrum_prompt::Settings {
-        profile: root.section("prepare", profile),
-        languages: root.section("models", models),
-    };
+    let prompt = cerebrum_prompt::Settings { profile: root.section("prepare", profile) };
+    let rules = root.section("models", rules);
     let stream = root.section("stream", stream);
     let breaker = root.section("breaker", breaker_policy);
     let name = root.or("name", "cerebrum.local".to_owned());
@@ -125,6 +126,7 @@ fn settings(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Sett
         drain,
         tokens,
         prompt,
+        rules,
         stream,
         board,
         upstreams: upstreams?,
@@ -186,7 +188,26 @@ fn keys(root: &mut Section<'_>, listen: SocketAddr, tls: bool) -> Option<Keyring
 
 fn profile(section: &mut Section<'_>) -> Profile {
     let words = [Profile::Off, Profile::Classic, Profile::Smart].map(|profile| (profile.as_str(), profile));
-    section.choice("profile", Profile::Classic, &words)
+    section.choice("profile", Profile::Smart, &words)
+}
+
+fn rules(section: &mut Section<'_>) -> Rules {
+    let base = Rules::default();
+    let words = [RouteProfile::Compatible, RouteProfile::Quality, RouteProfile::Size];
+    let tiers = section.map::<String>("tiers");
+    if let Some(name) = tiers.keys().find(|name| TIERS.iter().all(|tier| tier.name != name.as_str())) {
+        let known = TIERS.map(|tier| tier.name).join(" or ");
+        section.problem("tiers", format!("found {name:?}, expected {known}"));
+    }
+    Rules {
+        languages: models(section),
+        profile: section.choice("profile", base.profile, &words.map(|profile| (profile.as_str(), profile))),
+        quality_model: section.or("quality", base.quality_model),
+        small_model: section.or("small", base.small_model),
+        tiers,
+        knows_no_think: section.or("no_think", base.knows_no_think),
+        change_after: section.within("change_after", base.change_after.into(), 1, 100) as u8,
+    }
 }
 
 /// The original's map, with entries and default of the file on top.
@@ -327,7 +348,7 @@ mod tests {
         assert_eq!(settings.listen.to_string(), "127.0.0.2:7001");
         assert_eq!(settings.upstreams[0].url.to_string(), "http://10.0.0.9:9000/");
         assert!(settings.upstreams[0].key.is_some());
-        assert_eq!(settings.prompt.languages.model_for(Some("rust")), "codellama_7b");
+        assert_eq!(settings.rules.languages.model_for(Some("rust")), "codellama_7b");
     }
 
     #[test]

@@ -18,7 +18,7 @@ async fn a_dry_run_tells_what_would_be_sent_and_sends_nothing() {
 
     let told = lan.post("/v1/prepare", &json!({ "prompt": prompt })).await.unwrap().json().unwrap();
     assert_eq!(upstream.seen().requests, 0);
-    assert_eq!((&told["profile"], &told["language"]), (&json!("classic"), &json!("python")));
+    assert_eq!((&told["profile"], &told["language"]), (&json!("smart"), &json!("python")));
     lan.post("/v1/complete", &json!({ "prompt": prompt })).await.unwrap();
     let sent = upstream.seen().last.unwrap();
     assert_eq!(told["prompt"].as_str().unwrap(), &*sent.prompt);
@@ -35,6 +35,6 @@ async fn a_dry_run_tells_what_would_be_sent_and_sends_nothing() {
     prepare.args(["prepare", "--url", &format!("http://{}", site.appliance), "--file"]).arg(file);
     let ended = tokio::task::spawn_blocking(move || prepare.output()).await.unwrap().unwrap();
     let out = String::from_utf8(ended.stdout).unwrap();
-    assert!(ended.status.success() && out.starts_with("profile      classic"), "{out}");
+    assert!(ended.status.success() && out.starts_with("profile      smart"), "{out}");
     assert!(out.contains("instruction  ") && out.contains("---\n"), "{out}");
 }

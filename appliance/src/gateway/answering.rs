@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cerebrum_common::request_id::RequestId;
 use cerebrum_common::serve::Refusal;
-use cerebrum_common::wire::{Failure, FailureCode, InferenceEvent};
+use cerebrum_common::wire::{Completion, Failure, FailureCode, InferenceEvent};
 use http_body::Body as _;
 use tokio::time::{Instant, Sleep};
 
@@ -153,9 +153,19 @@ impl UpstreamStream {
             InferenceEvent::Done(completion) => {
                 self.pass.succeeded();
                 self.record.complete(completion);
+                self.learn(completion);
                 self.ended = true;
             }
             InferenceEvent::Error(failure) => self.fail(failure),
+        }
+    }
+
+    /// Keeps what a complete answer tells for the next request.
+    fn learn(&mut self, completion: &Completion) {
+        let ready = &mut self.prepared.ready;
+        self.pass.upstream().knowledge.measure(&ready.call.request.model, completion);
+        if let Some(turn) = &mut ready.turn {
+            turn.answered(completion);
         }
     }
 

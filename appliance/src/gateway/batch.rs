@@ -41,14 +41,14 @@ pub(super) async fn answer(
     if requests.is_empty() || requests.len() > REQUESTS {
         return Err(wrong(&format!("{} of them", requests.len())));
     }
-    let permit = std::sync::Arc::new(admitted.permit);
+    let (client, permit) = (admitted.client.name, std::sync::Arc::new(admitted.permit));
     let id = record.id();
     let mut results = Vec::with_capacity(requests.len());
     let last = requests.len() - 1;
     for (number, request) in requests.into_iter().enumerate() {
         let bytes = Bytes::copy_from_slice(request.get().as_bytes());
         let mut own = record.share(number == last);
-        let outcome = match gateway.preparation.run(Dialect::Native, bytes, None).await {
+        let outcome = match gateway.preparation.run(Dialect::Native, bytes, None, &client).await {
             Ok(ready) => one(gateway, Prepared { permit: permit.clone(), ready }, id, &mut own).await,
             Err(refusal) => Err(refusal),
         };

@@ -1,10 +1,12 @@
 //! `/v1/prepare`: what preparation would make of a request, and which model would answer it. Nothing is sent on, and no place
 //! is taken.
 
+use std::sync::Arc;
+
 use cerebrum_common::serve::{Answer, Refusal, collect, json};
 use cerebrum_common::wire::dialect::Dialect;
 use cerebrum_common::wire::json;
-use cerebrum_prompt::{Profile, Report};
+use cerebrum_prompt::Profile;
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
@@ -24,6 +26,9 @@ struct Wish {
 struct Account<'a> {
     prompt: &'a str,
     model: &'a str,
+    /// What decided about it.
+    model_source: &'static str,
+    max_tokens: u32,
     language: &'a str,
     language_source: String,
     profile: &'static str,
@@ -38,6 +43,8 @@ struct Account<'a> {
     final_chars: usize,
     original_tokens: usize,
     final_tokens: usize,
+    /// By the model's own vocabulary; otherwise they are estimated.
+    tokens_counted: bool,
     chunks_total: usize,
     chunks_unique: usize,
     chunks_kept: usize,
@@ -52,13 +59,16 @@ struct Account<'a> {
 ///
 /// # Errors
 /// Everything wrong with the body.
-pub(super) async fn prepare(gateway: &Gateway, body: &mut Incoming) -> Result<Response<Answer>, Refusal> {
+pub(super) async fn prepare(
+    gateway: &Gateway,
+    client: &Arc<str>,
+    body: &mut Incoming,
+) -> Result<Response<Answer>, Refusal> {
     let bytes = collect(body, &gateway.limits).await?;
     let wish: Wish = json::parse(&bytes)?;
     let profile = wish.profile.as_deref().map(profile).transpose()?;
-    let Ready { call, language, report } = gateway.preparation.run(Dialect::Native, bytes, profile).await?;
-    let account = account(&report, &call.request.prompt, &call.request.model, &language, &call.warnings);
-    Ok(json(StatusCode::OK, &account))
+    let ready = gateway.preparation.run(Dialect::Native, bytes, profile, client).await?;
+    Ok(json(StatusCode::OK, &account(&ready)))
 }
 
 fn profile(name: &str) -> Result<Profile, Refusal> {
@@ -68,16 +78,13 @@ fn profile(name: &str) -> Result<Profile, Refusal> {
     })
 }
 
-fn account<'a>(
-    report: &'a Report,
-    prompt: &'a str,
-    model: &'a str,
-    language: &'a str,
-    warnings: &'a [String],
-) -> Account<'a> {
+fn account(ready: &Ready) -> Account<'_> {
+    let Ready { call, language, report, route, .. } = ready;
     Account {
-        prompt,
-        model,
+        prompt: &call.request.prompt,
+        model: &route.model,
+        model_source: route.why.as_str(),
+        max_tokens: call.request.max_tokens,
         language,
         language_source: format!("{:?}", report.language.source).to_lowercase(),
         profile: report.profile.as_str(),
@@ -89,6 +96,7 @@ fn account<'a>(
         final_chars: report.final_chars,
         original_tokens: report.original_tokens,
         final_tokens: report.final_tokens,
+        tokens_counted: ready.counted,
         chunks_total: report.chunks_total,
         chunks_unique: report.chunks_unique,
         chunks_kept: report.chunks_kept,
@@ -96,6 +104,6 @@ fn account<'a>(
         saved_seconds: report.saved_s,
         anchors: &report.anchors,
         dropped: &report.dropped,
-        warnings,
+        warnings: &call.warnings,
     }
 }

@@ -9,6 +9,7 @@ mod answering;
 mod ask;
 pub mod authenticate;
 mod batch;
+mod chat;
 mod dry_run;
 mod events;
 mod forward;
@@ -23,6 +24,7 @@ mod record;
 mod refused;
 mod route;
 mod routes;
+mod sessions;
 mod several;
 pub mod stops;
 mod stream;
@@ -68,7 +70,7 @@ impl Gateway {
             keys: settings.keys.clone(),
             gate: admit::Gate::new(settings.admit, board.clone()),
             limits: settings.serve,
-            preparation: prepare::Preparation::new(settings),
+            preparation: prepare::Preparation::new(settings, &inside.upstreams, &tasks),
             deadlines: settings.stream,
             retries: forward::RetryBudget::default(),
             stops: inside.stops.clone(),

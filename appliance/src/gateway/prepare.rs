@@ -1,30 +1,41 @@
-//! From bytes to a request worth sending: reads the body within its limits, checks it, finds the language and the model,
-//! and has the prompt prepared.
+//! From bytes to a request worth sending: reads the body within its limits, checks it, finds the language, chooses the model,
+//! and has the prompt prepared for what is known of that model.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cerebrum_common::lifecycle::Tasks;
 use cerebrum_common::serve::{Refusal, collect};
-use cerebrum_common::wire::InferenceRequest;
-use cerebrum_common::wire::details::{Chat, Infill, Input};
+use cerebrum_common::wire::details::Input;
 use cerebrum_common::wire::dialect::{self, Call, Dialect};
 use cerebrum_common::wire::native::Limits;
-use cerebrum_prompt::{Message, PreparedChat, PreparedInfill, Profile, Report, Request, Role};
+use cerebrum_prompt::language::{self, Detected};
+use cerebrum_prompt::route::{Asked, Difficulty, NO_THINK, Route, RouteProfile, Rules, Tier, difficulty, route};
+use cerebrum_prompt::tokens::Estimate;
+use cerebrum_prompt::{PreparedInfill, Profile, Rates, Report, Request, TokenCount};
 use hyper::body::Incoming;
-use serde_json::Value;
 
 use super::Gateway;
 use super::admit::{Admitted, Permit};
+use super::chat::{self, Conversation};
 use super::pipeline::Delivery;
+use super::route::likely;
+use super::sessions::{Session, Sessions, Turn};
 use crate::settings::Settings;
+use crate::upstream::Upstream;
+use crate::upstream::knowledge::{Age, Facts, learn};
+use crate::upstream::way::Way;
 
 /// What preparing needs to know.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Preparation {
-    tokens: Limits,
-    settings: Arc<cerebrum_prompt::Settings>,
+    limits: Limits,
+    settings: cerebrum_prompt::Settings,
+    rules: Arc<Rules>,
+    sessions: Arc<Sessions>,
+    upstreams: Vec<Arc<Upstream>>,
+    tasks: Tasks,
 }
 
 /// A request that is ready to be sent.
@@ -44,6 +55,12 @@ pub(super) struct Ready {
     pub(super) language: String,
     /// What preparation did.
     pub(super) report: Report,
+    /// How the model was chosen.
+    pub(super) route: Route,
+    /// Whether tokens were counted by the model's own vocabulary.
+    pub(super) counted: bool,
+    /// The turn of the conversation that it is, where it belongs to one.
+    pub(super) turn: Option<Turn>,
 }
 
 impl Prepared {
@@ -54,128 +71,277 @@ impl Prepared {
     }
 }
 
-/// Prompts from this size on, in bytes, are prepared off the thread that serves everybody else.
-const LARGE_PROMPT: usize = 64 << 10;
+/// Bodies from this size on, in bytes, are worked on off the thread that serves everybody else.
+const LARGE: usize = 64 << 10;
+
+/// Bodies from this size on may wait a moment for what the server knows of a model that nobody has asked it about.
+const WORTH_ASKING: usize = 2 << 10;
+const ASKING: Duration = Duration::from_secs(1);
+
+/// Tokens that a template adds: to a prompt, and to each message.
+const OVERHEAD: usize = 64;
+const MESSAGE_OVERHEAD: usize = 8;
 
 impl Preparation {
-    pub(super) fn new(settings: &Settings) -> Self {
-        Self { tokens: settings.tokens, settings: Arc::new(settings.prompt.clone()) }
+    pub(super) fn new(settings: &Settings, upstreams: &[Arc<Upstream>], tasks: &Tasks) -> Self {
+        Self {
+            limits: settings.tokens,
+            settings: settings.prompt,
+            rules: Arc::new(settings.rules.clone()),
+            sessions: Arc::default(),
+            upstreams: upstreams.to_vec(),
+            tasks: tasks.clone(),
+        }
     }
 
-    /// Checks and prepares a body, with `profile` instead of the settings' where one is given; large ones off the thread
-    /// that serves everybody else.
+    /// Checks and prepares a body of `client`'s, with `profile` instead of the settings' where one is given; large ones off
+    /// the thread that serves everybody else.
     ///
     /// # Errors
     /// Everything wrong with the body.
-    pub(super) async fn run(&self, dialect: Dialect, bytes: Bytes, profile: Option<Profile>) -> Result<Ready, Refusal> {
-        let mut own = self.clone();
-        if let Some(profile) = profile {
-            let settings = (*own.settings).clone();
-            own.settings = Arc::new(cerebrum_prompt::Settings { profile, ..settings });
-        }
-        let large = bytes.len() >= LARGE_PROMPT;
-        let work = move || Ok(own.prepare(dialect::read(dialect, &bytes, own.tokens)?));
-        if large { off_thread(work).await } else { work() }
-    }
-
-    fn prepare(&self, mut call: Call) -> Ready {
-        let given = call.hints.language.take();
-        let report = match &mut call.details.input {
-            Input::Prompt => self.prompt(&mut call.request, given.as_deref()),
-            Input::Chat(chat) => self.chat(chat, given.as_deref()),
-            Input::Infill(gap) => self.infill(gap, given.as_deref()),
-        };
-        // A language we do not know is still the client's word, and may have a model of its own.
-        let language = given.unwrap_or_else(|| report.language.name().to_owned());
-        if call.request.model.is_empty() {
-            call.request.model = self.settings.languages.model_for(Some(&language)).to_owned();
-        }
-        Ready { call, language, report }
-    }
-
-    fn prompt(&self, request: &mut InferenceRequest, language: Option<&str>) -> Report {
-        let asked = Request { language, ..Request::new(&request.prompt) };
-        let prepared = cerebrum_prompt::prepare_request(&asked, &self.settings);
-        request.prompt = prepared.prompt.into();
-        prepared.report
-    }
-
-    fn infill(&self, gap: &mut Infill, language: Option<&str>) -> Report {
-        let asked = Request { language, ..Request::new(&gap.prefix) };
-        let PreparedInfill { prefix, suffix, report } =
-            cerebrum_prompt::prepare_infill(&asked, &gap.suffix, &self.settings);
-        (gap.prefix, gap.suffix) = (prefix.into(), suffix.into_owned().into());
-        report
-    }
-
-    /// Shortens long texts of users; everything else goes out as it came, byte for byte.
-    fn chat(&self, chat: &mut Chat, language: Option<&str>) -> Report {
-        let mut messages: Vec<Value> = serde_json::from_str(&chat.messages).unwrap_or_default();
-        let (texts, report) = {
-            let seen: Vec<Message<'_>> = messages.iter().map(message).collect();
-            let last = seen.iter().rev().find(|message| message.role == Role::User).and_then(|message| message.text);
-            let limits = Request { language, ..Request::new(last.unwrap_or_default()) };
-            let prepared = cerebrum_prompt::prepare_chat(&seen, &limits, &self.settings);
-            let report = account(&seen, &prepared, &limits);
-            let changed = |text: Option<Cow<'_, str>>| match text {
-                Some(Cow::Owned(text)) => Some(text),
-                _ => None,
-            };
-            (prepared.texts.into_iter().map(changed).collect::<Vec<_>>(), report)
-        };
-        if texts.iter().any(Option::is_some) {
-            for (message, text) in messages.iter_mut().zip(texts) {
-                if let (Some(text), Some(place)) = (text, text_of(message)) {
-                    *place = text;
-                }
+    pub(super) async fn run(
+        &self,
+        dialect: Dialect,
+        bytes: Bytes,
+        profile: Option<Profile>,
+        client: &Arc<str>,
+    ) -> Result<Ready, Refusal> {
+        let size = bytes.len();
+        let settings = profile.map_or(self.settings, |profile| cerebrum_prompt::Settings { profile });
+        let (limits, rules, sessions) = (self.limits, self.rules.clone(), self.sessions.clone());
+        let client = client.clone();
+        let read = move || Draft::read(dialect::read(dialect, &bytes, limits)?, limits, rules, &sessions, &client);
+        let draft = work(size, read).await?;
+        let again = draft.may_be_harder().then(|| draft.clone());
+        let facts = self.facts(&draft.route.model, size).await;
+        let ready = work(size, move || Ok(draft.prepare(&facts, settings))).await?;
+        match again.and_then(|draft| draft.harder(&ready.report)) {
+            None => Ok(ready),
+            Some(draft) => {
+                let facts = self.facts(&draft.route.model, size).await;
+                work(size, move || Ok(draft.prepare(&facts, settings))).await
             }
-            chat.messages = Value::Array(messages).to_string().into();
         }
-        report
+    }
+
+    /// What is known of a model, by whoever will probably answer. Asks a server of ours where nobody has, and again from time
+    /// to time.
+    async fn facts(&self, model: &str, size: usize) -> Facts {
+        let Some(upstream) = likely(&self.upstreams, model) else { return Facts::default() };
+        let asks = matches!(upstream.way, Way::Frames(_)) && upstream.way.is_up();
+        let age = if asks { upstream.knowledge.due(model) } else { Age::Fresh };
+        if age != Age::Fresh {
+            let (told, telling) = tokio::sync::oneshot::channel();
+            let (upstream, model) = (upstream.clone(), model.to_owned());
+            self.tasks.spawn(async move {
+                learn(&upstream, &model).await;
+                told.send(()).ok();
+            });
+            if age == Age::Unknown && size >= WORTH_ASKING {
+                tokio::time::timeout(ASKING, telling).await.ok();
+            }
+        }
+        upstream.knowledge.facts(model)
     }
 }
 
-/// A message as preparation sees it.
-fn message(message: &Value) -> Message<'_> {
-    let role = match message.get("role").and_then(Value::as_str) {
-        Some("system" | "developer") => Role::System,
-        Some("assistant") => Role::Assistant,
-        Some("tool" | "function") => Role::Tool,
-        _ => Role::User,
-    };
-    let text = match message.get("content") {
-        Some(Value::String(text)) => Some(text.as_str()),
-        Some(Value::Array(parts)) => match parts.as_slice() {
-            [only] => only.get("text").and_then(Value::as_str),
+/// A request that has been read, and has a model.
+#[derive(Clone)]
+struct Draft {
+    call: Call,
+    limits: Limits,
+    rules: Arc<Rules>,
+    /// Of a chat.
+    conversation: Option<Conversation>,
+    given: Option<String>,
+    detected: Detected,
+    named: Option<String>,
+    /// What the user says, where that matters.
+    said: String,
+    route: Route,
+    turn: Option<Turn>,
+}
+
+impl Draft {
+    fn read(
+        mut call: Call,
+        limits: Limits,
+        rules: Arc<Rules>,
+        sessions: &Arc<Sessions>,
+        client: &str,
+    ) -> Result<Self, Refusal> {
+        let named = Some(call.request.model.trim().to_owned()).filter(|model| !model.is_empty());
+        let given = call.hints.language.take();
+        let conversation = match &call.details.input {
+            Input::Chat(chat) => Some(Conversation::of(chat)),
             _ => None,
-        },
-        _ => None,
-    };
-    Message { role, text }
-}
+        };
+        let text = text(&call, conversation.as_ref());
+        let detected = language::identify(text, given.as_deref());
+        let choosing = named.is_none() && rules.profile == RouteProfile::Size;
+        let tier = named.as_deref().and_then(Tier::named);
+        let said = if choosing || tier.is_some() { cerebrum_prompt::user_request(text) } else { String::new() };
+        let turn = match (call.hints.session.take(), &conversation) {
+            (Some(name), _) => Some(sessions.turn(client, &name)),
+            // Whose beginning is the same is the same conversation, as far as its model goes.
+            (None, Some(chat)) if named.is_none() => Some(sessions.turn(client, &chat.beginning())),
+            _ => None,
+        };
+        let asked = Asked {
+            model: named.as_deref(),
+            language: given.as_deref(),
+            detected,
+            request: &said,
+            difficulty: Difficulty::Easy,
+            held: turn.as_ref().and_then(Turn::before).map(|session| &session.held),
+        };
+        let route = route(&asked, &rules);
+        let mut draft = Self { call, limits, conversation, given, detected, named, said, turn, route, rules };
+        draft.apply_route();
+        Ok(draft)
+    }
 
-/// Where that text stands.
-fn text_of(message: &mut Value) -> Option<&mut String> {
-    let place = match message.get_mut("content")? {
-        Value::Array(parts) => parts.first_mut()?.get_mut("text")?,
-        content => content,
-    };
-    match place {
-        Value::String(text) => Some(text),
-        _ => None,
+    /// Writes the route into the request: the model, and how long the answer may be.
+    fn apply_route(&mut self) {
+        self.call.request.model.clone_from(&self.route.model);
+        let asked = self.call.request.max_tokens;
+        if self.route.tier.is_none() || asked == 0 {
+            return;
+        }
+        let tokens = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX).min(self.limits.max_tokens_cap);
+        self.call.request.max_tokens = match self.call.hints.bounded {
+            true => tokens(self.route.at_most(asked as usize)),
+            false => tokens(self.route.answer_tokens(asked as usize)),
+        };
+        let used = self.call.request.max_tokens;
+        if used < asked {
+            self.call.warnings.push(format!("max_tokens: found {asked}, used {used} (the most that this tier writes)"));
+        }
+    }
+
+    /// Whether what preparation finds may ask for a larger model.
+    fn may_be_harder(&self) -> bool {
+        self.named.is_none() && self.rules.profile == RouteProfile::Size
+    }
+
+    /// The same for a larger model, where it looks hard.
+    fn harder(mut self, report: &Report) -> Option<Self> {
+        let asked = Asked {
+            model: None,
+            language: self.given.as_deref(),
+            detected: self.detected,
+            request: &self.said,
+            difficulty: difficulty(&self.said, report),
+            held: self.turn.as_ref().and_then(Turn::before).map(|session| &session.held),
+        };
+        let route = route(&asked, &self.rules);
+        if route.model == self.route.model {
+            return None;
+        }
+        self.route = route;
+        self.apply_route();
+        Some(self)
+    }
+
+    fn prepare(mut self, facts: &Facts, settings: cerebrum_prompt::Settings) -> Ready {
+        let estimate: &dyn TokenCount = &Estimate;
+        let tokens = facts.vocabulary.as_deref().map_or(estimate, |exact| exact);
+        let usual = Rates::default();
+        let request = Request {
+            language: self.given.as_deref(),
+            room: facts.context.map(|context| self.room(context, tokens)),
+            rates: Rates {
+                prefill_per_s: facts.prefill_per_s.unwrap_or(usual.prefill_per_s),
+                decode_per_s: facts.decode_per_s.unwrap_or(usual.decode_per_s),
+                answer_tokens: usual.answer_tokens.min(self.call.request.max_tokens as usize),
+                ..usual
+            },
+            tokens,
+            ..Request::new("")
+        };
+        let report = match &self.call.details.input {
+            Input::Prompt => {
+                // A conversation without a past begins with its context as well, so that the next turn finds it there.
+                let slot = self.turn.as_ref().and_then(|turn| turn.before().map_or_else(fresh, Session::slot));
+                let asked = Request { prompt: &self.call.request.prompt, slot, ..request };
+                let prepared = cerebrum_prompt::prepare_request(&asked, &settings);
+                self.call.request.prompt = prepared.prompt.into();
+                prepared.report
+            }
+            Input::Chat(chat) => {
+                let conversation = self.conversation.take().unwrap_or_else(|| Conversation::of(chat));
+                let asked = Request { prompt: conversation.last(), ..request };
+                let (messages, report) = conversation.prepare(&asked, &settings);
+                if let (Some(messages), Input::Chat(chat)) = (messages, &mut self.call.details.input) {
+                    chat.messages = messages.into();
+                }
+                report
+            }
+            Input::Infill(gap) => {
+                let asked = Request { prompt: &gap.prefix, ..request };
+                let PreparedInfill { prefix, suffix, report } =
+                    cerebrum_prompt::prepare_infill(&asked, &gap.suffix, &settings);
+                let suffix = suffix.into_owned();
+                if let Input::Infill(gap) = &mut self.call.details.input {
+                    (gap.prefix, gap.suffix) = (prefix.into(), suffix.into());
+                }
+                report
+            }
+        };
+        self.forbid_thinking(tokens);
+        if let Some(turn) = &mut self.turn {
+            turn.sent(&self.call.request.prompt, report.stable_bytes, self.route.held.clone());
+        }
+        // A language we do not know is still the client's word, and may have a model of its own.
+        let language = self.given.unwrap_or_else(|| report.language.name().to_owned());
+        let counted = facts.vocabulary.is_some();
+        Ready { call: self.call, language, report, route: self.route, counted, turn: self.turn }
+    }
+
+    /// Tokens that the prompt may have, of the context's.
+    fn room(&self, context: usize, tokens: &dyn TokenCount) -> usize {
+        // Nobody asks for so long an answer that hardly anything could be said before it.
+        let answer = (self.call.request.max_tokens as usize).min(context / 2);
+        let other = match &self.call.details.input {
+            Input::Prompt => 0,
+            Input::Chat(chat) => {
+                let messages = self.conversation.as_ref().map_or(0, Conversation::len);
+                tokens.count(&chat.tools) + messages * MESSAGE_OVERHEAD
+            }
+            Input::Infill(gap) => gap.extra.iter().map(|extra| tokens.count(&extra.text)).sum(),
+        };
+        context.saturating_sub(answer + other + OVERHEAD)
+    }
+
+    fn forbid_thinking(&mut self, tokens: &dyn TokenCount) {
+        let text = match &self.call.details.input {
+            Input::Prompt => &self.call.request.prompt,
+            Input::Chat(chat) => &chat.messages,
+            Input::Infill(_) => return,
+        };
+        // A token is a byte at least.
+        let forbidden = |count| self.rules.forbids_thinking(&self.route.model, count);
+        if !forbidden(text.len()) || !forbidden(tokens.count(text)) {
+            return;
+        }
+        match &mut self.call.details.input {
+            Input::Chat(chat) => chat::append(chat, NO_THINK),
+            _ => self.call.request.prompt = format!("{}\n{NO_THINK}\n", self.call.request.prompt.trim_end()).into(),
+        }
     }
 }
 
-/// One account of all messages: what was done with the last that was looked at, and the sizes of all.
-fn account(seen: &[Message<'_>], prepared: &PreparedChat<'_>, limits: &Request<'_>) -> Report {
-    let off = cerebrum_prompt::Settings { profile: Profile::Off, ..Default::default() };
-    let untouched = || cerebrum_prompt::prepare_request(limits, &off).report;
-    let mut report = prepared.reports.last().map_or_else(untouched, |(_, report)| report.clone());
-    let chars = |text: Option<&str>| text.map_or(0, |text| text.chars().count());
-    report.original_chars = seen.iter().map(|message| chars(message.text)).sum();
-    report.final_chars = prepared.texts.iter().map(|text| chars(text.as_deref())).sum();
-    report.saved_s = prepared.reports.iter().map(|(_, report)| report.saved_s).sum();
-    report
+/// The text in which the user asks.
+fn text<'c>(call: &'c Call, conversation: Option<&'c Conversation>) -> &'c str {
+    match (&call.details.input, conversation) {
+        (Input::Infill(gap), _) => &gap.prefix,
+        (_, Some(conversation)) => conversation.last(),
+        _ => &call.request.prompt,
+    }
+}
+
+fn fresh<'s>() -> Option<cerebrum_prompt::Slot<'s>> {
+    Some(cerebrum_prompt::Slot { prompt: "", stable_bytes: 0 })
 }
 
 /// Reads, checks and prepares one request.
@@ -189,14 +355,19 @@ pub(super) async fn prepare(
     body: &mut Incoming,
 ) -> Result<Prepared, Refusal> {
     let bytes = collect(body, &gateway.limits).await?;
-    let mut ready = gateway.preparation.run(delivery.dialect(), bytes, None).await?;
+    let mut ready = gateway.preparation.run(delivery.dialect(), bytes, None, &admitted.client.name).await?;
     ready.call.reply.stream |= delivery == Delivery::Stream;
     Ok(Prepared { permit: Arc::new(admitted.permit), ready })
 }
 
-async fn off_thread<T: Send + 'static>(
+/// Works on something of `size` bytes, where that belongs.
+async fn work<T: Send + 'static>(
+    size: usize,
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
+    if size < LARGE {
+        return work();
+    }
     let busy = || Refusal::Busy { who: "preparation", retry_after: Duration::from_secs(1) };
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(busy()))
 }

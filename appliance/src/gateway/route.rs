@@ -53,6 +53,12 @@ pub(super) fn next(
     Err(Box::new((prepared, unavailable(shortest))))
 }
 
+/// The upstream that will probably get a request for `model`.
+pub(super) fn likely<'u>(upstreams: &'u [Arc<Upstream>], model: &str) -> Option<&'u Arc<Upstream>> {
+    let serving = || upstreams.iter().filter(|upstream| upstream.model(model).is_some());
+    serving().find(|upstream| upstream.way.is_up()).or_else(|| serving().next())
+}
+
 fn unknown(model: &str) -> Refusal {
     let message = format!("model: found {model:?}, which no upstream serves (see [[upstream]] models in the settings)");
     Refusal::Failed(Failure { code: FailureCode::UnknownModel, message, retry_after_ms: None })

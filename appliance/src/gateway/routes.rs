@@ -121,16 +121,17 @@ async fn answer(
     body: &mut Incoming,
     (peer, id): (Peer, RequestId),
 ) -> Result<Response<Answer>, Refusal> {
-    if !call.is_public() {
-        authenticate::authenticate(&gateway.keys, &head.headers)?;
-    }
+    let client = match call.is_public() {
+        true => "".into(),
+        false => authenticate::authenticate(&gateway.keys, &head.headers)?.name,
+    };
     Ok(match call {
         Call::Display(picture) => info::display(gateway, picture),
         Call::Events => events::watch(gateway)?,
         Call::Pair => pair::begin(gateway, body, peer.address.ip()).await?,
         Call::PairWait => pair::wait(gateway, &head.headers).await?,
         Call::Passed(path) => pass::on(gateway, head.method.clone(), path, body, id).await?,
-        Call::Prepare => dry_run::prepare(gateway, body).await?,
+        Call::Prepare => dry_run::prepare(gateway, &client, body).await?,
         Call::Press => press::press(gateway, body).await?,
         Call::Health => info::health(gateway),
         Call::Metrics => metrics::metrics(gateway),

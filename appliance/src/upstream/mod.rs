@@ -1,8 +1,9 @@
 //! Upstreams: inference servers the appliance forwards to. Each has a [`way`] to it (a [`link`] to a server of ours: one
-//! connection, kept warm; or to a [`service`] of somebody else's), a [`breaker`] and a health probe. `trust` tells who refuses
-//! whom when TLS does.
+//! connection, kept warm; or to a [`service`] of somebody else's), a [`breaker`], a health probe, and [`knowledge`] of its
+//! models. `trust` tells who refuses whom when TLS does.
 
 pub mod breaker;
+pub mod knowledge;
 pub mod link;
 pub mod probe;
 pub mod service;
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 use crate::settings;
 use crate::status::Board;
 use breaker::Breaker;
+use knowledge::{Knowledge, Vocabularies};
 use link::Link;
 use service::Service;
 use way::Way;
@@ -35,6 +37,8 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// How it is spoken to.
     pub way: Way,
+    /// What is known of its models.
+    pub knowledge: Knowledge,
     base: String,
     key: Option<(HeaderName, HeaderValue)>,
     breaker: Mutex<Breaker>,
@@ -49,7 +53,7 @@ impl Upstream {
     pub fn start(
         index: usize,
         settings: &settings::Upstream,
-        stream_slots: usize,
+        (stream_slots, vocabularies): (usize, &Arc<Vocabularies>),
         board: &Board,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, TlsError> {
@@ -61,6 +65,7 @@ impl Upstream {
             index,
             name: settings.name.as_str().into(),
             way: way.clone(),
+            knowledge: Knowledge::new(vocabularies.clone()),
             base: service::base(&settings.url),
             key: settings.key.as_ref().and_then(|key| header(key, &way)),
             breaker: Mutex::new(Breaker::new(settings.breaker)),
@@ -162,6 +167,11 @@ pub struct Pass {
 }
 
 impl Pass {
+    /// Whose it is.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
     /// The server answers: where this request is the probe of a half-open breaker, others need not wait for its end.
     pub fn alive(&mut self) {
         if !self.alive {

@@ -88,11 +88,15 @@ async fn is_key_refused(upstream: &Upstream) -> Option<bool> {
 
 /// The server's JSON answer to a question, where it comes in time.
 pub async fn ask(upstream: &Upstream, path: &str, deadline: Duration) -> Option<Value> {
+    serde_json::from_slice(&ask_bytes(upstream, path, deadline, ANSWER_BYTES).await?).ok()
+}
+
+/// The server's answer to a question, of at most `limit` bytes, where it comes in time and is no refusal.
+pub async fn ask_bytes(upstream: &Upstream, path: &str, deadline: Duration, limit: usize) -> Option<Bytes> {
     let request = upstream.request(Method::GET, path).body(Bytes::new()).ok()?;
     let answer = async {
-        let response = upstream.way.send(request).await.ok()?;
-        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await.ok()?;
-        serde_json::from_slice(&body.to_bytes()).ok()
+        let response = upstream.way.send(request).await.ok().filter(|answer| answer.status().is_success())?;
+        Some(Limited::new(response.into_body(), limit).collect().await.ok()?.to_bytes())
     };
     tokio::time::timeout(deadline, answer).await.ok().flatten()
 }

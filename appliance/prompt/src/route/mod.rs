@@ -57,6 +57,16 @@ impl Default for Rules {
     }
 }
 
+impl Rules {
+    /// Whether [`NO_THINK`] belongs behind a request of so many tokens to that model.
+    #[must_use]
+    pub fn forbids_thinking(&self, model: &str, context_tokens: usize) -> bool {
+        let model = model.to_ascii_lowercase();
+        let file = model.rsplit(['/', ':']).next().unwrap_or_default();
+        context_tokens > NO_THINK_CONTEXT && self.knows_no_think.iter().any(|name| file.starts_with(name.as_str()))
+    }
+}
+
 /// What is known about a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
@@ -68,8 +78,6 @@ pub struct Asked<'a> {
     pub detected: Detected,
     /// What the user asks, without code, replies or tool output.
     pub request: &'a str,
-    /// Tokens of the whole prompt as it is sent.
-    pub context_tokens: usize,
     /// How hard it looks.
     pub difficulty: Difficulty,
     /// What the session had before; absent for its first request, or without one.
@@ -87,8 +95,6 @@ pub struct Route {
     pub tier: Option<&'static Tier>,
     /// Whether the user asks for a long answer.
     pub extended: bool,
-    /// Whether [`NO_THINK`] belongs behind the request.
-    pub no_think: bool,
     /// What the session holds now.
     pub held: Held,
 }
@@ -152,14 +158,7 @@ pub fn route(asked: &Asked<'_>, rules: &Rules) -> Route {
     };
     let why = if held.model() == model { why } else { Why::Session };
     let model = held.model().to_owned();
-    Route {
-        extended: wants_extended_output(asked.request),
-        no_think: asked.context_tokens > NO_THINK_CONTEXT && knows_no_think(&model, rules),
-        tier,
-        why,
-        model,
-        held,
-    }
+    Route { extended: wants_extended_output(asked.request), tier, why, model, held }
 }
 
 /// The model that answers for a tier.
@@ -187,12 +186,6 @@ fn wanted(asked: &Asked<'_>, rules: &Rules) -> (String, Why) {
 /// Whether the user says what language it is; a guess by keywords may be wrong for one request.
 fn is_certain(asked: &Asked<'_>) -> bool {
     asked.language.is_some()
-}
-
-fn knows_no_think(model: &str, rules: &Rules) -> bool {
-    let model = model.to_ascii_lowercase();
-    let file = model.rsplit(['/', ':']).next().unwrap_or_default();
-    rules.knows_no_think.iter().any(|name| file.starts_with(name.as_str()))
 }
 
 #[cfg(test)]

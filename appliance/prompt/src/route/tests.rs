@@ -10,7 +10,6 @@ fn asked<'a>(language: Option<Language>) -> Asked<'a> {
         language: None,
         detected: Detected { language, source },
         request: "",
-        context_tokens: 100,
         difficulty: Difficulty::Hard,
         held: None,
     }
@@ -73,8 +72,7 @@ fn long_contexts_are_not_thought_about() {
         ("qwen3-8b-q4_k_m", 100_000, false),
         ("qwen2.5-coder-7b", 200_000, false),
     ] {
-        let asked = Asked { model: Some(model), context_tokens, ..asked(None) };
-        assert_eq!(route(&asked, &Rules::default()).no_think, expected, "{model} {context_tokens}");
+        assert_eq!(Rules::default().forbids_thinking(model, context_tokens), expected, "{model} {context_tokens}");
     }
 }
 

@@ -76,9 +76,15 @@ pub(crate) fn prepare(request: &Request<'_>) -> Prepared {
         }
         Err(_) => Err(Outcome::Doubtful),
     };
+    // Lines were counted one by one, which is what choosing between them needs; some vocabularies have tokens that reach over
+    // a line's end.
+    let whole =
+        |text: &str, by_lines: usize| if request.tokens.is_exact() { request.tokens.count(text) } else { by_lines };
+    report.original_tokens = whole(request.prompt, report.original_tokens);
     let prompt = match outcome {
         Ok((outcome, prompt)) => {
             report.outcome = outcome;
+            report.final_tokens = whole(&prompt, report.final_tokens);
             prompt
         }
         Err(outcome) => {

@@ -8,7 +8,8 @@ pub use bpe::{Bpe, Unknown, Vocabulary};
 
 /// Counts the tokens of a text for the served model.
 pub trait TokenCount: Sync {
-    /// Tokens of one piece of text. Pieces that end at line ends add up to the whole within a fraction of a percent.
+    /// Tokens of one piece of text. Pieces that end at line ends add up to the whole, or to some percent more where the vocabulary
+    /// has tokens that reach over a line's end.
     fn count(&self, text: &str) -> usize;
 
     /// Whether counts are those of the served model; otherwise some of the room is held in reserve.
