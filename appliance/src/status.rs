@@ -69,6 +69,8 @@ pub struct Totals {
     pub gone: u64,
     /// Requests refused here for lack of a place.
     pub shed: u64,
+    /// Answers that went on over another connection after theirs broke, counted each time.
+    pub resumed: u64,
     /// Tokens written.
     pub tokens: u64,
     /// Seconds the upstreams spent on successful requests.
@@ -122,6 +124,8 @@ pub enum Event {
     Queued(i32),
     /// A request was turned away for lack of a place.
     Shed,
+    /// An answer went on over another connection.
+    Resumed,
     /// A request was sent to an upstream.
     Sent {
         /// The request's id as a number.
@@ -198,6 +202,7 @@ pub fn reduce(status: &mut Status, event: Event, now: Instant) {
         Event::Admitted => status.active += 1,
         Event::Queued(change) => status.queued = status.queued.saturating_add_signed(change),
         Event::Shed => status.totals.shed += 1,
+        Event::Resumed => status.totals.resumed += 1,
         Event::Sent { id, model, prompt_chars, prepared_chars } => {
             status.totals.sent += 1;
             status.totals.prompt_chars += prompt_chars;

@@ -1,12 +1,12 @@
 //! An answer on its way from its upstream: events, and exactly one last one.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use cerebrum_common::request_id::RequestId;
 use cerebrum_common::serve::Refusal;
-use cerebrum_common::wire::{Failure, FailureCode, InferenceEvent};
+use cerebrum_common::wire::{Failure, FailureCode, InferenceEvent, held};
 use http_body::Body as _;
 use tokio::time::{Instant, Sleep};
 
@@ -16,11 +16,22 @@ use super::prepare::Prepared;
 use super::record::Record;
 use super::refused::{judge, lost};
 use super::stops::Stop;
-use crate::upstream::{Pass, way};
+use crate::upstream::hold::Hold;
+use crate::upstream::{Pass, link, way};
 
 /// How long the first event may decide the status code, before a client gets its headers: refusals of the server come
 /// within milliseconds, the first token of a long prompt within minutes.
 const FIRST_EVENT: Duration = Duration::from_millis(250);
+
+/// Where an answer comes from.
+pub(super) struct Source {
+    pub(super) body: way::Body,
+    pub(super) reader: Reader,
+    /// For when the connection breaks.
+    pub(super) hold: Option<Hold>,
+}
+
+type WayBack = Pin<Box<dyn Future<Output = Result<link::Body, String>> + Send>>;
 
 /// An answer on its way: dropping it cancels the generation, frees the place, reports to the breaker and closes the
 /// record.
@@ -29,8 +40,11 @@ pub(super) struct UpstreamStream {
     pub(super) prepared: Prepared,
     pub(super) record: Record,
     pass: Pass,
-    body: way::Body,
-    reader: Reader,
+    source: Source,
+    /// Events of the answer that have come.
+    seen: u64,
+    /// The connection broke; the answer is being asked for again.
+    way_back: Option<WayBack>,
     early: Option<InferenceEvent>,
     ended: bool,
     idle: Duration,
@@ -41,13 +55,7 @@ pub(super) struct UpstreamStream {
 }
 
 impl UpstreamStream {
-    pub(super) fn new(
-        gateway: &Gateway,
-        prepared: Prepared,
-        pass: Pass,
-        (body, reader): (way::Body, Reader),
-        record: &mut Record,
-    ) -> Self {
+    pub(super) fn new(gateway: &Gateway, prepared: Prepared, pass: Pass, source: Source, record: &mut Record) -> Self {
         let idle = gateway.deadlines.idle;
         let now = Instant::now();
         Self {
@@ -56,8 +64,9 @@ impl UpstreamStream {
             stop: gateway.stops.enter(record.id().as_u128()),
             record: record.take(),
             pass,
-            body,
-            reader,
+            source,
+            seen: 0,
+            way_back: None,
             early: None,
             ended: false,
             idle,
@@ -102,31 +111,63 @@ impl UpstreamStream {
 
     fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<InferenceEvent> {
         loop {
-            match self.reader.next() {
+            if let Some(way_back) = &mut self.way_back {
+                match ready!(way_back.as_mut().poll(cx)) {
+                    Ok(body) => self.go_on(body),
+                    Err(reason) => return Poll::Ready(InferenceEvent::Error(lost(&reason))),
+                }
+            }
+            match self.source.reader.next() {
                 Ok(Some(event)) => return Poll::Ready(event),
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(InferenceEvent::Error(lost(&error))),
             }
-            match Pin::new(&mut self.body).poll_frame(cx) {
+            match Pin::new(&mut self.source.body).poll_frame(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(part))) => {
                     if let Ok(data) = part.into_data()
-                        && let Err(error) = self.reader.push(data)
+                        && let Err(error) = self.source.reader.push(data)
                     {
                         return Poll::Ready(InferenceEvent::Error(lost(&error)));
                     }
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(InferenceEvent::Error(lost(&error.to_string()))),
-                Poll::Ready(None) => return Poll::Ready(self.reader.cut()),
+                Poll::Ready(Some(Err(error))) => {
+                    let error = error.to_string();
+                    if !self.turn_back(&error) {
+                        return Poll::Ready(InferenceEvent::Error(lost(&error)));
+                    }
+                }
+                Poll::Ready(None) => return Poll::Ready(self.source.reader.cut()),
             }
         }
+    }
+
+    /// The connection broke: the answer is asked for over the next one, where the server holds it.
+    fn turn_back(&mut self, error: &str) -> bool {
+        let upstream = self.pass.upstream();
+        let way_back = self.source.hold.as_ref().and_then(|hold| hold.way_back(upstream, self.seen));
+        let Some(way_back) = way_back else { return false };
+        tracing::info!(id = %self.id, upstream = %upstream.name, events = self.seen, reason = error, "the link broke in mid-answer: waiting for it");
+        self.way_back = Some(Box::pin(way_back));
+        true
+    }
+
+    fn go_on(&mut self, body: link::Body) {
+        tracing::info!(id = %self.id, events = self.seen, "the answer goes on");
+        self.way_back = None;
+        self.source.body = way::Body::Frames(body);
+        self.source.reader.restart();
+        self.last_event = Instant::now();
+        self.record.resumed();
     }
 
     /// The server's silence, or the whole answer, has lasted too long.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
         while self.silence.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            let limit = (self.last_event + self.idle).min(self.deadline);
+            // How long the link may be down is the server's to say, which holds the answer meanwhile.
+            let waiting = self.way_back.is_some();
+            let limit = if waiting { self.deadline } else { (self.last_event + self.idle).min(self.deadline) };
             if now >= limit {
                 let what = if now >= self.deadline { "the answer takes" } else { "the inference server was silent" };
                 let message =
@@ -134,13 +175,14 @@ impl UpstreamStream {
                 return Poll::Ready(Failure { code: FailureCode::Timeout, message, retry_after_ms: None });
             }
             // Set anew only here, not for every token: a timer's reset costs more than a comparison.
-            self.silence.as_mut().reset(limit);
+            self.silence.as_mut().reset(limit.min(now + self.idle));
         }
         Poll::Pending
     }
 
     fn note(&mut self, event: &InferenceEvent) {
         self.last_event = Instant::now();
+        self.seen += u64::from(held::is_kept(event));
         if !matches!(event, InferenceEvent::Error(_)) {
             self.pass.alive();
         }
@@ -149,11 +191,14 @@ impl UpstreamStream {
             InferenceEvent::Progress { processed, total } => {
                 self.record.progress(*processed as f32 / (*total).max(1) as f32);
             }
+            // A heartbeat.
+            InferenceEvent::Token { text, .. } if text.is_empty() => {}
             InferenceEvent::Token { total_tokens, .. } => self.record.tokens(*total_tokens),
             InferenceEvent::Done(completion) => {
                 self.pass.succeeded();
                 self.record.complete(completion);
                 self.ended = true;
+                self.source.hold.iter_mut().for_each(Hold::over);
             }
             InferenceEvent::Error(failure) => self.fail(failure),
         }

@@ -6,11 +6,12 @@ use cerebrum_common::request_id::{self, RequestId};
 use cerebrum_common::serve::Refusal;
 use cerebrum_common::wire::dialect::{Call, openai};
 use cerebrum_common::wire::frame::{self, Decoder, FrameError};
-use cerebrum_common::wire::{InferenceEvent, sse};
+use cerebrum_common::wire::{InferenceEvent, held, sse};
 use http::{Method, Request, header};
 
 use super::refused::{internal, lost};
 use crate::upstream::Upstream;
+use crate::upstream::hold::Hold;
 use crate::upstream::way::Way;
 
 /// Largest frame taken from an upstream, in bytes.
@@ -72,6 +73,13 @@ impl Reader {
         }
     }
 
+    /// Begins anew: what follows comes over another connection.
+    pub(super) fn restart(&mut self) {
+        if let Self::Frames(decoder) = self {
+            *decoder = Decoder::new(FRAME_BYTES);
+        }
+    }
+
     /// The event that the end of the bytes stands for.
     pub(super) fn cut(&mut self) -> InferenceEvent {
         let cut = match self {
@@ -105,11 +113,16 @@ pub(super) fn request(
     media_type: &'static str,
     body: Bytes,
     id: RequestId,
+    hold: Option<&Hold>,
 ) -> Result<Request<Bytes>, Refusal> {
-    upstream
+    let request = upstream
         .request(Method::POST, path)
         .header(header::CONTENT_TYPE, media_type)
-        .header(request_id::HEADER, id.header_value())
-        .body(body)
-        .map_err(|error| internal(error.to_string()))
+        .header(request_id::HEADER, id.header_value());
+    match hold {
+        Some(hold) => request.header(held::HEADER, hold.header()),
+        None => request,
+    }
+    .body(body)
+    .map_err(|error| internal(error.to_string()))
 }

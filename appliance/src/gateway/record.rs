@@ -122,6 +122,13 @@ impl Record {
         }
     }
 
+    /// The answer went on over another connection.
+    pub(super) fn resumed(&mut self) {
+        if let Some(entry) = &mut self.0 {
+            entry.board.tell(Event::Resumed);
+        }
+    }
+
     /// The answer is complete.
     pub(super) fn complete(&mut self, completion: &Completion) {
         if let Some(entry) = &mut self.0 {

@@ -1,8 +1,9 @@
 //! Upstreams: inference servers the appliance forwards to. Each has a [`way`] to it (a [`link`] to a server of ours: one
-//! connection, kept warm; or to a [`service`] of somebody else's), a [`breaker`] and a health probe. `trust` tells who refuses
+//! connection, kept warm, and [`hold`]s for when it breaks; or to a [`service`] of somebody else's), a [`breaker`] and a health probe. `trust` tells who refuses
 //! whom when TLS does.
 
 pub mod breaker;
+pub mod hold;
 pub mod link;
 pub mod probe;
 pub mod service;
@@ -140,9 +141,12 @@ fn header(key: &Secret, way: &Way) -> Option<(HeaderName, HeaderValue)> {
 
 /// A number in 0..1 that differs between boxes and moments; jitter needs no better one.
 pub fn chance() -> f64 {
+    (random() >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};
-    let drawn = std::collections::hash_map::RandomState::new().build_hasher().finish();
-    (drawn >> 11) as f64 / (1_u64 << 53) as f64
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 /// What an admitted request has told about its upstream.
@@ -168,6 +172,11 @@ impl Pass {
             self.alive = true;
             self.upstream.breaker().alive();
         }
+    }
+
+    /// Whose pass it is.
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
     }
 
     /// The server does not take our key: the board shall know soon.

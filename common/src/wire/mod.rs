@@ -3,6 +3,7 @@
 //! - [`native`]: the JSON of `/v1/complete` and `/v1/inference`, requests and answers.
 //! - [`inference`]: what travels between appliance and server, as [`frame`]d postcard.
 //! - [`details`]: what a request may ask beyond that, in a second frame.
+//! - [`held`]: how an answer is held over a broken connection.
 //! - [`dialect`]: the calls of OpenAI's, Anthropic's and llama.cpp's clients.
 //! - [`sse`]: server-sent events, encoding and incremental decoding.
 //! - [`json`]: strict parsing with sentences for errors.
@@ -11,6 +12,7 @@
 pub mod details;
 pub mod dialect;
 pub mod frame;
+pub mod held;
 pub mod inference;
 pub mod json;
 pub mod native;
