@@ -17,7 +17,7 @@ use http::Uri;
 
 mod board;
 
-use crate::gateway::admit;
+use crate::gateway::{admit, kept};
 use crate::panel;
 use crate::upstream::{breaker, service};
 
@@ -44,6 +44,8 @@ pub struct Settings {
     pub prompt: cerebrum_prompt::Settings,
     /// Deadlines of answers.
     pub stream: Stream,
+    /// Answers that outlive their client's connection.
+    pub keep: kept::Keeping,
     /// Lamps, panel and buttons.
     pub board: panel::Settings,
     /// Inference servers, preferred first; at least one.
@@ -111,6 +113,7 @@ fn settings(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Sett
         languages: root.section("models", models),
     };
     let stream = root.section("stream", stream);
+    let keep = root.section("resume", keeping);
     let breaker = root.section("breaker", breaker_policy);
     let name = root.or("name", "cerebrum.local".to_owned());
     let board = root.section("board", |section| board::read(section, name));
@@ -126,6 +129,7 @@ fn settings(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Sett
         tokens,
         prompt,
         stream,
+        keep,
         board,
         upstreams: upstreams?,
     })
@@ -204,6 +208,13 @@ fn stream(section: &mut Section<'_>) -> Stream {
         idle: section.time("idle_ms", Duration::from_secs(120)),
         total: section.time("total_ms", Duration::from_secs(3600)),
     }
+}
+
+fn keeping(section: &mut Section<'_>) -> kept::Keeping {
+    let base = kept::Keeping::default();
+    let answer = section.within("answer_kib", (base.answer_bytes >> 10) as u64, 64, 1 << 20) as usize;
+    let all = section.within("all_mib", (base.all_bytes >> 20) as u64, 1, 1 << 14) as usize;
+    kept::Keeping { time: section.or("time_ms", base.time), answer_bytes: answer << 10, all_bytes: all << 20 }
 }
 
 fn breaker_policy(section: &mut Section<'_>) -> breaker::Policy {

@@ -128,12 +128,15 @@ async fn send(
         Way::Service(_) => None,
     };
     let request = || ask::request(upstream, path, media_type, bytes.clone(), record.id(), hold.as_ref());
-    let response = match upstream.way.send(request()?).await {
-        Err(LinkError::Broke(error)) if gateway.retries.spend() => {
-            tracing::info!(id = %record.id(), %error, "repeating a request whose connection broke before its answer");
-            upstream.way.send(request()?).await
+    let mut repeats = 0;
+    let response = loop {
+        match upstream.way.send(request()?).await {
+            Err(LinkError::Broke(error)) if may_repeat(gateway, hold.as_ref(), repeats) => {
+                repeats += 1;
+                tracing::info!(id = %record.id(), %error, "repeating a request whose connection broke before its answer");
+            }
+            response => break response,
         }
-        response => response,
     };
     let response = response.map_err(|error| {
         if !matches!(error, LinkError::Leaving) {
@@ -147,6 +150,17 @@ async fn send(
     let body = accept(response, reader.media_type(), pass).await?;
     Ok(Source { body, reader, hold })
 }
+
+/// A server that holds answers does no work twice: a repeated request joins what it has begun.
+fn may_repeat(gateway: &Gateway, hold: Option<&Hold>, repeats: u32) -> bool {
+    match hold {
+        Some(hold) if hold.is_usual() => repeats < REPEATS_HELD,
+        _ => repeats == 0 && gateway.retries.spend(),
+    }
+}
+
+/// Each waits for a connection.
+const REPEATS_HELD: u32 = 5;
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,7 @@ mod dry_run;
 mod events;
 mod forward;
 mod info;
+pub mod kept;
 mod metrics;
 mod pair;
 mod pass;
@@ -28,7 +29,7 @@ pub mod stops;
 mod stream;
 mod whole;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use cerebrum_common::keyring::Keyring;
 use cerebrum_common::lifecycle::Tasks;
@@ -57,14 +58,22 @@ pub struct Gateway {
     upstreams: Vec<Arc<Upstream>>,
     board: Board,
     tasks: Tasks,
+    kept: kept::KeptAnswers,
+    /// Itself, for answers that outlive their connection.
+    me: Weak<Self>,
     port: u16,
 }
 
 impl Gateway {
     /// A gateway over upstreams that have been started, with a board or without.
-    pub fn new(settings: &Settings, inside: &Inside, panel: Option<Arc<cerebrum_board::Board>>, tasks: Tasks) -> Self {
+    pub fn new(
+        settings: &Settings,
+        inside: &Inside,
+        panel: Option<Arc<cerebrum_board::Board>>,
+        tasks: Tasks,
+    ) -> Arc<Self> {
         let board = inside.board.clone();
-        Self {
+        Arc::new_cyclic(|me| Self {
             keys: settings.keys.clone(),
             gate: admit::Gate::new(settings.admit, board.clone()),
             limits: settings.serve,
@@ -78,7 +87,9 @@ impl Gateway {
             upstreams: inside.upstreams.clone(),
             board,
             tasks,
+            kept: kept::KeptAnswers::new(settings.keep),
+            me: me.clone(),
             port: settings.listen.port(),
-        }
+        })
     }
 }

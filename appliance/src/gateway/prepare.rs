@@ -6,18 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cerebrum_common::serve::{Refusal, collect};
+use cerebrum_common::serve::Refusal;
 use cerebrum_common::wire::InferenceRequest;
 use cerebrum_common::wire::details::{Chat, Infill, Input};
 use cerebrum_common::wire::dialect::{self, Call, Dialect};
 use cerebrum_common::wire::native::Limits;
 use cerebrum_prompt::{Message, PreparedChat, PreparedInfill, Profile, Report, Request, Role};
-use hyper::body::Incoming;
 use serde_json::Value;
 
 use super::Gateway;
 use super::admit::{Admitted, Permit};
-use super::pipeline::Delivery;
+use super::pipeline::{Body, Delivery};
 use crate::settings::Settings;
 
 /// What preparing needs to know.
@@ -186,9 +185,9 @@ pub(super) async fn prepare(
     gateway: &Gateway,
     admitted: Admitted,
     delivery: Delivery,
-    body: &mut Incoming,
+    body: &mut Body,
 ) -> Result<Prepared, Refusal> {
-    let bytes = collect(body, &gateway.limits).await?;
+    let bytes = body.collect(&gateway.limits).await?;
     let mut ready = gateway.preparation.run(delivery.dialect(), bytes, None).await?;
     ready.call.reply.stream |= delivery == Delivery::Stream;
     Ok(Prepared { permit: Arc::new(admitted.permit), ready })

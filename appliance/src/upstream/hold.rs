@@ -83,6 +83,12 @@ impl Hold {
     pub fn granted(&mut self, headers: &HeaderMap) {
         let ms = headers.get(held::HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
         self.time = ms.map(Duration::from_millis);
+        self.link.holds(self.time.is_some());
+    }
+
+    /// Whether the server held the last answer: then it joins repeated requests, too.
+    pub fn is_usual(&self) -> bool {
+        self.link.is_holding()
     }
 
     /// The answer is over: nothing is held that anybody needs.

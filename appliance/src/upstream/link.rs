@@ -6,7 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -66,6 +66,7 @@ pub struct Link {
     token: AtomicU64,
     tokens_of: u64,
     left: Left,
+    holding: AtomicBool,
 }
 
 /// Why a request could not be handed over, or got no answer.
@@ -153,12 +154,23 @@ impl Link {
             token: AtomicU64::new(super::random()),
             tokens_of: super::random(),
             left: Left::default(),
+            holding: AtomicBool::new(false),
         })
     }
 
     /// A token that no other request has.
     pub(super) fn next_token(&self) -> u128 {
         u128::from(self.tokens_of) << 64 | u128::from(self.token.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whether the server held its newest answer.
+    pub(super) fn is_holding(&self) -> bool {
+        self.holding.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of that.
+    pub(super) fn holds(&self, newest: bool) {
+        self.holding.store(newest, Ordering::Relaxed);
     }
 
     /// What is to be cancelled over the next connection.
