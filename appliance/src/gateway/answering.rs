@@ -1,6 +1,7 @@
 //! An answer on its way from its upstream: events, and exactly one last one.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::Gateway;
 use super::ask::Reader;
+use super::cache::{Cache, Lesson, Remembered};
 use super::prepare::Prepared;
 use super::record::Record;
 use super::refused::{judge, lost};
@@ -31,6 +33,15 @@ pub(super) struct Source {
     pub(super) hold: Option<Hold>,
 }
 
+/// Where an answer comes from, for the client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    /// `vps`, `local` or `cache`.
+    pub(super) source: &'static str,
+    /// It is one that was given before.
+    pub(super) cached: bool,
+}
+
 type WayBack = Pin<Box<dyn Future<Output = Result<link::Body, String>> + Send>>;
 
 /// An answer on its way: dropping it cancels the generation, frees the place, reports to the breaker and closes the
@@ -39,7 +50,9 @@ pub(super) struct UpstreamStream {
     pub(super) id: RequestId,
     pub(super) prepared: Prepared,
     pub(super) record: Record,
-    pass: Pass,
+    pass: Option<Pass>,
+    /// What is being remembered of the answer, and where.
+    lesson: Option<(Arc<Cache>, Lesson)>,
     source: Source,
     /// Events of the answer that have come.
     seen: u64,
@@ -56,6 +69,18 @@ pub(super) struct UpstreamStream {
 
 impl UpstreamStream {
     pub(super) fn new(gateway: &Gateway, prepared: Prepared, pass: Pass, source: Source, record: &mut Record) -> Self {
+        let lesson = prepared.remember.map(|key| (gateway.cache.clone(), gateway.cache.learn(key)));
+        Self { lesson, pass: Some(pass), ..Self::over(gateway, prepared, source, record) }
+    }
+
+    /// An answer that is remembered.
+    pub(super) fn remembered(gateway: &Gateway, prepared: Prepared, answer: &Remembered, record: &mut Record) -> Self {
+        record.remembered(answer.model());
+        let reader = Reader::Remembered(answer.events().into_iter());
+        Self::over(gateway, prepared, Source { body: way::Body::Empty, reader, hold: None }, record)
+    }
+
+    fn over(gateway: &Gateway, prepared: Prepared, source: Source, record: &mut Record) -> Self {
         let idle = gateway.deadlines.idle;
         let now = Instant::now();
         Self {
@@ -63,7 +88,8 @@ impl UpstreamStream {
             prepared,
             stop: gateway.stops.enter(record.id().as_u128()),
             record: record.take(),
-            pass,
+            pass: None,
+            lesson: None,
             source,
             seen: 0,
             way_back: None,
@@ -73,6 +99,15 @@ impl UpstreamStream {
             silence: Box::pin(tokio::time::sleep(idle)),
             last_event: now,
             deadline: now + gateway.deadlines.total,
+        }
+    }
+
+    /// Where it comes from.
+    pub(super) fn origin(&self) -> Origin {
+        match &self.pass {
+            None => Origin { source: "cache", cached: true },
+            Some(pass) if pass.upstream().local => Origin { source: "local", cached: false },
+            Some(_) => Origin { source: "vps", cached: false },
         }
     }
 
@@ -144,9 +179,9 @@ impl UpstreamStream {
 
     /// The connection broke: the answer is asked for over the next one, where the server holds it.
     fn turn_back(&mut self, error: &str) -> bool {
-        let upstream = self.pass.upstream();
-        let way_back = self.source.hold.as_ref().and_then(|hold| hold.way_back(upstream, self.seen));
-        let Some(way_back) = way_back else { return false };
+        let (Some(pass), Some(hold)) = (&self.pass, &self.source.hold) else { return false };
+        let upstream = pass.upstream();
+        let Some(way_back) = hold.way_back(upstream, self.seen) else { return false };
         tracing::info!(id = %self.id, upstream = %upstream.name, events = self.seen, reason = error, "the link broke in mid-answer: waiting for it");
         self.way_back = Some(Box::pin(way_back));
         true
@@ -184,7 +219,10 @@ impl UpstreamStream {
         self.last_event = Instant::now();
         self.seen += u64::from(held::is_kept(event));
         if !matches!(event, InferenceEvent::Error(_)) {
-            self.pass.alive();
+            self.pass.iter_mut().for_each(Pass::alive);
+        }
+        if self.lesson.as_mut().is_some_and(|(_, lesson)| !lesson.take(event)) {
+            self.lesson = None;
         }
         match event {
             InferenceEvent::Loading { .. } | InferenceEvent::Logprobs(_) => {}
@@ -195,7 +233,13 @@ impl UpstreamStream {
             InferenceEvent::Token { text, .. } if text.is_empty() => {}
             InferenceEvent::Token { total_tokens, .. } => self.record.tokens(*total_tokens),
             InferenceEvent::Done(completion) => {
-                self.pass.succeeded();
+                if let Some(pass) = &mut self.pass {
+                    pass.succeeded();
+                    self.prepared.permit.spend(completion.usage.prompt_tokens + completion.usage.completion_tokens);
+                    if let Some((cache, lesson)) = self.lesson.take() {
+                        cache.keep(lesson, pass.upstream(), completion);
+                    }
+                }
                 self.record.complete(completion);
                 self.ended = true;
                 self.source.hold.iter_mut().for_each(Hold::over);
@@ -206,7 +250,8 @@ impl UpstreamStream {
 
     /// Ends the answer with a failure that was found here.
     pub(super) fn fail(&mut self, failure: &Failure) {
-        judge(failure.code, &mut self.pass);
+        self.lesson = None;
+        self.pass.iter_mut().for_each(|pass| judge(failure.code, pass));
         self.record.failed(failure);
         self.ended = true;
     }

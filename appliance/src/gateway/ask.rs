@@ -46,6 +46,8 @@ pub(super) fn ask(upstream: &Upstream, call: &Call) -> Result<Asked, Refusal> {
 pub(super) enum Reader {
     Frames(Decoder),
     Chunks(Box<openai::Reader>),
+    /// Events that are all there already.
+    Remembered(std::vec::IntoIter<InferenceEvent>),
 }
 
 impl Reader {
@@ -53,6 +55,7 @@ impl Reader {
         match self {
             Self::Frames(_) => frame::MEDIA_TYPE,
             Self::Chunks(_) => sse::MEDIA_TYPE,
+            Self::Remembered(_) => "",
         }
     }
 
@@ -63,6 +66,7 @@ impl Reader {
                 Ok(())
             }
             Self::Chunks(reader) => reader.push(&bytes),
+            Self::Remembered(_) => Ok(()),
         }
     }
 
@@ -70,6 +74,7 @@ impl Reader {
         match self {
             Self::Frames(decoder) => decoder.next().map_err(|error| error.to_string()),
             Self::Chunks(reader) => Ok(reader.next()),
+            Self::Remembered(events) => Ok(events.next()),
         }
     }
 
@@ -84,7 +89,7 @@ impl Reader {
     pub(super) fn cut(&mut self) -> InferenceEvent {
         let cut = match self {
             Self::Frames(decoder) if !decoder.is_empty() => FrameError::Truncated { missing: 1 }.to_string(),
-            Self::Frames(_) => "it ended without a last event".to_owned(),
+            Self::Frames(_) | Self::Remembered(_) => "it ended without a last event".to_owned(),
             Self::Chunks(reader) => {
                 reader.close();
                 match reader.next() {
@@ -98,7 +103,7 @@ impl Reader {
 }
 
 /// One frame, and a second where the first does not say it all.
-fn frames(call: &Call) -> Result<Bytes, FrameError> {
+pub(super) fn frames(call: &Call) -> Result<Bytes, FrameError> {
     let mut out = BytesMut::with_capacity(call.request.prompt.len() + 256);
     frame::encode(&call.request, &mut out)?;
     if !call.details.is_empty() {

@@ -49,7 +49,7 @@ pub(super) async fn answer(
         let bytes = Bytes::copy_from_slice(request.get().as_bytes());
         let mut own = record.share(number == last);
         let outcome = match gateway.preparation.run(Dialect::Native, bytes, None).await {
-            Ok(ready) => one(gateway, Prepared { permit: permit.clone(), ready }, id, &mut own).await,
+            Ok(ready) => one(gateway, Prepared { permit: permit.clone(), ready, remember: None }, id, &mut own).await,
             Err(refusal) => Err(refusal),
         };
         results.push(outcome.unwrap_or_else(|refusal| {
@@ -67,6 +67,6 @@ fn wrong(found: &str) -> Refusal {
 }
 
 async fn one(gateway: &Gateway, prepared: Prepared, id: RequestId, record: &mut Record) -> Result<Value, Refusal> {
-    let (prepared, answer) = several::one(gateway, prepared, record).await?;
-    Ok(whole::value(id, &prepared.ready, &[answer]))
+    let (prepared, origin, answer) = several::one(gateway, prepared, record).await?;
+    Ok(whole::value(id, &prepared.ready, origin, &[answer]))
 }

@@ -9,6 +9,7 @@ mod answering;
 mod ask;
 pub mod authenticate;
 mod batch;
+pub mod cache;
 mod dry_run;
 mod events;
 mod forward;
@@ -20,6 +21,7 @@ mod pass;
 mod pipeline;
 mod prepare;
 mod press;
+mod quota;
 mod record;
 mod refused;
 mod route;
@@ -59,6 +61,7 @@ pub struct Gateway {
     board: Board,
     tasks: Tasks,
     kept: kept::KeptAnswers,
+    cache: Arc<cache::Cache>,
     /// Itself, for answers that outlive their connection.
     me: Weak<Self>,
     port: u16,
@@ -88,6 +91,7 @@ impl Gateway {
             board,
             tasks,
             kept: kept::KeptAnswers::new(settings.keep),
+            cache: Arc::new(cache::Cache::new(settings.cache)),
             me: me.clone(),
             port: settings.listen.port(),
         })

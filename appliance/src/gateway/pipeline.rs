@@ -8,9 +8,10 @@ use cerebrum_common::request_id::RequestId;
 use cerebrum_common::serve::{Answer, Limits, Refusal, collect, discard};
 use cerebrum_common::wire::dialect::Dialect;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 
+use super::answering::UpstreamStream;
 use super::{Gateway, admit, authenticate, batch, forward, kept, prepare, record, route, several, stream, whole};
 
 /// A request's body.
@@ -116,14 +117,29 @@ async fn answer(
     if delivery == Delivery::Batch {
         return batch::answer(gateway, admitted, body, record).await;
     }
-    let prepared = prepare::prepare(gateway, admitted, delivery, body).await?;
+    let mut prepared = prepare::prepare(gateway, admitted, delivery, body).await?;
     if prepared.ready.call.reply.choices > 1 {
         return several::answer(gateway, prepared, record).await;
     }
-    let routed = route::route(&gateway.upstreams, prepared)?;
-    let upstream = forward::forward(gateway, routed, record).await?;
-    Ok(match upstream.prepared.ready.call.reply.stream {
+    prepared.remember = gateway.cache.key(&prepared.ready.call);
+    let remembered = prepared.remember.and_then(|key| gateway.cache.find(&key, &gateway.upstreams));
+    let upstream = match remembered {
+        Some(answer) => UpstreamStream::remembered(gateway, prepared, &answer, record),
+        None => {
+            let routed = route::route(&gateway.upstreams, prepared)?;
+            forward::forward(gateway, routed, record).await?
+        }
+    };
+    let cached = upstream.origin().cached;
+    let mut response = match upstream.prepared.ready.call.reply.stream {
         true => stream::relay(gateway, upstream),
         false => whole::answer(upstream).await?,
-    })
+    };
+    if cached {
+        response.headers_mut().insert(CACHE, HeaderValue::from_static("hit"));
+    }
+    Ok(response)
 }
+
+/// Marks an answer that was given before.
+const CACHE: HeaderName = HeaderName::from_static("x-cerebrum-cache");

@@ -32,6 +32,8 @@ pub(super) struct Prepared {
     /// Its place, held until the answer ends.
     pub(super) permit: Arc<Permit>,
     pub(super) ready: Ready,
+    /// What its answer is to be remembered under.
+    pub(super) remember: Option<[u8; 32]>,
 }
 
 /// What is sent, and what was done to it.
@@ -49,7 +51,7 @@ impl Prepared {
     /// The same for another answer, in the same place.
     pub(super) fn numbered(&self, number: u32) -> Self {
         let ready = Ready { call: self.ready.call.numbered(number), ..self.ready.clone() };
-        Self { permit: self.permit.clone(), ready }
+        Self { permit: self.permit.clone(), ready, remember: None }
     }
 }
 
@@ -190,7 +192,7 @@ pub(super) async fn prepare(
     let bytes = body.collect(&gateway.limits).await?;
     let mut ready = gateway.preparation.run(delivery.dialect(), bytes, None).await?;
     ready.call.reply.stream |= delivery == Delivery::Stream;
-    Ok(Prepared { permit: Arc::new(admitted.permit), ready })
+    Ok(Prepared { permit: Arc::new(admitted.permit), ready, remember: None })
 }
 
 async fn off_thread<T: Send + 'static>(

@@ -8,7 +8,7 @@ use cerebrum_common::serve::Refusal;
 use cerebrum_common::wire::{Failure, FailureCode};
 
 use super::prepare::Prepared;
-use crate::upstream::{Pass, Upstream};
+use crate::upstream::{Pass, Upstream, spread};
 
 /// A request with somewhere to go.
 #[derive(Debug)]
@@ -38,6 +38,7 @@ pub(super) fn next(
 ) -> Result<Routed, Box<(Prepared, Refusal)>> {
     let mut shortest = Duration::MAX;
     let model = &prepared.ready.call.request.model;
+    let upstreams = spread::in_turn(upstreams);
     let serving = upstreams.iter().filter(|upstream| upstream.model(model).is_some());
     let (up, down): (Vec<_>, Vec<_>) = serving.partition(|upstream| upstream.way.is_up());
     if up.is_empty() && down.is_empty() {

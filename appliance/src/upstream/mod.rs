@@ -7,9 +7,11 @@ pub mod hold;
 pub mod link;
 pub mod probe;
 pub mod service;
+pub mod spread;
 mod trust;
 pub mod way;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -36,6 +38,15 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// How it is spoken to.
     pub way: Way,
+    /// Lower goes first.
+    pub priority: u64,
+    /// Its share of the requests among those of equal priority.
+    pub weight: i64,
+    /// It is the last resort, on this machine.
+    pub local: bool,
+    turn: spread::Turn,
+    /// Which files its models were loaded from, as the newest probe told.
+    versions: Mutex<BTreeMap<String, String>>,
     base: String,
     key: Option<(HeaderName, HeaderValue)>,
     breaker: Mutex<Breaker>,
@@ -62,6 +73,11 @@ impl Upstream {
             index,
             name: settings.name.as_str().into(),
             way: way.clone(),
+            priority: settings.priority,
+            weight: settings.weight,
+            local: settings.local,
+            turn: spread::Turn::default(),
+            versions: Mutex::default(),
             base: service::base(&settings.url),
             key: settings.key.as_ref().and_then(|key| header(key, &way)),
             breaker: Mutex::new(Breaker::new(settings.breaker)),
@@ -95,6 +111,16 @@ impl Upstream {
         }
     }
 
+    /// Which file `model` was loaded from, where that is known.
+    pub fn version(&self, model: &str) -> Option<String> {
+        self.versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(model).cloned()
+    }
+
+    /// Takes note of which files its models were loaded from.
+    fn loaded(&self, versions: BTreeMap<String, String>) {
+        *self.versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = versions;
+    }
+
     /// The breaker, for one decision.
     pub fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -121,6 +147,31 @@ impl Upstream {
             Some((name, value)) => builder.header(name, value),
             None => builder,
         }
+    }
+
+    /// A service that nobody connects to, with its rank: whether it is the last resort, priority, weight.
+    #[cfg(test)]
+    pub(crate) fn stub(index: usize, (local, priority, weight): (bool, u64, i64)) -> Arc<Self> {
+        let service = Service::new(&service::Settings::default()).unwrap();
+        Arc::new(Self {
+            index,
+            name: "stub".into(),
+            way: Way::Service(Arc::new(service)),
+            priority,
+            weight,
+            local,
+            turn: spread::Turn::default(),
+            versions: Mutex::default(),
+            base: String::new(),
+            key: None,
+            breaker: Mutex::new(Breaker::new(breaker::Policy::default())),
+            probe: Notify::new(),
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn stub_service(index: usize) -> Arc<Self> {
+        Self::stub(index, (false, 0, 1))
     }
 
     /// An attempt to reach it failed.
