@@ -47,7 +47,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         port: settings.listen.port(),
     });
     let panel = panel::start(settings.board.clone(), inside.clone(), &tasks).context("the board's thread")?;
-    let gateway = Arc::new(Gateway::new(&settings, &inside, panel.clone(), tasks.clone()));
+    let gateway = Gateway::new(&settings, &inside, panel.clone(), tasks.clone());
     let scheme = if tls.is_some() { "https" } else { "http" };
     let server = Server { service: gateway, limits: settings.serve, tls, tasks: tasks.clone() };
     tasks.spawn(server.run(listener));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cerebrum_common::keyring::Keyring;
-use cerebrum_common::keys::Secret;
+use cerebrum_common::keys::{Allowance, Secret};
 use cerebrum_common::settings::{Section, SettingsError, environment, read_file};
 use cerebrum_common::tls::{ClientFiles, IdentityFiles, ServerFiles, TlsError};
 use cerebrum_common::wire::native::Limits as TokenLimits;
@@ -18,7 +18,7 @@ use http::Uri;
 
 mod board;
 
-use crate::gateway::admit;
+use crate::gateway::{admit, cache, kept};
 use crate::panel;
 use crate::upstream::{breaker, service};
 
@@ -47,6 +47,10 @@ pub struct Settings {
     pub rules: Rules,
     /// Deadlines of answers.
     pub stream: Stream,
+    /// Answers that outlive their client's connection.
+    pub keep: kept::Keeping,
+    /// Answers that would come out the same again.
+    pub cache: cache::Settings,
     /// Lamps, panel and buttons.
     pub board: panel::Settings,
     /// Inference servers, preferred first; at least one.
@@ -79,6 +83,10 @@ pub struct Upstream {
     pub service: Option<service::Settings>,
     /// Lower goes first.
     pub priority: u64,
+    /// Its share of the requests among those of equal priority.
+    pub weight: i64,
+    /// It is the last resort, on this machine.
+    pub local: bool,
     /// When its breaker opens.
     pub breaker: breaker::Policy,
 }
@@ -112,6 +120,8 @@ fn settings(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Sett
     let prompt = cerebrum_prompt::Settings { profile: root.section("prepare", profile) };
     let rules = root.section("models", rules);
     let stream = root.section("stream", stream);
+    let keep = root.section("resume", keeping);
+    let cache = root.section("cache", caching);
     let breaker = root.section("breaker", breaker_policy);
     let name = root.or("name", "cerebrum.local".to_owned());
     let board = root.section("board", |section| board::read(section, name));
@@ -128,6 +138,8 @@ fn settings(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Sett
         prompt,
         rules,
         stream,
+        keep,
+        cache,
         board,
         upstreams: upstreams?,
     })
@@ -158,8 +170,23 @@ fn limits(section: &mut Section<'_>) -> (serve::Limits, admit::Limits, Duration)
         in_progress: section.within("max_in_progress", base.in_progress as u64, 1, 4096) as usize,
         queue: section.within("queue", base.queue as u64, 0, 1024) as usize,
         queue_wait: section.or("queue_wait_ms", base.queue_wait),
+        per_key: section.section("per_key", allowance),
     };
     (serve::Limits::read(section), admit, section.or("drain_ms", Duration::from_secs(30)))
+}
+
+fn allowance(section: &mut Section<'_>) -> Allowance {
+    let mut some = |key| section.take::<u64>(key).map(|found| (key, found));
+    let given = [some("in_progress"), some("requests_per_minute"), some("tokens_per_minute")];
+    let [in_progress, requests_per_minute, tokens_per_minute] = given.map(|given| {
+        let (key, found) = given?;
+        let allowed = u32::try_from(found).ok().filter(|&allowed| allowed > 0);
+        if allowed.is_none() {
+            section.problem(key, format!("found {found}, expected a whole number from 1 to {}", u32::MAX));
+        }
+        allowed
+    });
+    Allowance { in_progress, requests_per_minute, tokens_per_minute }
 }
 
 /// Open only where said, and only on loopback: a forgotten line must not open a box to a whole network.
@@ -227,6 +254,19 @@ fn stream(section: &mut Section<'_>) -> Stream {
     }
 }
 
+fn keeping(section: &mut Section<'_>) -> kept::Keeping {
+    let base = kept::Keeping::default();
+    let answer = section.within("answer_kib", (base.answer_bytes >> 10) as u64, 64, 1 << 20) as usize;
+    let all = section.within("all_mib", (base.all_bytes >> 20) as u64, 1, 1 << 14) as usize;
+    kept::Keeping { time: section.or("time_ms", base.time), answer_bytes: answer << 10, all_bytes: all << 20 }
+}
+
+fn caching(section: &mut Section<'_>) -> cache::Settings {
+    let base = cache::Settings::default();
+    let kib = section.within("kib", (base.bytes >> 10) as u64, 0, 1 << 20) as usize;
+    cache::Settings { bytes: kib << 10, age: section.time("age_ms", base.age) }
+}
+
 fn breaker_policy(section: &mut Section<'_>) -> breaker::Policy {
     let base = breaker::Policy::default();
     breaker::Policy {
@@ -256,22 +296,34 @@ fn upstreams(root: &mut Section<'_>, breaker: breaker::Policy, environment: Envi
     if upstreams.is_empty() && listed == 0 {
         root.problem("upstream", "found none, expected at least one [[upstream]] with a url".into());
     }
-    upstreams.sort_by_key(|upstream| upstream.priority);
+    upstreams.sort_by_key(|upstream| (upstream.local, upstream.priority));
     (complete && !upstreams.is_empty()).then_some(upstreams)
 }
 
 fn bare_upstream(url: Uri, breaker: breaker::Policy) -> Upstream {
-    Upstream { name: "vps".into(), url, key: None, tls: None, service: None, priority: 0, breaker }
+    Upstream {
+        name: "vps".into(),
+        url,
+        key: None,
+        tls: None,
+        service: None,
+        priority: 0,
+        weight: 1,
+        local: false,
+        breaker,
+    }
 }
 
 fn upstream(section: &mut Section<'_>, breaker: breaker::Policy) -> Option<Upstream> {
     let name = section.or("name", "vps".to_owned());
     let priority = section.or("priority", 0);
+    let weight = section.within("weight", 1, 1, 1000) as i64;
+    let local = section.or("local", false);
     let key = key(section);
     let service = section.choice("kind", false, &[("cerebrum", false), ("openai", true)]).then(|| service(section));
     let tls = if service.is_some() { None } else { client_tls(section) };
     let url = url(section, tls.is_some() || service.is_some())?;
-    Some(Upstream { name, url, key, tls, service, priority, breaker })
+    Some(Upstream { name, url, key, tls, service, priority, weight, local, breaker })
 }
 
 fn service(section: &mut Section<'_>) -> service::Settings {

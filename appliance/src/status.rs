@@ -69,6 +69,10 @@ pub struct Totals {
     pub gone: u64,
     /// Requests refused here for lack of a place.
     pub shed: u64,
+    /// Answers given from memory.
+    pub remembered: u64,
+    /// Answers that went on over another connection after theirs broke, counted each time.
+    pub resumed: u64,
     /// Tokens written.
     pub tokens: u64,
     /// Seconds the upstreams spent on successful requests.
@@ -122,6 +126,10 @@ pub enum Event {
     Queued(i32),
     /// A request was turned away for lack of a place.
     Shed,
+    /// An answer was given from memory.
+    Remembered,
+    /// An answer went on over another connection.
+    Resumed,
     /// A request was sent to an upstream.
     Sent {
         /// The request's id as a number.
@@ -198,6 +206,8 @@ pub fn reduce(status: &mut Status, event: Event, now: Instant) {
         Event::Admitted => status.active += 1,
         Event::Queued(change) => status.queued = status.queued.saturating_add_signed(change),
         Event::Shed => status.totals.shed += 1,
+        Event::Remembered => status.totals.remembered += 1,
+        Event::Resumed => status.totals.resumed += 1,
         Event::Sent { id, model, prompt_chars, prepared_chars } => {
             status.totals.sent += 1;
             status.totals.prompt_chars += prompt_chars;

@@ -50,6 +50,45 @@ impl fmt::Debug for Secret {
 pub struct Client {
     /// The key's name, or `open` where no key is needed.
     pub name: std::sync::Arc<str>,
+    /// What the key file says of what it may take.
+    pub allowance: Allowance,
+}
+
+/// What a key may take; nothing said is nothing limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allowance {
+    /// Requests at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_progress: Option<u32>,
+    /// Requests a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<u32>,
+    /// Tokens a minute, read and written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_minute: Option<u32>,
+}
+
+impl Allowance {
+    /// This one's words, and `usual` ones where it is silent.
+    #[must_use]
+    pub fn or(self, usual: Self) -> Self {
+        Self {
+            in_progress: self.in_progress.or(usual.in_progress),
+            requests_per_minute: self.requests_per_minute.or(usual.requests_per_minute),
+            tokens_per_minute: self.tokens_per_minute.or(usual.tokens_per_minute),
+        }
+    }
+
+    /// Its words by their names.
+    fn entries(self) -> impl Iterator<Item = (&'static str, u32)> {
+        let all = [
+            ("in_progress", self.in_progress),
+            ("requests_per_minute", self.requests_per_minute),
+            ("tokens_per_minute", self.tokens_per_minute),
+        ];
+        all.into_iter().filter_map(|(name, value)| Some((name, value?)))
+    }
 }
 
 /// What a program accepts.
@@ -66,12 +105,13 @@ pub enum Keys {
 pub struct KnownKey {
     name: std::sync::Arc<str>,
     digest: [u8; 32],
+    allowance: Allowance,
 }
 
 impl KnownKey {
     /// The key `secret`, known as `name`.
     pub fn new(name: &str, secret: &Secret) -> Self {
-        Self { name: name.into(), digest: secret.digest() }
+        Self { name: name.into(), digest: secret.digest(), allowance: Allowance::default() }
     }
 }
 
@@ -91,7 +131,7 @@ impl Keys {
     /// [`Denied`].
     pub fn authenticate(&self, headers: &HeaderMap) -> Result<Client, Denied> {
         match self {
-            Self::Open => Ok(Client { name: "open".into() }),
+            Self::Open => Ok(Client { name: "open".into(), allowance: Allowance::default() }),
             Self::Known(known) => {
                 let sent = presented(headers).ok_or(Denied::Missing)?.digest();
                 // Every entry is compared, so that the time taken tells neither which matched nor how far.
@@ -101,7 +141,8 @@ impl Keys {
                         found = Some(key);
                     }
                 }
-                found.map(|key| Client { name: key.name.clone() }).ok_or(Denied::Wrong)
+                let client = |key: &KnownKey| Client { name: key.name.clone(), allowance: key.allowance };
+                found.map(client).ok_or(Denied::Wrong)
             }
         }
     }
@@ -132,6 +173,9 @@ pub struct KeyEntry {
     pub name: String,
     /// SHA-256 of the key, in hexadecimal.
     pub sha256: String,
+    /// What it may take, other than the settings say.
+    #[serde(default)]
+    pub allowance: Allowance,
 }
 
 /// A key file that cannot be used.
@@ -181,6 +225,10 @@ impl KeyFile {
             String::from("# API keys, as SHA-256. Made by `cerebrum key add`; the keys themselves are not kept.\n");
         for key in &self.keys {
             text.push_str(&format!("\n[[key]]\nname = {}\nsha256 = \"{}\"\n", toml_string(&key.name), key.sha256));
+            if key.allowance != Allowance::default() {
+                let entries = key.allowance.entries().map(|(name, value)| format!("{name} = {value}"));
+                text.push_str(&format!("allowance = {{ {} }}\n", entries.collect::<Vec<_>>().join(", ")));
+            }
         }
         crate::settings::write_private(path, text.as_bytes())
             .map_err(|source| KeyFileError::Io { path: path.into(), source })
@@ -189,7 +237,8 @@ impl KeyFile {
     /// Adds a new random key under `name` and returns it: the only time it is seen.
     pub fn add(&mut self, name: &str) -> Secret {
         let secret = Secret::random();
-        self.keys.push(KeyEntry { name: name.to_owned(), sha256: hex(&secret.digest()) });
+        let (name, sha256) = (name.to_owned(), hex(&secret.digest()));
+        self.keys.push(KeyEntry { name, sha256, allowance: Allowance::default() });
         secret
     }
 
@@ -201,7 +250,13 @@ impl KeyFile {
         self.keys
             .iter()
             .map(|entry| match unhex(&entry.sha256) {
-                Some(digest) => Ok(KnownKey { name: entry.name.as_str().into(), digest }),
+                Some(digest) if !entry.allowance.entries().any(|(_, value)| value == 0) => {
+                    Ok(KnownKey { name: entry.name.as_str().into(), digest, allowance: entry.allowance })
+                }
+                Some(_) => Err(format!(
+                    "key {:?}: found an allowance of 0, expected 1 or more (revoke a key that may do nothing)",
+                    entry.name
+                )),
                 None => Err(format!(
                     "key {:?}: found sha256 {:?}, expected 64 hexadecimal digits",
                     entry.name, entry.sha256
@@ -266,6 +321,24 @@ mod tests {
         assert_ne!(a, b);
         assert_eq!(a.expose().len(), 44);
         assert_eq!(format!("{a:?}"), "<secret>");
+    }
+
+    #[test]
+    fn a_keys_allowance_stays_when_the_file_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.toml");
+        let mut file = KeyFile::default();
+        let secret = file.add("a");
+        file.keys[0].allowance.requests_per_minute = Some(6);
+        file.write(&path).unwrap();
+        let mut again = KeyFile::read(&path).unwrap();
+        again.add("b");
+        again.write(&path).unwrap();
+        let keys = Keys::Known(KeyFile::read(&path).unwrap().known().unwrap());
+        let client = keys.authenticate(&headers("x-api-key", secret.expose())).unwrap();
+        assert_eq!(client.allowance, Allowance { requests_per_minute: Some(6), ..Allowance::default() });
+        again.keys[0].allowance.in_progress = Some(0);
+        assert!(again.known().unwrap_err().contains("allowance of 0"));
     }
 
     #[test]

@@ -4,11 +4,13 @@
 //! - [`serve`]: the hyper accept loop, its limits and deadlines, refusals and their status codes.
 //! - [`program`]: arguments, settings, log, work, and the exit code.
 //! - [`settings`], [`tls`], [`pki`], [`keys`], [`keyring`], [`lifecycle`], [`telemetry`]: leaves that know nothing of requests.
+//! - [`event_log`]: answers that outlive their connection.
 //! - [`corpus`]: folders of settings files, for tests.
 //!
 //! Nothing here knows a prompt's meaning, a model or a lamp.
 
 pub mod corpus;
+pub mod event_log;
 pub mod keyring;
 pub mod keys;
 pub mod lifecycle;

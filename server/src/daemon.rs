@@ -11,7 +11,7 @@ use cerebrum_common::tls::{Reloading, ServerFiles, keep_fresh};
 use cerebrum_engine::{Engine, llama};
 
 use crate::guards;
-use crate::http::Api;
+use crate::http::{Api, Holds};
 use crate::registry::{Catalog, Parts, Registry, Starter, keep_idle_unloaded};
 use crate::settings::{Models, Settings};
 use crate::trial::Trials;
@@ -110,6 +110,7 @@ fn api(settings: &Settings, registry: &Registry, tasks: &Tasks) -> Api {
         vitals: guards::watch(tasks),
         registry: registry.clone(),
         heartbeat: settings.heartbeat,
+        holds: Arc::new(Holds::new(settings.hold)),
         tasks: tasks.clone(),
         started: Instant::now(),
     }

@@ -48,7 +48,7 @@ async fn a_caller_that_resets_its_http2_stream_frees_the_slot() {
     let mut stream = site.open(true, ask()).await;
     stream.until("\"token\"").await;
     // Only the body: the connection stays, as it does in an appliance.
-    let Stream { response, connection, sender: _sender } = stream;
+    let Stream { response, connection, sender: _sender, socket: _socket } = stream;
     drop(response);
     gone(&site).await;
     assert!(!connection.0.is_finished());

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use cerebrum_common::keys::{KeyFile, Secret};
 use cerebrum_common::pki::{Authority, IDENTITY_DAYS, Role};
+use cerebrum_common::tls::{ClientFiles, IdentityFiles};
+
+use crate::client::Client;
 
 /// How long a program may take until it serves; generous, since machines are shared.
 const READY: Duration = Duration::from_secs(60);
@@ -290,6 +293,14 @@ impl Site {
         )
     }
 
+    /// A client that speaks to the server as the appliance does, past the appliance.
+    pub fn direct_client(&self) -> Client {
+        let at = |name: &str| self.folder().join(name);
+        let identity = IdentityFiles { certificate: at("appliance.pem"), key: at("appliance.key") };
+        let files = ClientFiles { ca: at("ca.pem"), identity: Some(identity) };
+        Client::tls(self.server, Some(self.server_key.expose()), files)
+    }
+
     /// Starts the server.
     ///
     /// # Errors
@@ -297,6 +308,16 @@ impl Site {
     pub fn start_server(&self, more: &str) -> anyhow::Result<Program> {
         let config = self.write("cerebrum-server.toml", &self.server_settings(more))?;
         Program::start("cerebrum-server", &["serve"], &config)
+    }
+
+    /// Starts the appliance with the server behind `proxy`; `more` are settings at the top level.
+    ///
+    /// # Errors
+    /// As [`Program::start`].
+    pub fn start_appliance_behind(&self, proxy: SocketAddr, more: &str) -> anyhow::Result<Program> {
+        let url = |port| format!("https://localhost:{port}");
+        let text = self.appliance_settings(more).replace(&url(self.server.port()), &url(proxy.port()));
+        Program::start("cerebrumd", &[], &self.write("cerebrum.toml", &text)?)
     }
 
     /// Starts the appliance over the upstream at `url`, without TLS; `more` are settings after its listening address.

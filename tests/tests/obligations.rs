@@ -119,7 +119,8 @@ async fn a_third_request_is_turned_away_while_two_streams_run() {
 
 #[tokio::test]
 async fn a_server_that_dies_in_mid_stream_is_told_in_band_and_comes_back_by_itself() {
-    let mut running = start("", "[breaker]\nfailures = 2\ncooldown_ms = 60000");
+    // A server that holds answers is waited for that long.
+    let mut running = start("hold.time_ms = 500", "[breaker]\nfailures = 2\ncooldown_ms = 60000");
     let mut stream = running.lan.stream("/v1/complete/stream", &endless()).await.unwrap();
     while stream.next().await.unwrap().unwrap()["token"].is_null() {}
     running.server.kill();

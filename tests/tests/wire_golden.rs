@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use cerebrum_common::wire::details::{Chat, Constraint, Details, Extra, Infill, Input, TokenLogprob, Urgency};
 use cerebrum_common::wire::{
-    Completion, Failure, FailureCode, Finish, InferenceEvent, InferenceRequest, Sampling, Usage, frame,
+    Completion, Failure, FailureCode, Finish, InferenceEvent, InferenceRequest, Sampling, Usage, frame, held,
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -84,6 +84,32 @@ fn details() {
     check(&details, include_str!("golden/v1/details_infill.hex").trim());
     let token = TokenLogprob { bytes: b"a".to_vec(), logprob: -0.5, top: vec![(b"b".to_vec(), -1.0)] };
     check(&InferenceEvent::Logprobs(vec![token]), include_str!("golden/v1/logprobs.hex").trim());
+}
+
+/// Headers and paths of answers that outlive their connection.
+#[test]
+fn holds() {
+    const TOKEN: u128 = 0x7f0c_0b2e_3c5e_4a38_9a0e_0d5f_8a1b_2c3d;
+    let words = [
+        held::HEADER.as_str().to_owned(),
+        held::token_value(TOKEN).to_str().unwrap().to_owned(),
+        held::LAST_EVENT.as_str().to_owned(),
+        held::path(TOKEN),
+        held::cancel_path(TOKEN),
+    ];
+    assert_eq!(words.join("\n"), include_str!("golden/v1/held.txt").trim());
+    // What counts as an event there.
+    let events = ["token", "done", "error", "logprobs", "loading", "progress"];
+    let kept = events.map(|name| {
+        let hex =
+            std::fs::read_to_string(format!("{}/tests/golden/v1/{name}.hex", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let pairs = hex.trim().as_bytes().chunks(2);
+        let bytes: Vec<u8> =
+            pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect();
+        held::is_kept(&frame::from_bytes(bytes.into(), 1 << 20).unwrap())
+    });
+    assert_eq!(kept, [true, true, true, true, false, false]);
+    assert!(!held::is_kept(&InferenceEvent::Token { text: "".into(), total_tokens: 2 }), "a heartbeat");
 }
 
 #[test]

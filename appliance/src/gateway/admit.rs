@@ -6,11 +6,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cerebrum_common::keys::Client;
+use cerebrum_common::keys::{Allowance, Client};
 use cerebrum_common::serve::Refusal;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::quota::{Quotas, Share};
 use super::record::Record;
 use crate::status::{Board, Event};
 
@@ -23,11 +24,13 @@ pub struct Limits {
     pub queue: usize,
     /// How long they wait at most.
     pub queue_wait: Duration,
+    /// What a key may take, where the key file does not say otherwise.
+    pub per_key: Allowance,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { in_progress: 2, queue: 0, queue_wait: Duration::from_secs(30) }
+        Self { in_progress: 2, queue: 0, queue_wait: Duration::from_secs(30), per_key: Allowance::default() }
     }
 }
 
@@ -35,6 +38,7 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Gate {
     limits: Limits,
+    quotas: Arc<Quotas>,
     places: Arc<Semaphore>,
     queue: Semaphore,
     /// Typical length of a request in seconds: an exponential average over those that ended.
@@ -62,8 +66,18 @@ pub struct Admitted {
 #[derive(Debug)]
 pub struct Permit {
     _place: OwnedSemaphorePermit,
+    share: Option<Share>,
     taken: Instant,
     typical: Arc<Mutex<Option<f64>>>,
+}
+
+impl Permit {
+    /// The request used so many tokens, read and written.
+    pub(super) fn spend(&self, tokens: u32) {
+        if let Some(share) = &self.share {
+            share.spend(tokens);
+        }
+    }
 }
 
 impl Drop for Permit {
@@ -79,6 +93,7 @@ impl Gate {
     pub fn new(limits: Limits, board: Board) -> Self {
         Self {
             limits,
+            quotas: Quotas::new(limits.per_key),
             places: Arc::new(Semaphore::new(limits.in_progress)),
             queue: Semaphore::new(limits.queue),
             typical: Arc::default(),
@@ -95,11 +110,12 @@ impl Gate {
         tokio::time::timeout(self.limits.queue_wait, self.places.clone().acquire_owned()).await.ok()?.ok()
     }
 
-    /// When a place is likely to be free: requests in progress are on average half done.
+    /// When a place is likely to be free: requests in progress are on average half done, and those that wait go first.
     fn retry_after(&self) -> Duration {
         let typical = *self.typical.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         typical.map_or(RETRY_UNKNOWN, |seconds| {
-            let share = seconds / 2.0 / self.limits.in_progress as f64;
+            let waiting = self.limits.queue.saturating_sub(self.queue.available_permits()) as f64;
+            let share = seconds * (0.5 + waiting) / self.limits.in_progress as f64;
             Duration::from_secs_f64(share.clamp(1.0, RETRY_MAX.as_secs_f64()))
         })
     }
@@ -126,10 +142,11 @@ impl Drop for Waiting<'_> {
 /// # Errors
 /// [`Refusal::Busy`] with an estimate of when to come back.
 pub(super) async fn admit(gate: &Gate, client: Client, record: &mut Record) -> Result<Admitted, Refusal> {
+    let share = gate.quotas.take(&client)?;
     match gate.place().await {
         Some(place) => {
             record.admitted(&client);
-            let permit = Permit { _place: place, taken: Instant::now(), typical: gate.typical.clone() };
+            let permit = Permit { _place: place, share, taken: Instant::now(), typical: gate.typical.clone() };
             Ok(Admitted { client, permit })
         }
         None => {
@@ -144,7 +161,7 @@ mod tests {
     use super::*;
 
     fn gate(in_progress: usize, queue: usize) -> Gate {
-        let limits = Limits { in_progress, queue, queue_wait: Duration::from_secs(30) };
+        let limits = Limits { in_progress, queue, queue_wait: Duration::from_secs(30), per_key: Allowance::default() };
         Gate::new(limits, Board::new([]))
     }
 
@@ -176,7 +193,7 @@ mod tests {
         let gate = gate(2, 0);
         assert_eq!(gate.retry_after(), RETRY_UNKNOWN);
         let place = gate.place().await.unwrap();
-        let permit = Permit { _place: place, taken: Instant::now(), typical: gate.typical.clone() };
+        let permit = Permit { _place: place, share: None, taken: Instant::now(), typical: gate.typical.clone() };
         tokio::time::advance(Duration::from_secs(120)).await;
         drop(permit);
         assert_eq!(gate.retry_after(), Duration::from_secs(30));

@@ -6,11 +6,12 @@ use cerebrum_common::request_id::{self, RequestId};
 use cerebrum_common::serve::Refusal;
 use cerebrum_common::wire::dialect::{Call, openai};
 use cerebrum_common::wire::frame::{self, Decoder, FrameError};
-use cerebrum_common::wire::{InferenceEvent, sse};
+use cerebrum_common::wire::{InferenceEvent, held, sse};
 use http::{Method, Request, header};
 
 use super::refused::{internal, lost};
 use crate::upstream::Upstream;
+use crate::upstream::hold::Hold;
 use crate::upstream::way::Way;
 
 /// Largest frame taken from an upstream, in bytes.
@@ -45,6 +46,8 @@ pub(super) fn ask(upstream: &Upstream, call: &Call) -> Result<Asked, Refusal> {
 pub(super) enum Reader {
     Frames(Decoder),
     Chunks(Box<openai::Reader>),
+    /// Events that are all there already.
+    Remembered(std::vec::IntoIter<InferenceEvent>),
 }
 
 impl Reader {
@@ -52,6 +55,7 @@ impl Reader {
         match self {
             Self::Frames(_) => frame::MEDIA_TYPE,
             Self::Chunks(_) => sse::MEDIA_TYPE,
+            Self::Remembered(_) => "",
         }
     }
 
@@ -62,6 +66,7 @@ impl Reader {
                 Ok(())
             }
             Self::Chunks(reader) => reader.push(&bytes),
+            Self::Remembered(_) => Ok(()),
         }
     }
 
@@ -69,6 +74,14 @@ impl Reader {
         match self {
             Self::Frames(decoder) => decoder.next().map_err(|error| error.to_string()),
             Self::Chunks(reader) => Ok(reader.next()),
+            Self::Remembered(events) => Ok(events.next()),
+        }
+    }
+
+    /// Begins anew: what follows comes over another connection.
+    pub(super) fn restart(&mut self) {
+        if let Self::Frames(decoder) = self {
+            *decoder = Decoder::new(FRAME_BYTES);
         }
     }
 
@@ -76,7 +89,7 @@ impl Reader {
     pub(super) fn cut(&mut self) -> InferenceEvent {
         let cut = match self {
             Self::Frames(decoder) if !decoder.is_empty() => FrameError::Truncated { missing: 1 }.to_string(),
-            Self::Frames(_) => "it ended without a last event".to_owned(),
+            Self::Frames(_) | Self::Remembered(_) => "it ended without a last event".to_owned(),
             Self::Chunks(reader) => {
                 reader.close();
                 match reader.next() {
@@ -90,7 +103,7 @@ impl Reader {
 }
 
 /// One frame, and a second where the first does not say it all.
-fn frames(call: &Call) -> Result<Bytes, FrameError> {
+pub(super) fn frames(call: &Call) -> Result<Bytes, FrameError> {
     let mut out = BytesMut::with_capacity(call.request.prompt.len() + 256);
     frame::encode(&call.request, &mut out)?;
     if !call.details.is_empty() {
@@ -105,11 +118,16 @@ pub(super) fn request(
     media_type: &'static str,
     body: Bytes,
     id: RequestId,
+    hold: Option<&Hold>,
 ) -> Result<Request<Bytes>, Refusal> {
-    upstream
+    let request = upstream
         .request(Method::POST, path)
         .header(header::CONTENT_TYPE, media_type)
-        .header(request_id::HEADER, id.header_value())
-        .body(body)
-        .map_err(|error| internal(error.to_string()))
+        .header(request_id::HEADER, id.header_value());
+    match hold {
+        Some(hold) => request.header(held::HEADER, hold.header()),
+        None => request,
+    }
+    .body(body)
+    .map_err(|error| internal(error.to_string()))
 }

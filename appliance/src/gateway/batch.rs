@@ -3,16 +3,16 @@
 
 use bytes::Bytes;
 use cerebrum_common::request_id::RequestId;
-use cerebrum_common::serve::{Answer, Refusal, collect, json};
+use cerebrum_common::serve::{Answer, Refusal, json};
 use cerebrum_common::wire::dialect::Dialect;
 use cerebrum_common::wire::json;
 use http::{Response, StatusCode};
-use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::admit::Admitted;
+use super::pipeline::Body;
 use super::prepare::Prepared;
 use super::record::Record;
 use super::{Gateway, several, whole};
@@ -32,10 +32,10 @@ struct Batch {
 pub(super) async fn answer(
     gateway: &Gateway,
     admitted: Admitted,
-    body: &mut Incoming,
+    body: &mut Body,
     record: &mut Record,
 ) -> Result<Response<Answer>, Refusal> {
-    let bytes = collect(body, &gateway.limits).await?;
+    let bytes = body.collect(&gateway.limits).await?;
     let batch: Batch = json::parse(&bytes)?;
     let requests = batch.requests.ok_or_else(|| wrong("nothing"))?;
     if requests.is_empty() || requests.len() > REQUESTS {
@@ -49,7 +49,7 @@ pub(super) async fn answer(
         let bytes = Bytes::copy_from_slice(request.get().as_bytes());
         let mut own = record.share(number == last);
         let outcome = match gateway.preparation.run(Dialect::Native, bytes, None, &client).await {
-            Ok(ready) => one(gateway, Prepared { permit: permit.clone(), ready }, id, &mut own).await,
+            Ok(ready) => one(gateway, Prepared { permit: permit.clone(), ready, remember: None }, id, &mut own).await,
             Err(refusal) => Err(refusal),
         };
         results.push(outcome.unwrap_or_else(|refusal| {
@@ -67,6 +67,6 @@ fn wrong(found: &str) -> Refusal {
 }
 
 async fn one(gateway: &Gateway, prepared: Prepared, id: RequestId, record: &mut Record) -> Result<Value, Refusal> {
-    let (prepared, answer) = several::one(gateway, prepared, record).await?;
-    Ok(whole::value(id, &prepared.ready, &[answer]))
+    let (prepared, origin, answer) = several::one(gateway, prepared, record).await?;
+    Ok(whole::value(id, &prepared.ready, origin, &[answer]))
 }

@@ -9,14 +9,16 @@ use cerebrum_common::serve::Refusal;
 use cerebrum_common::wire::{Failure, FailureCode};
 
 use super::Gateway;
-use super::answering::UpstreamStream;
-use super::ask::{self, Asked, Reader};
+use super::answering::{Source, UpstreamStream};
+use super::ask::{self, Asked};
 use super::prepare::Prepared;
 use super::record::Record;
 use super::refused::{accept, link_failure};
 use super::route::{self, Routed};
+use crate::upstream::hold::Hold;
 use crate::upstream::link::LinkError;
-use crate::upstream::{Pass, Upstream, way};
+use crate::upstream::way::Way;
+use crate::upstream::{Pass, Upstream};
 
 /// Repeats are at most this share of requests, saved up to that many.
 const RETRY_SHARE: f64 = 0.1;
@@ -92,7 +94,7 @@ struct Missed {
 async fn open(gateway: &Gateway, routed: Routed, record: &mut Record) -> Result<UpstreamStream, Box<Missed>> {
     let Routed { prepared, upstream, mut pass } = routed;
     match send(gateway, &prepared, &upstream, &mut pass, record).await {
-        Ok((body, reader)) => Ok(UpstreamStream::new(gateway, prepared, pass, (body, reader), record)),
+        Ok(source) => Ok(UpstreamStream::new(gateway, prepared, pass, source, record)),
         Err(refusal) => {
             let elsewhere = matches!(
                 &refusal,
@@ -116,18 +118,25 @@ async fn send(
     upstream: &Upstream,
     pass: &mut Pass,
     record: &mut Record,
-) -> Result<(way::Body, Reader), Refusal> {
+) -> Result<Source, Refusal> {
     let report = &prepared.ready.report;
     let call = &prepared.ready.call;
     record.sent(&upstream.name, &call.request.model, report.original_chars, report.final_chars);
     let Asked { path, media_type, bytes, reader } = ask::ask(upstream, call)?;
-    let request = || ask::request(upstream, path, media_type, bytes.clone(), record.id());
-    let response = match upstream.way.send(request()?).await {
-        Err(LinkError::Broke(error)) if gateway.retries.spend() => {
-            tracing::info!(id = %record.id(), %error, "repeating a request whose connection broke before its answer");
-            upstream.way.send(request()?).await
+    let mut hold = match &upstream.way {
+        Way::Frames(link) => Some(Hold::new(link.clone())),
+        Way::Service(_) => None,
+    };
+    let request = || ask::request(upstream, path, media_type, bytes.clone(), record.id(), hold.as_ref());
+    let mut repeats = 0;
+    let response = loop {
+        match upstream.way.send(request()?).await {
+            Err(LinkError::Broke(error)) if may_repeat(gateway, hold.as_ref(), repeats) => {
+                repeats += 1;
+                tracing::info!(id = %record.id(), %error, "repeating a request whose connection broke before its answer");
+            }
+            response => break response,
         }
-        response => response,
     };
     let response = response.map_err(|error| {
         if !matches!(error, LinkError::Leaving) {
@@ -135,8 +144,23 @@ async fn send(
         }
         link_failure(&error)
     })?;
-    Ok((accept(response, reader.media_type(), pass).await?, reader))
+    if let Some(hold) = &mut hold {
+        hold.granted(response.headers());
+    }
+    let body = accept(response, reader.media_type(), pass).await?;
+    Ok(Source { body, reader, hold })
 }
+
+/// A server that holds answers does no work twice: a repeated request joins what it has begun.
+fn may_repeat(gateway: &Gateway, hold: Option<&Hold>, repeats: u32) -> bool {
+    match hold {
+        Some(hold) if hold.is_usual() => repeats < REPEATS_HELD,
+        _ => repeats == 0 && gateway.retries.spend(),
+    }
+}
+
+/// Each waits for a connection.
+const REPEATS_HELD: u32 = 5;
 
 #[cfg(test)]
 mod tests {

@@ -186,6 +186,8 @@ fn own_stats(status: &Status) -> Value {
             "requests_failed": totals.failed,
             "requests_cancelled": totals.gone,
             "requests_shed": totals.shed,
+            "answers_cached": totals.remembered,
+            "answers_resumed": totals.resumed,
             "success_rate_percent": share(100.0 * totals.successful as f64, answered),
             "avg_inference_time_seconds": share(totals.inference_seconds, totals.successful),
             "total_inference_time_seconds": totals.inference_seconds,

@@ -9,17 +9,20 @@ mod answering;
 mod ask;
 pub mod authenticate;
 mod batch;
+pub mod cache;
 mod chat;
 mod dry_run;
 mod events;
 mod forward;
 mod info;
+pub mod kept;
 mod metrics;
 mod pair;
 mod pass;
 mod pipeline;
 mod prepare;
 mod press;
+mod quota;
 mod record;
 mod refused;
 mod route;
@@ -30,7 +33,7 @@ pub mod stops;
 mod stream;
 mod whole;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use cerebrum_common::keyring::Keyring;
 use cerebrum_common::lifecycle::Tasks;
@@ -59,14 +62,23 @@ pub struct Gateway {
     upstreams: Vec<Arc<Upstream>>,
     board: Board,
     tasks: Tasks,
+    kept: kept::KeptAnswers,
+    cache: Arc<cache::Cache>,
+    /// Itself, for answers that outlive their connection.
+    me: Weak<Self>,
     port: u16,
 }
 
 impl Gateway {
     /// A gateway over upstreams that have been started, with a board or without.
-    pub fn new(settings: &Settings, inside: &Inside, panel: Option<Arc<cerebrum_board::Board>>, tasks: Tasks) -> Self {
+    pub fn new(
+        settings: &Settings,
+        inside: &Inside,
+        panel: Option<Arc<cerebrum_board::Board>>,
+        tasks: Tasks,
+    ) -> Arc<Self> {
         let board = inside.board.clone();
-        Self {
+        Arc::new_cyclic(|me| Self {
             keys: settings.keys.clone(),
             gate: admit::Gate::new(settings.admit, board.clone()),
             limits: settings.serve,
@@ -80,7 +92,10 @@ impl Gateway {
             upstreams: inside.upstreams.clone(),
             board,
             tasks,
+            kept: kept::KeptAnswers::new(settings.keep),
+            cache: Arc::new(cache::Cache::new(settings.cache)),
+            me: me.clone(),
             port: settings.listen.port(),
-        }
+        })
     }
 }

@@ -2,13 +2,44 @@
 //! stage takes its predecessor's value, so that none can be left out or swapped; the record is open from the first line
 //! and closes when the answer's body does.
 
+use bytes::Bytes;
+use cerebrum_common::lifecycle::Tasks;
 use cerebrum_common::request_id::RequestId;
-use cerebrum_common::serve::{Answer, Refusal, discard};
+use cerebrum_common::serve::{Answer, Limits, Refusal, collect, discard};
 use cerebrum_common::wire::dialect::Dialect;
-use http::{Request, Response};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 
-use super::{Gateway, admit, authenticate, batch, forward, prepare, record, route, several, stream, whole};
+use super::answering::UpstreamStream;
+use super::{Gateway, admit, authenticate, batch, forward, kept, prepare, record, route, several, stream, whole};
+
+/// A request's body.
+pub(super) enum Body {
+    /// It may still be on its way.
+    Coming(Incoming),
+    /// It had to be read before anything else.
+    Read(Bytes),
+}
+
+impl Body {
+    /// All of it, within the limits.
+    ///
+    /// # Errors
+    /// As [`collect`].
+    pub(super) async fn collect(&mut self, limits: &Limits) -> Result<Bytes, Refusal> {
+        match self {
+            Self::Coming(body) => collect(body, limits).await,
+            Self::Read(bytes) => Ok(std::mem::take(bytes)),
+        }
+    }
+
+    fn discard(self, tasks: &Tasks) {
+        if let Self::Coming(body) = self {
+            discard(body, tasks);
+        }
+    }
+}
 
 /// How the client wants its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,13 +71,35 @@ pub(super) async fn complete(
     id: RequestId,
     delivery: Delivery,
 ) -> Response<Answer> {
-    let (head, mut body) = request.into_parts();
+    let (head, body) = request.into_parts();
+    let body = Body::Coming(body);
+    match kept::asked(&head.headers, id) {
+        Ok(None) => answered(gateway, head, body, id, delivery).await,
+        Ok(Some(name)) => {
+            let kept = kept::complete(gateway, head, body, id, (delivery, name)).await;
+            kept.unwrap_or_else(|refusal| refusal.response_in(delivery.dialect()))
+        }
+        Err(refusal) => {
+            body.discard(&gateway.tasks);
+            refusal.response_in(delivery.dialect())
+        }
+    }
+}
+
+/// The same, whether or not the answer is kept.
+pub(super) async fn answered(
+    gateway: &Gateway,
+    head: Parts,
+    mut body: Body,
+    id: RequestId,
+    delivery: Delivery,
+) -> Response<Answer> {
     let mut record = record::open(id, gateway);
     match answer(gateway, &head, &mut body, &mut record, delivery).await {
         Ok(response) => response,
         Err(refusal) => {
             record.refused(&refusal);
-            discard(body, &gateway.tasks);
+            body.discard(&gateway.tasks);
             refusal.response_in(delivery.dialect())
         }
     }
@@ -54,8 +107,8 @@ pub(super) async fn complete(
 
 async fn answer(
     gateway: &Gateway,
-    head: &http::request::Parts,
-    body: &mut Incoming,
+    head: &Parts,
+    body: &mut Body,
     record: &mut record::Record,
     delivery: Delivery,
 ) -> Result<Response<Answer>, Refusal> {
@@ -64,14 +117,29 @@ async fn answer(
     if delivery == Delivery::Batch {
         return batch::answer(gateway, admitted, body, record).await;
     }
-    let prepared = prepare::prepare(gateway, admitted, delivery, body).await?;
+    let mut prepared = prepare::prepare(gateway, admitted, delivery, body).await?;
     if prepared.ready.call.reply.choices > 1 {
         return several::answer(gateway, prepared, record).await;
     }
-    let routed = route::route(&gateway.upstreams, prepared)?;
-    let upstream = forward::forward(gateway, routed, record).await?;
-    Ok(match upstream.prepared.ready.call.reply.stream {
+    prepared.remember = gateway.cache.key(&prepared.ready.call);
+    let remembered = prepared.remember.and_then(|key| gateway.cache.find(&key, &gateway.upstreams));
+    let upstream = match remembered {
+        Some(answer) => UpstreamStream::remembered(gateway, prepared, &answer, record),
+        None => {
+            let routed = route::route(&gateway.upstreams, prepared)?;
+            forward::forward(gateway, routed, record).await?
+        }
+    };
+    let cached = upstream.origin().cached;
+    let mut response = match upstream.prepared.ready.call.reply.stream {
         true => stream::relay(gateway, upstream),
         false => whole::answer(upstream).await?,
-    })
+    };
+    if cached {
+        response.headers_mut().insert(CACHE, HeaderValue::from_static("hit"));
+    }
+    Ok(response)
 }
+
+/// Marks an answer that was given before.
+const CACHE: HeaderName = HeaderName::from_static("x-cerebrum-cache");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cerebrum_common::lifecycle::Tasks;
-use cerebrum_common::serve::{Refusal, collect};
+use cerebrum_common::serve::Refusal;
 use cerebrum_common::wire::details::Input;
 use cerebrum_common::wire::dialect::{self, Call, Dialect};
 use cerebrum_common::wire::native::Limits;
@@ -14,12 +14,11 @@ use cerebrum_prompt::language::{self, Detected};
 use cerebrum_prompt::route::{Asked, Difficulty, NO_THINK, Route, RouteProfile, Rules, Tier, difficulty, route};
 use cerebrum_prompt::tokens::Estimate;
 use cerebrum_prompt::{PreparedInfill, Profile, Rates, Report, Request, TokenCount};
-use hyper::body::Incoming;
 
 use super::Gateway;
 use super::admit::{Admitted, Permit};
 use super::chat::{self, Conversation};
-use super::pipeline::Delivery;
+use super::pipeline::{Body, Delivery};
 use super::route::likely;
 use super::sessions::{Session, Sessions, Turn};
 use crate::settings::Settings;
@@ -44,6 +43,8 @@ pub(super) struct Prepared {
     /// Its place, held until the answer ends.
     pub(super) permit: Arc<Permit>,
     pub(super) ready: Ready,
+    /// What its answer is to be remembered under.
+    pub(super) remember: Option<[u8; 32]>,
 }
 
 /// What is sent, and what was done to it.
@@ -67,7 +68,7 @@ impl Prepared {
     /// The same for another answer, in the same place.
     pub(super) fn numbered(&self, number: u32) -> Self {
         let ready = Ready { call: self.ready.call.numbered(number), ..self.ready.clone() };
-        Self { permit: self.permit.clone(), ready }
+        Self { permit: self.permit.clone(), ready, remember: None }
     }
 }
 
@@ -352,12 +353,12 @@ pub(super) async fn prepare(
     gateway: &Gateway,
     admitted: Admitted,
     delivery: Delivery,
-    body: &mut Incoming,
+    body: &mut Body,
 ) -> Result<Prepared, Refusal> {
-    let bytes = collect(body, &gateway.limits).await?;
+    let bytes = body.collect(&gateway.limits).await?;
     let mut ready = gateway.preparation.run(delivery.dialect(), bytes, None, &admitted.client.name).await?;
     ready.call.reply.stream |= delivery == Delivery::Stream;
-    Ok(Prepared { permit: Arc::new(admitted.permit), ready })
+    Ok(Prepared { permit: Arc::new(admitted.permit), ready, remember: None })
 }
 
 /// Works on something of `size` bytes, where that belongs.

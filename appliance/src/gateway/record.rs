@@ -107,6 +107,14 @@ impl Record {
         });
     }
 
+    /// The answer is one that was given before.
+    pub(super) fn remembered(&mut self, model: &str) {
+        if let Some(entry) = &mut self.0 {
+            entry.model = model.into();
+            entry.board.tell(Event::Remembered);
+        }
+    }
+
     /// Part of the prompt has been read.
     pub(super) fn progress(&mut self, share: f32) {
         if let Some(entry) = &mut self.0 {
@@ -119,6 +127,13 @@ impl Record {
         if let Some(entry) = &mut self.0 {
             entry.tokens = total;
             entry.board.tell(Event::Tokens(total));
+        }
+    }
+
+    /// The answer went on over another connection.
+    pub(super) fn resumed(&mut self) {
+        if let Some(entry) = &mut self.0 {
+            entry.board.tell(Event::Resumed);
         }
     }
 

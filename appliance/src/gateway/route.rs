@@ -8,7 +8,7 @@ use cerebrum_common::serve::Refusal;
 use cerebrum_common::wire::{Failure, FailureCode};
 
 use super::prepare::Prepared;
-use crate::upstream::{Pass, Upstream};
+use crate::upstream::{Pass, Upstream, spread};
 
 /// A request with somewhere to go.
 #[derive(Debug)]
@@ -38,8 +38,16 @@ pub(super) fn next(
 ) -> Result<Routed, Box<(Prepared, Refusal)>> {
     let mut shortest = Duration::MAX;
     let model = &prepared.ready.call.request.model;
+    let upstreams = spread::in_turn(upstreams);
     let serving = upstreams.iter().filter(|upstream| upstream.model(model).is_some());
-    let (up, down): (Vec<_>, Vec<_>) = serving.partition(|upstream| upstream.way.is_up());
+    let (mut up, down): (Vec<_>, Vec<_>) = serving.partition(|upstream| upstream.way.is_up());
+    // Among equals, the one whose cache has the conversation.
+    let had = prepared.ready.turn.as_ref().and_then(|turn| turn.before()?.upstream);
+    if let Some(at) = up.iter().position(|upstream| Some(upstream.index) == had)
+        && spread::rank(up[at]) == spread::rank(up[0])
+    {
+        up[..=at].rotate_right(1);
+    }
     if up.is_empty() && down.is_empty() {
         let refusal = unknown(model);
         return Err(Box::new((prepared, refusal)));

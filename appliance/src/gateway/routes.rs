@@ -8,11 +8,13 @@ use hyper::body::Incoming;
 
 use super::info::{self, Picture};
 use super::pipeline::{self, Delivery};
-use super::{Gateway, authenticate, dry_run, events, metrics, pair, pass, press};
+use super::{Gateway, authenticate, dry_run, events, kept, metrics, pair, pass, press};
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Call {
+    /// One that is kept, named by the path.
+    KeptAnswer,
     Complete(Delivery),
     Display(Picture),
     Events,
@@ -52,6 +54,7 @@ const ROUTES: &[(&str, &[Method], Call)] = &[
     ("/v1/complete/batch", &[Method::POST], Call::Complete(Delivery::Batch)),
     ("/v1/complete/stream", &[Method::POST], Call::Complete(Delivery::Stream)),
     ("/v1/completions", &[Method::POST], Call::Complete(Delivery::Asked(Dialect::Completions))),
+    ("/v1/answers/", &[Method::GET, Method::DELETE], Call::KeptAnswer),
     ("/v1/board/press", &[Method::POST], Call::Press),
     ("/v1/embeddings", &[Method::POST], Call::Passed("/v1/embeddings")),
     ("/v1/events", &[Method::GET], Call::Events),
@@ -133,6 +136,8 @@ async fn answer(
         Call::Passed(path) => pass::on(gateway, head.method.clone(), path, body, id).await?,
         Call::Prepare => dry_run::prepare(gateway, &client, body).await?,
         Call::Press => press::press(gateway, body).await?,
+        Call::KeptAnswer if head.method == Method::DELETE => kept::cancel(gateway, &head.headers, head.uri.path())?,
+        Call::KeptAnswer => kept::resume(gateway, &head.headers, head.uri.path()).await?,
         Call::Health => info::health(gateway),
         Call::Metrics => metrics::metrics(gateway),
         Call::Models => info::models(gateway).await,

@@ -35,6 +35,8 @@ pub(super) struct Session {
     pub(super) held: Held,
     /// The last prompt, as it was sent, and how much of it the next may begin with.
     sent: Arc<(Text, usize)>,
+    /// The upstream whose cache has it.
+    pub(super) upstream: Option<usize>,
     misses: u8,
     used: Instant,
 }
@@ -92,11 +94,11 @@ impl Turn {
         // Without a stable front there is nothing to begin the next prompt with, and no reason to keep this one.
         let prompt = if stable_bytes > 0 { prompt } else { "" };
         let sent = Arc::new((prompt.into(), stable_bytes));
-        self.now = Some(Session { held, sent, misses, used: Instant::now() });
+        self.now = Some(Session { held, sent, upstream: None, misses, used: Instant::now() });
     }
 
-    /// The server has the prompt now; `completion` tells how much of it it had before.
-    pub(super) fn answered(&mut self, completion: &Completion) {
+    /// The upstream of that index has the prompt now; `completion` tells how much of it it had before.
+    pub(super) fn answered(&mut self, completion: &Completion, upstream: usize) {
         let Some(mut now) = self.now.take() else { return };
         let before = self.before.as_ref().map_or("", |before| &before.sent.0);
         let front = now.sent.0.bytes().zip(before.bytes()).take_while(|(now, before)| now == before).count();
@@ -104,7 +106,7 @@ impl Turn {
             let had = completion.usage.cached_tokens as usize >= front / BYTES_PER_TOKEN;
             now.misses = if had { 0 } else { now.misses.saturating_add(1) };
         }
-        now.used = Instant::now();
+        (now.used, now.upstream) = (Instant::now(), Some(upstream));
         self.sessions.keep(self.key, now);
     }
 }
@@ -124,7 +126,7 @@ mod tests {
         let mut turn = sessions.turn("me", "s");
         let offered = turn.before().and_then(Session::slot).map(|slot| slot.stable_bytes);
         turn.sent(prompt, prompt.len(), Held::new("m"));
-        turn.answered(&completion(cached_tokens));
+        turn.answered(&completion(cached_tokens), 0);
         offered
     }
 
@@ -152,13 +154,13 @@ mod tests {
         for name in 0..SESSIONS * 2 {
             let mut turn = sessions.turn("me", &name.to_string());
             turn.sent(&prompt, prompt.len(), Held::new("m"));
-            turn.answered(&completion(0));
+            turn.answered(&completion(0), 0);
             assert!(sessions.lock().len() <= 4);
         }
         for name in 0..SESSIONS * 2 {
             let mut turn = sessions.turn("me", &format!("b{name}"));
             turn.sent(&prompt, 0, Held::new("m"));
-            turn.answered(&completion(0));
+            turn.answered(&completion(0), 0);
         }
         assert_eq!(sessions.lock().len(), SESSIONS);
     }

@@ -6,6 +6,7 @@ use cerebrum_common::wire::Completion;
 use cerebrum_common::wire::dialect::Collected;
 use http::Response;
 
+use super::answering::Origin;
 use super::prepare::Prepared;
 use super::record::Record;
 use super::{Gateway, forward, route, whole};
@@ -21,12 +22,14 @@ pub(super) async fn answer(
 ) -> Result<Response<Answer>, Refusal> {
     let (choices, id) = (prepared.ready.call.reply.choices, record.id());
     let mut answers = Vec::new();
+    let mut origin = Origin { source: "vps", cached: false };
     for number in 0..choices {
         let mut own = record.share(number + 1 == choices);
-        let (_, answer) = one(gateway, prepared.numbered(number), &mut own).await?;
+        let (_, own_origin, answer) = one(gateway, prepared.numbered(number), &mut own).await?;
+        origin = own_origin;
         answers.push(answer);
     }
-    Ok(whole::document(id, &prepared.ready, &answers))
+    Ok(whole::document(id, &prepared.ready, origin, &answers))
 }
 
 /// One answer to its end, with what was sent for it.
@@ -37,9 +40,10 @@ pub(super) async fn one(
     gateway: &Gateway,
     prepared: Prepared,
     record: &mut Record,
-) -> Result<(Prepared, (Collected, Completion)), Refusal> {
+) -> Result<(Prepared, Origin, (Collected, Completion)), Refusal> {
     let routed = route::route(&gateway.upstreams, prepared)?;
     let mut upstream = forward::forward(gateway, routed, record).await?;
     let answer = whole::collect(&mut upstream).await?;
-    Ok((upstream.prepared, answer))
+    let origin = upstream.origin();
+    Ok((upstream.prepared, origin, answer))
 }

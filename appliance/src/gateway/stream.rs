@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::Gateway;
 use super::account::Account;
-use super::answering::UpstreamStream;
+use super::answering::{Origin, UpstreamStream};
 
 /// Events that are ready together go out together, up to this many bytes: one write instead of many when a client lags.
 const BATCH_BYTES: usize = 8 << 10;
@@ -33,6 +33,9 @@ struct DoneEvent<'a> {
     total_tokens: u32,
     inference_time: f64,
     timestamp: String,
+    source: &'static str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cached: bool,
     #[serde(flatten)]
     account: Account<'a>,
 }
@@ -162,7 +165,10 @@ impl Relay {
 
 fn done_event<'a>(upstream: &'a UpstreamStream, completion: &'a Completion) -> DoneEvent<'a> {
     let ready = &upstream.prepared.ready;
+    let Origin { source, cached } = upstream.origin();
     DoneEvent {
+        source,
+        cached,
         done: true,
         language: &ready.language,
         model: &completion.model,

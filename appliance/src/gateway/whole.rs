@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::account::Account;
-use super::answering::UpstreamStream;
+use super::answering::{Origin, UpstreamStream};
 use super::prepare::Ready;
 
 /// `/v1/complete`'s answer.
@@ -19,6 +19,8 @@ struct Complete<'a> {
     result: &'a str,
     language: &'a str,
     source: &'static str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cached: bool,
     model_used: &'a str,
     tokens_generated: u32,
     inference_time_seconds: f64,
@@ -34,7 +36,7 @@ struct Complete<'a> {
 pub(super) async fn answer(mut upstream: UpstreamStream) -> Result<Response<Answer>, Refusal> {
     let id = upstream.id;
     let answers = [collect(&mut upstream).await?];
-    Ok(document(id, &upstream.prepared.ready, &answers))
+    Ok(document(id, &upstream.prepared.ready, upstream.origin(), &answers))
 }
 
 /// Reads the answer to its end.
@@ -54,34 +56,46 @@ pub(super) async fn collect(upstream: &mut UpstreamStream) -> Result<(Collected,
 }
 
 /// The document, in the client's words.
-pub(super) fn document(id: RequestId, ready: &Ready, answers: &[(Collected, Completion)]) -> Response<Answer> {
+pub(super) fn document(
+    id: RequestId,
+    ready: &Ready,
+    origin: Origin,
+    answers: &[(Collected, Completion)],
+) -> Response<Answer> {
     match answers {
         [(answer, completion)] if ready.call.reply.dialect == Dialect::Native => {
-            json(StatusCode::OK, &native(&answer.text, ready, completion))
+            json(StatusCode::OK, &native(&answer.text, ready, origin, completion))
         }
-        _ => json(StatusCode::OK, &value(id, ready, answers)),
+        _ => json(StatusCode::OK, &value(id, ready, origin, answers)),
     }
 }
 
 /// The document as a value.
-pub(super) fn value(id: RequestId, ready: &Ready, answers: &[(Collected, Completion)]) -> Value {
+pub(super) fn value(id: RequestId, ready: &Ready, origin: Origin, answers: &[(Collected, Completion)]) -> Value {
     let reply = &ready.call.reply;
     match answers {
         [(answer, completion)] if reply.dialect == Dialect::Native => {
-            serde_json::to_value(native(&answer.text, ready, completion)).unwrap_or_default()
+            serde_json::to_value(native(&answer.text, ready, origin, completion)).unwrap_or_default()
         }
         _ => {
             let model = answers.first().map_or("", |(_, completion)| &completion.model);
-            dialect::document(&Identity::now(id, model), reply, answers)
+            let mut document = dialect::document(&Identity::now(id, model), reply, answers);
+            if origin.cached
+                && let Some(fields) = document.as_object_mut()
+            {
+                fields.insert("cached".to_owned(), Value::Bool(true));
+            }
+            document
         }
     }
 }
 
-fn native<'a>(text: &'a str, ready: &'a Ready, completion: &'a Completion) -> Complete<'a> {
+fn native<'a>(text: &'a str, ready: &'a Ready, origin: Origin, completion: &'a Completion) -> Complete<'a> {
     Complete {
         result: text,
         language: &ready.language,
-        source: "vps",
+        source: origin.source,
+        cached: origin.cached,
         model_used: &completion.model,
         tokens_generated: completion.usage.completion_tokens,
         inference_time_seconds: inference_seconds(completion),

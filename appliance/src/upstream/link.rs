@@ -6,6 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 
 use super::Upstream;
+use super::hold::{self, Left};
 use super::trust::{self, Noted, Noting};
 use crate::problem::Trouble;
 use crate::status::{Board, Event};
@@ -60,6 +62,11 @@ pub struct Link {
     window: u32,
     sender: watch::Sender<Option<Sender>>,
     wanted: Notify,
+    /// The token of the next request that asks to be held; begins anywhere, so that a restarted appliance uses no old one.
+    token: AtomicU64,
+    tokens_of: u64,
+    left: Left,
+    holding: AtomicBool,
 }
 
 /// Why a request could not be handed over, or got no answer.
@@ -144,7 +151,31 @@ impl Link {
             window: STREAM_WINDOW.saturating_mul(slots.saturating_add(2)).clamp(64 << 10, CONNECTION_WINDOW_MAX),
             sender: watch::Sender::new(None),
             wanted: Notify::new(),
+            token: AtomicU64::new(super::random()),
+            tokens_of: super::random(),
+            left: Left::default(),
+            holding: AtomicBool::new(false),
         })
+    }
+
+    /// A token that no other request has.
+    pub(super) fn next_token(&self) -> u128 {
+        u128::from(self.tokens_of) << 64 | u128::from(self.token.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whether the server held its newest answer.
+    pub(super) fn is_holding(&self) -> bool {
+        self.holding.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of that.
+    pub(super) fn holds(&self, newest: bool) {
+        self.holding.store(newest, Ordering::Relaxed);
+    }
+
+    /// What is to be cancelled over the next connection.
+    pub(super) fn left(&self) -> &Left {
+        &self.left
     }
 
     /// The certificates in use, to follow their files.
@@ -296,6 +327,7 @@ async fn run(upstream: &Upstream, link: &Link, open: Open, board: &Board, tasks:
     let ended = tokio::select! {
         ended = driver => ended.map_or_else(|error| error.to_string(), |()| "closed by the server".to_owned()),
         silence = keep_warm(pings) => silence,
+        () = cancel_left(upstream, link) => String::new(),
         () = idle_stop(link, tasks) => String::new(),
     };
     link.sender.send_replace(None);
@@ -319,6 +351,12 @@ async fn keep_warm(pings: Option<PingPong>) -> String {
             Err(_) => return format!("no answer to a ping within {} s", PING_ANSWER.as_secs()),
         }
     }
+}
+
+/// First of all over a new connection.
+async fn cancel_left(upstream: &Upstream, link: &Link) {
+    hold::cancel_left(upstream, link).await;
+    std::future::pending().await
 }
 
 /// On a stop the connection stays for the streams in progress, and ends with the last of them.

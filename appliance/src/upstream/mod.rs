@@ -1,15 +1,18 @@
 //! Upstreams: inference servers the appliance forwards to. Each has a [`way`] to it (a [`link`] to a server of ours: one
-//! connection, kept warm; or to a [`service`] of somebody else's), a [`breaker`], a health probe, and [`knowledge`] of its
-//! models. `trust` tells who refuses whom when TLS does.
+//! connection, kept warm, and [`hold`]s for when it breaks; or to a [`service`] of somebody else's), a [`breaker`], a health
+//! probe, and [`knowledge`] of its models. `trust` tells who refuses whom when TLS does.
 
 pub mod breaker;
+pub mod hold;
 pub mod knowledge;
 pub mod link;
 pub mod probe;
 pub mod service;
+pub mod spread;
 mod trust;
 pub mod way;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -39,6 +42,15 @@ pub struct Upstream {
     pub way: Way,
     /// What is known of its models.
     pub knowledge: Knowledge,
+    /// Lower goes first.
+    pub priority: u64,
+    /// Its share of the requests among those of equal priority.
+    pub weight: i64,
+    /// It is the last resort, on this machine.
+    pub local: bool,
+    turn: spread::Turn,
+    /// Which files its models were loaded from, as the newest probe told.
+    versions: Mutex<BTreeMap<String, String>>,
     base: String,
     key: Option<(HeaderName, HeaderValue)>,
     breaker: Mutex<Breaker>,
@@ -66,6 +78,11 @@ impl Upstream {
             name: settings.name.as_str().into(),
             way: way.clone(),
             knowledge: Knowledge::new(vocabularies.clone()),
+            priority: settings.priority,
+            weight: settings.weight,
+            local: settings.local,
+            turn: spread::Turn::default(),
+            versions: Mutex::default(),
             base: service::base(&settings.url),
             key: settings.key.as_ref().and_then(|key| header(key, &way)),
             breaker: Mutex::new(Breaker::new(settings.breaker)),
@@ -99,6 +116,16 @@ impl Upstream {
         }
     }
 
+    /// Which file `model` was loaded from, where that is known.
+    pub fn version(&self, model: &str) -> Option<String> {
+        self.versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(model).cloned()
+    }
+
+    /// Takes note of which files its models were loaded from.
+    fn loaded(&self, versions: BTreeMap<String, String>) {
+        *self.versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = versions;
+    }
+
     /// The breaker, for one decision.
     pub fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -127,6 +154,32 @@ impl Upstream {
         }
     }
 
+    /// A service that nobody connects to, with its rank: whether it is the last resort, priority, weight.
+    #[cfg(test)]
+    pub(crate) fn stub(index: usize, (local, priority, weight): (bool, u64, i64)) -> Arc<Self> {
+        let service = Service::new(&service::Settings::default()).unwrap();
+        Arc::new(Self {
+            index,
+            name: "stub".into(),
+            way: Way::Service(Arc::new(service)),
+            priority,
+            weight,
+            local,
+            turn: spread::Turn::default(),
+            versions: Mutex::default(),
+            knowledge: Knowledge::default(),
+            base: String::new(),
+            key: None,
+            breaker: Mutex::new(Breaker::new(breaker::Policy::default())),
+            probe: Notify::new(),
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn stub_service(index: usize) -> Arc<Self> {
+        Self::stub(index, (false, 0, 1))
+    }
+
     /// An attempt to reach it failed.
     fn failed(&self) {
         self.breaker().failed(Instant::now(), chance());
@@ -145,9 +198,12 @@ fn header(key: &Secret, way: &Way) -> Option<(HeaderName, HeaderValue)> {
 
 /// A number in 0..1 that differs between boxes and moments; jitter needs no better one.
 pub fn chance() -> f64 {
+    (random() >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};
-    let drawn = std::collections::hash_map::RandomState::new().build_hasher().finish();
-    (drawn >> 11) as f64 / (1_u64 << 53) as f64
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 /// What an admitted request has told about its upstream.
@@ -167,17 +223,17 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// Whose it is.
-    pub fn upstream(&self) -> &Upstream {
-        &self.upstream
-    }
-
     /// The server answers: where this request is the probe of a half-open breaker, others need not wait for its end.
     pub fn alive(&mut self) {
         if !self.alive {
             self.alive = true;
             self.upstream.breaker().alive();
         }
+    }
+
+    /// Whose pass it is.
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
     }
 
     /// The server does not take our key: the board shall know soon.

@@ -1,6 +1,7 @@
 //! Health probes: the server's own word, asked for over the same connection every few seconds, so that `/health` and
 //! routing never wait for it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +42,12 @@ pub(super) async fn keep(upstream: Arc<Upstream>, board: Board, tasks: Tasks) {
     let mut key_taken = false;
     loop {
         let connected = |status: &Status| status.upstreams.get(upstream.index).is_some_and(|known| known.connected);
-        key_taken &= connected(&status.borrow_and_update());
+        let still = connected(&status.borrow_and_update());
+        key_taken &= still;
+        if !still {
+            // Whoever answers next may have loaded other files.
+            upstream.loaded(BTreeMap::new());
+        }
         let up = status.wait_for(connected);
         if !matches!(tasks.until_stopping(up).await, Some(Ok(_))) {
             return;
@@ -50,6 +56,7 @@ pub(super) async fn keep(upstream: Arc<Upstream>, board: Board, tasks: Tasks) {
         let answered = matches!(probe, Probe::Answered { .. });
         board.tell(Event::Probed { upstream: upstream.index, probe });
         if answered {
+            upstream.loaded(versions(&upstream).await.unwrap_or_default());
             let refused = if key_taken { Some(false) } else { is_key_refused(&upstream).await };
             key_taken = refused == Some(false);
             let trouble = (refused == Some(true)).then_some(Trouble::Key);
@@ -77,6 +84,11 @@ async fn probe(upstream: &Upstream) -> Probe {
         }
         _ => Probe::Failed,
     }
+}
+
+/// Which files its models were loaded from.
+async fn versions(upstream: &Upstream) -> Option<BTreeMap<String, String>> {
+    serde_json::from_value(ask(upstream, KEYED, ANSWER).await?.get_mut("versions")?.take()).ok()
 }
 
 /// Whether the server refuses our key; `None` when it does not say in time.

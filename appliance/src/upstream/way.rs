@@ -28,6 +28,8 @@ pub enum Body {
     Frames(link::Body),
     /// From the pool.
     Service(Incoming),
+    /// None: nobody had to be asked.
+    Empty,
 }
 
 /// How a body broke.
@@ -73,6 +75,7 @@ impl http_body::Body for Body {
         match &mut *self {
             Self::Frames(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
             Self::Service(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Empty => Poll::Ready(None),
         }
     }
 
@@ -80,6 +83,7 @@ impl http_body::Body for Body {
         match self {
             Self::Frames(body) => body.is_end_stream(),
             Self::Service(body) => body.is_end_stream(),
+            Self::Empty => true,
         }
     }
 
@@ -87,6 +91,7 @@ impl http_body::Body for Body {
         match self {
             Self::Frames(body) => body.size_hint(),
             Self::Service(body) => body.size_hint(),
+            Self::Empty => SizeHint::with_exact(0),
         }
     }
 }

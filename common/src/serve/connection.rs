@@ -5,9 +5,10 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Request, header};
@@ -21,13 +22,55 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::shared::Shared;
+use super::watched::Watched;
 use super::{Server, Service};
 
 /// Who is at the other end.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
+    /// What became of the connection.
+    pub connection: Connection,
+}
+
+/// Tells a connection that broke from a caller that wants an answer no more. Over HTTP/2 a caller can drop one answer and keep
+/// the connection; over HTTP/1 it can only drop both.
+#[derive(Clone, Debug)]
+pub struct Connection(Arc<Life>);
+
+#[derive(Debug)]
+struct Life {
+    opened: Instant,
+    /// Whether its end has been noticed.
+    lost: AtomicBool,
+    /// When bytes came last, in milliseconds after it was opened.
+    heard_ms: AtomicU64,
+}
+
+/// Who drops an answer has just said so: an answer dropped after so much silence is dropped because pings were not answered.
+const SILENCE: Duration = Duration::from_secs(5);
+
+impl Connection {
+    fn new(lost: bool) -> Self {
+        let life = Life { opened: Instant::now(), lost: AtomicBool::new(lost), heard_ms: AtomicU64::new(0) };
+        Self(Arc::new(life))
+    }
+
+    /// Whether an answer's body that is dropped now is dropped because its connection is gone, rather than by its caller's
+    /// will.
+    pub fn is_lost(&self) -> bool {
+        let heard = Duration::from_millis(self.0.heard_ms.load(Ordering::Relaxed));
+        self.0.lost.load(Ordering::Acquire) || self.0.opened.elapsed().saturating_sub(heard) > SILENCE
+    }
+
+    pub(super) fn lose(&self) {
+        self.0.lost.store(true, Ordering::Release);
+    }
+
+    pub(super) fn heard(&self) {
+        self.0.heard_ms.store(self.0.opened.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
 }
 
 /// Largest request head, in bytes.
@@ -50,7 +93,7 @@ pub(super) async fn serve<S: Service>(
     }
     let ticket = Entry(waiting.enter());
     let outcome = tokio::select! {
-        outcome = speak(server, stream, Peer { address }, &ticket.0) => outcome,
+        outcome = speak(server, stream, address, &ticket.0) => outcome,
         () = ticket.0.evicted() => Err("closed to make room for another connection".into()),
     };
     if let Err(error) = outcome {
@@ -71,7 +114,12 @@ fn tune(stream: &TcpStream, unanswered: Duration) -> std::io::Result<()> {
 
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
-async fn speak<S: Service>(server: &Arc<Server<S>>, stream: TcpStream, peer: Peer, ticket: &Ticket) -> Outcome {
+async fn speak<S: Service>(
+    server: &Arc<Server<S>>,
+    stream: TcpStream,
+    address: SocketAddr,
+    ticket: &Ticket,
+) -> Outcome {
     let mut first = [0; 4];
     let peeked = tokio::time::timeout(server.limits.header, stream.peek(&mut first)).await;
     let Ok(count) = peeked.map_err(|_| "no byte within the header deadline")? else { return Ok(()) };
@@ -85,16 +133,16 @@ async fn speak<S: Service>(server: &Arc<Server<S>>, stream: TcpStream, peer: Pee
             let handshake = Box::pin(tokio::time::timeout(server.limits.header, acceptor.accept(stream.clone())));
             let secured = handshake.await.map_err(|_| "no TLS handshake within the header deadline")?;
             let secured = secured.inspect_err(|error| {
-                tracing::warn!(address = %peer.address, %error, "TLS handshake refused");
+                tracing::warn!(%address, %error, "TLS handshake refused");
             })?;
             let h2 = secured.get_ref().1.alpn_protocol() == Some(b"h2");
-            http(server, secured, stream, h2, peer, ticket).await
+            http(server, secured, stream, h2, address, ticket).await
         }
         (Some(_), false) => refuse(stream, &plain_on_tls()).await,
         (None, true) => Err("a TLS client on a port that speaks plain HTTP".into()),
         (None, false) => {
             let h2 = first[..count] == H2_PREFACE[..count.min(4)];
-            http(server, stream.clone(), stream, h2 && count == 4, peer, ticket).await
+            http(server, stream.clone(), stream, h2 && count == 4, address, ticket).await
         }
     }
 }
@@ -137,14 +185,24 @@ async fn refuse(mut io: impl AsyncRead + AsyncWrite + Unpin, answer: &str) -> Ou
     Ok(())
 }
 
-async fn http<S, I>(server: &Arc<Server<S>>, io: I, socket: Shared, h2: bool, peer: Peer, ticket: &Ticket) -> Outcome
+async fn http<S, I>(
+    server: &Arc<Server<S>>,
+    io: I,
+    socket: Shared,
+    h2: bool,
+    address: SocketAddr,
+    ticket: &Ticket,
+) -> Outcome
 where
     S: Service,
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    // Over HTTP/1 nothing but the connection's end drops an answer.
+    let connection = Connection::new(!h2);
     let service = service_fn(|request: Request<Incoming>| {
         let working = ticket.work();
         let service = server.service.clone();
+        let peer = Peer { address, connection: connection.clone() };
         let head_only = request.method() == Method::HEAD;
         // Boxed: `poll_without_shutdown` wants it unpinned, and an idle connection should not hold room for it.
         Box::pin(async move {
@@ -160,7 +218,10 @@ where
             Ok::<_, Infallible>(http::Response::from_parts(head, Working { body, _working: working }))
         })
     });
-    if h2 { http2(server, io, service).await } else { http1(server, io, socket, service).await }
+    match h2 {
+        true => http2(server, Watched::new(io, connection.clone()), service).await,
+        false => http1(server, io, socket, service).await,
+    }
 }
 
 async fn http1<S, I, F>(server: &Arc<Server<S>>, io: I, socket: Shared, service: F) -> Outcome

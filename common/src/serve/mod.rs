@@ -7,10 +7,11 @@ mod body;
 mod connection;
 mod refusal;
 mod shared;
+mod watched;
 
 pub use accept::{Server, bind};
 pub use body::{Answer, collect, discard, empty, full, json};
-pub use connection::Peer;
+pub use connection::{Connection, Peer};
 pub use refusal::Refusal;
 
 use std::future::Future;

@@ -61,6 +61,8 @@ pub enum Refusal {
     },
     /// The program is shutting down.
     Stopping,
+    /// An `Idempotency-Key` that stands for another request.
+    Reused,
     /// The caller has asked too often.
     TooMany {
         /// What it asked too often for.
@@ -114,6 +116,7 @@ impl Refusal {
             Self::Failed(failure) => failure_status(failure.code),
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
+            Self::Reused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unsupported { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         }
@@ -138,6 +141,11 @@ impl Refusal {
             Self::Failed(failure) => failure.message.clone(),
             Self::MethodNotAllowed { allowed } => format!("this path takes {allowed}"),
             Self::NotFound { path } => format!("no such path: {path}"),
+            Self::Reused => {
+                "idempotency-key: found a key that stands for another request (another path or body), expected a new key \
+                 for a new request, or the same request again"
+                    .to_owned()
+            }
             Self::Stopping => "shutting down; retry in a moment".to_owned(),
             Self::TooMany { message, .. } => (*message).to_owned(),
         }
@@ -165,6 +173,7 @@ impl Refusal {
             Self::Failed(failure) => failure.code.as_str(),
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::NotFound { .. } => "not_found",
+            Self::Reused => "idempotency_key_reused",
             Self::Stopping => "stopping",
             Self::TooMany { .. } => "too_many_requests",
             Self::Unsupported { .. } => "unsupported_media_type",

@@ -4,6 +4,7 @@
 //! - [`inference`]: what travels between appliance and server, as [`frame`]d postcard.
 //! - [`details`]: what a request may ask beyond that, in a second frame.
 //! - [`facts`]: what a server tells about its models.
+//! - [`held`]: how an answer is held over a broken connection.
 //! - [`dialect`]: the calls of OpenAI's, Anthropic's and llama.cpp's clients.
 //! - [`sse`]: server-sent events, encoding and incremental decoding.
 //! - [`json`]: strict parsing with sentences for errors.
@@ -13,6 +14,7 @@ pub mod details;
 pub mod dialect;
 pub mod facts;
 pub mod frame;
+pub mod held;
 pub mod inference;
 pub mod json;
 pub mod native;

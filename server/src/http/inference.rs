@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use cerebrum_common::keys::Client;
 use cerebrum_common::request_id::RequestId;
-use cerebrum_common::serve::{Answer, Refusal, collect, discard};
+use cerebrum_common::serve::{Answer, Connection, Refusal, collect, discard};
 use cerebrum_common::wire::dialect::{Identity, Speaker};
-use cerebrum_common::wire::{Failure, FailureCode};
+use cerebrum_common::wire::{Failure, FailureCode, held};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
@@ -17,7 +17,7 @@ use super::record::Record;
 use super::request::{self, Format};
 use super::routes::Delivery;
 use super::stream::Style;
-use super::{Api, stream, whole};
+use super::{Api, hold, stream, whole};
 
 /// How long an answer's head waits for the first event: tokenising and most refusals take less, and nobody minds a stream that
 /// opens so much later.
@@ -26,17 +26,23 @@ const FIRST_EVENT: Duration = Duration::from_millis(200);
 /// When to come back after a shortage: the guards look at means of about five seconds.
 const SHORTAGE_RETRY_MS: u32 = 10_000;
 
+/// Who calls, and how.
+pub(super) struct Caller {
+    pub(super) id: RequestId,
+    pub(super) client: Client,
+    pub(super) connection: Connection,
+}
+
 /// One inference, from the request to the answer.
 pub(super) async fn infer(
     api: &Api,
     request: Request<Incoming>,
-    id: RequestId,
-    client: Client,
+    caller: Caller,
     delivery: Delivery,
 ) -> Response<Answer> {
     let (head, mut body) = request.into_parts();
-    let mut record = Some(Record::open(id, client, api.tasks.clone()));
-    match answer(api, &head, &mut body, &mut record, delivery).await {
+    let mut record = Some(Record::open(caller.id, caller.client, api.tasks.clone()));
+    match answer(api, &head, &mut body, &mut record, (delivery, caller.connection)).await {
         Ok(response) => response,
         Err(refusal) => {
             // Still here when the request got no further than its body.
@@ -54,14 +60,22 @@ async fn answer(
     head: &http::request::Parts,
     body: &mut Incoming,
     record: &mut Option<Record>,
-    delivery: Delivery,
+    (delivery, connection): (Delivery, Connection),
 ) -> Result<Response<Answer>, Refusal> {
     let format = request::format(&head.headers)?;
     admit(api)?;
     let bytes = collect(body, &api.limits).await?;
     let call = request::read(format, delivery, bytes, api.tokens, api.limits.body_bytes)?;
     // From here on the job owns the record, and closes it however it ends.
-    let Some(record) = record.take() else { return Err(Refusal::Stopping) };
+    let Some(mut record) = record.take() else { return Err(Refusal::Stopping) };
+    let token = held::asked(&head.headers).filter(|_| format == Format::Frames);
+    let client = record.client();
+    if let Some(token) = token
+        && let Some(held) = hold::again(api, token, &client, &connection)
+    {
+        record.joined();
+        return held;
+    }
     if !call.reply.stream {
         return whole::collect(api, call, record).await;
     }
@@ -75,6 +89,9 @@ async fn answer(
         },
     };
     job.look_ahead(Instant::now() + FIRST_EVENT).await?;
+    if let Some(token) = token {
+        return hold::begin(api, job, token, client, connection);
+    }
     Ok(stream::relay(job, style, api.heartbeat))
 }
 

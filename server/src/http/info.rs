@@ -68,6 +68,8 @@ struct Models<'a> {
     inference_counts: BTreeMap<String, u64>,
     aliases: &'a BTreeMap<String, String>,
     default_model: Option<String>,
+    /// Which file each loaded model was loaded from.
+    versions: BTreeMap<String, String>,
 }
 
 /// `/v1/models`: what the folder holds now, and which are loaded.
@@ -84,6 +86,7 @@ pub(super) fn models(api: &Api) -> Response<Answer> {
         inference_counts: api.registry.counts(),
         aliases: &catalog.aliases,
         default_model: catalog.resolve("").ok(),
+        versions: api.registry.versions(),
     };
     json(StatusCode::OK, &models)
 }

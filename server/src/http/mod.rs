@@ -5,10 +5,12 @@
 //! - `inference`: the calls that generate. `request` reads their bodies, `job` is one generation in progress, for which
 //!   `assemble` makes the prompt (of a chat, by the model's `template`); `stream` and `whole` write answers, `record` keeps the
 //!   account.
-//! - `tokens`: text to tokens and back. `facts`: what preparing prompts needs to know.  `info`, `manage`: reports, unloading.
+//! - `hold`: answers that outlive their connection.
+//! - `tokens`: text to tokens and back. `facts`: what preparing prompts needs to know. `info`, `manage`: reports, unloading.
 
 mod assemble;
 mod facts;
+mod hold;
 mod inference;
 mod info;
 mod job;
@@ -21,6 +23,7 @@ mod template;
 mod tokens;
 mod whole;
 
+pub use hold::{Holding, Holds};
 pub use routes::{Access, ROUTES, Route};
 
 use std::sync::Arc;
@@ -29,7 +32,7 @@ use std::time::{Duration, Instant};
 use cerebrum_common::keyring::Keyring;
 use cerebrum_common::lifecycle::Tasks;
 use cerebrum_common::request_id::{self, RequestId};
-use cerebrum_common::serve::{self, Answer, Peer, Refusal, Service, discard};
+use cerebrum_common::serve::{self, Answer, Connection, Peer, Refusal, Service, discard};
 use cerebrum_common::wire::native::Limits as TokenLimits;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -55,6 +58,8 @@ pub struct Api {
     pub registry: Registry,
     /// Silence after which a stream gets a heartbeat.
     pub heartbeat: Duration,
+    /// Answers that outlive their connection.
+    pub holds: Arc<Holds>,
     /// For the end of the program.
     pub tasks: Tasks,
     /// When the program started.
@@ -62,16 +67,16 @@ pub struct Api {
 }
 
 impl Service for Api {
-    async fn call(&self, request: Request<Incoming>, _: Peer) -> Response<Answer> {
+    async fn call(&self, request: Request<Incoming>, peer: Peer) -> Response<Answer> {
         let id = RequestId::from_headers(request.headers());
-        let mut response = self.answer(request, id).await;
+        let mut response = self.answer(request, id, peer.connection).await;
         response.headers_mut().insert(request_id::HEADER, id.header_value());
         response
     }
 }
 
 impl Api {
-    async fn answer(&self, request: Request<Incoming>, id: RequestId) -> Response<Answer> {
+    async fn answer(&self, request: Request<Incoming>, id: RequestId, connection: Connection) -> Response<Answer> {
         let route = routes::find(request.method(), request.uri().path());
         // A path that does not exist is told only to those who may know which do.
         let public = route.as_ref().is_ok_and(|route| route.access() == Access::Public);
@@ -82,8 +87,13 @@ impl Api {
         };
         match (route, client) {
             (Ok(Route::Inference(delivery)), Some(client)) => {
-                inference::infer(self, request, id, client, delivery).await
+                let caller = inference::Caller { id, client, connection };
+                inference::infer(self, request, caller, delivery).await
             }
+            (Ok(Route::Held(token)), Some(client)) => {
+                told(hold::resume(self, &token, request.headers(), &client, connection))
+            }
+            (Ok(Route::Cancel(token)), Some(client)) => told(hold::cancel(self, &token, &client)),
             (Ok(Route::Tokenize), _) => told(tokens::tokenize(self, request).await),
             (Ok(Route::Detokenize), _) => told(tokens::detokenize(self, request).await),
             (Ok(Route::Model(name)), _) => told(facts::model(self, &name).await),
@@ -102,9 +112,13 @@ impl Api {
             Route::Unload(model) => manage::unload(self, &model).await,
             Route::Cleanup => manage::cleanup(self).await,
             // Need the request, which only the arms above have.
-            Route::Inference(_) | Route::Tokenize | Route::Detokenize | Route::Model(_) | Route::Vocabulary(_) => {
-                Refusal::from(cerebrum_common::keys::Denied::Missing).response()
-            }
+            Route::Inference(_)
+            | Route::Held(_)
+            | Route::Cancel(_)
+            | Route::Tokenize
+            | Route::Detokenize
+            | Route::Model(_)
+            | Route::Vocabulary(_) => Refusal::from(cerebrum_common::keys::Denied::Missing).response(),
         }
     }
 

@@ -18,6 +18,8 @@ enum Outcome {
     Failed,
     /// Before it began.
     Refused,
+    /// It was a repetition of one that was already being answered.
+    Joined,
     /// With the program.
     Stopped,
 }
@@ -74,6 +76,11 @@ impl Record {
     /// The request was refused.
     pub(super) fn refused(&mut self, reason: &str) {
         self.close(Outcome::Refused, reason);
+    }
+
+    /// The request was a repetition.
+    pub(super) fn joined(&mut self) {
+        self.close(Outcome::Joined, "");
     }
 
     /// One event of the answer.

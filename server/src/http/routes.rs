@@ -2,6 +2,7 @@
 
 use cerebrum_common::serve::Refusal;
 use cerebrum_common::wire::dialect::Dialect;
+use cerebrum_common::wire::held;
 use http::Method;
 
 /// Who may call.
@@ -41,6 +42,10 @@ pub enum Route {
     Health,
     /// A generation.
     Inference(Delivery),
+    /// The rest of a held answer, by its token.
+    Held(String),
+    /// Nobody wants that answer any more.
+    Cancel(String),
     /// Text to tokens.
     Tokenize,
     /// Tokens to text.
@@ -61,11 +66,13 @@ pub enum Route {
     Cleanup,
 }
 
-/// Every path with its method; `{model}` stands for a name.
-pub const ROUTES: [(Method, &str); 18] = [
+/// Every path with its method; `{model}` and `{token}` stand for names.
+pub const ROUTES: [(Method, &str); 20] = [
     (Method::GET, "/health"),
     (Method::POST, "/v1/inference"),
     (Method::POST, "/v1/inference/stream"),
+    (Method::GET, "/v1/inference/held/{token}"),
+    (Method::POST, "/v1/inference/cancel/{token}"),
     (Method::POST, "/v1/chat/completions"),
     (Method::POST, "/chat/completions"),
     (Method::POST, "/v1/completions"),
@@ -111,24 +118,29 @@ impl Route {
             "/props" => (Method::GET, Self::Props),
             "/v1/stats" => (Method::GET, Self::Stats),
             "/v1/cleanup" => (Method::POST, Self::Cleanup),
-            _ => return named(path),
+            _ => Self::named(path)?,
         })
     }
-}
 
-fn named(path: &str) -> Option<(Method, Route)> {
-    let name = |name: &str| (!name.is_empty()).then(|| name.to_owned());
-    if let Some(rest) = path.strip_prefix(UNLOAD) {
-        return Some((Method::POST, Route::Unload(name(rest)?)));
+    /// Paths that end with a name.
+    fn named(path: &str) -> Option<(Method, Self)> {
+        let behind = |start| path.strip_prefix(start).filter(|name| !name.is_empty()).map(str::to_owned);
+        let held = || behind(held::PATH).map(|token| (Method::GET, Self::Held(token)));
+        let cancel = || behind(held::CANCEL_PATH).map(|token| (Method::POST, Self::Cancel(token)));
+        let unload = || behind(UNLOAD).map(|model| (Method::POST, Self::Unload(model)));
+        let model = || {
+            let name = behind(MODEL)?;
+            Some((
+                Method::GET,
+                match name.strip_suffix(VOCABULARY) {
+                    Some("") => return None,
+                    Some(model) => Self::Vocabulary(model.to_owned()),
+                    None => Self::Model(name),
+                },
+            ))
+        };
+        held().or_else(cancel).or_else(unload).or_else(model)
     }
-    let rest = path.strip_prefix(MODEL)?;
-    Some((
-        Method::GET,
-        match rest.strip_suffix(VOCABULARY) {
-            Some(model) => Route::Vocabulary(name(model)?),
-            None => Route::Model(name(rest)?),
-        },
-    ))
 }
 
 fn asked(dialect: Dialect) -> (Method, Route) {

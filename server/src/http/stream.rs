@@ -24,7 +24,7 @@ use tokio_util::sync::ReusableBoxFuture;
 use super::job::Job;
 
 /// Events that are ready together go out together, up to this many bytes: one write instead of many when a client lags.
-const BATCH_BYTES: usize = 8 << 10;
+pub(super) const BATCH_BYTES: usize = 8 << 10;
 
 /// How a stream is written.
 #[derive(Debug)]
@@ -141,13 +141,9 @@ impl Relay {
         if self.silence.as_mut().poll(cx).is_pending() {
             return;
         }
-        match (&self.style, &self.last) {
-            (Style::Frames, InferenceEvent::Token { total_tokens, .. }) => {
-                let again = InferenceEvent::Token { text: "".into(), total_tokens: *total_tokens };
-                write_frame(&again, &mut self.out);
-            }
-            (Style::Frames, last) => write_frame(last, &mut self.out),
-            (Style::Events { .. } | Style::Spoken(_), _) => sse::write_comment("heartbeat", &mut self.out),
+        match &self.style {
+            Style::Frames => write_frame(&repeated(&self.last), &mut self.out),
+            Style::Events { .. } | Style::Spoken(_) => sse::write_comment("heartbeat", &mut self.out),
         }
     }
 
@@ -157,6 +153,17 @@ impl Relay {
             Style::Events { progress } => write_event(event, *progress, &mut self.out),
             Style::Spoken(speaker) => speaker.write(event, &mut self.out),
         }
+    }
+}
+
+/// What a stream of frames says in silence: the last event once more, without its text.
+pub(super) fn repeated(last: &InferenceEvent) -> InferenceEvent {
+    match last {
+        InferenceEvent::Token { total_tokens, .. } => {
+            InferenceEvent::Token { text: "".into(), total_tokens: *total_tokens }
+        }
+        InferenceEvent::Logprobs(_) => InferenceEvent::Token { text: "".into(), total_tokens: 0 },
+        last => last.clone(),
     }
 }
 

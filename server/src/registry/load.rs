@@ -79,10 +79,19 @@ impl Registry {
         let _turn = self.0.turn.lock().await;
         self.make_room(found).await?;
         tracing::info!(model = %found.name, mib = found.bytes >> 20, "loading");
+        let version = version(&found.path);
+        self.lock().versions.remove(&found.name);
         let starting = (self.0.parts.starter)(found);
         let progress = starting.progress();
         tokio::select! {
-            loaded = starting.loaded() => Ok(loaded?),
+            loaded = starting.loaded() => {
+                let engine = loaded?;
+                // A file that changed meanwhile may have been read before or after.
+                if let Some(version) = version.filter(|before| self::version(&found.path).as_ref() == Some(before)) {
+                    self.lock().versions.insert(found.name.clone(), version);
+                }
+                Ok(engine)
+            }
             never = pass_on(progress, publish, done) => match never {},
         }
     }
@@ -123,6 +132,13 @@ impl Registry {
             }
         }
     }
+}
+
+/// What tells a file from another one that takes its place.
+fn version(path: &Path) -> Option<String> {
+    let file = path.metadata().ok()?;
+    let changed = file.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(format!("{}-{}", file.len(), changed.as_nanos()))
 }
 
 /// The weights of a package, next to it, from where all later loads take them. Without whoever waits, it is given up.

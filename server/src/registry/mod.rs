@@ -70,6 +70,8 @@ struct Inner {
 struct State {
     models: BTreeMap<String, Entry>,
     counts: BTreeMap<String, u64>,
+    /// Which file each model was last loaded from.
+    versions: BTreeMap<String, String>,
     stopped: bool,
 }
 
@@ -195,6 +197,13 @@ impl Registry {
         let state = self.lock();
         let loading = state.models.iter().filter(|(_, entry)| matches!(entry, Entry::Loading { .. }));
         loading.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Which file each loaded model was loaded from: its length and the time of its last change.
+    pub fn versions(&self) -> BTreeMap<String, String> {
+        let state = self.lock();
+        let known = state.engines().filter_map(|engine| state.versions.get_key_value(engine.name()));
+        known.map(|(name, version)| (name.clone(), version.clone())).collect()
     }
 
     /// How many requests each model has taken since the program's start.

@@ -16,7 +16,7 @@ use cerebrum_common::wire::{InferenceEvent, frame, sse};
 use cerebrum_engine::scripted::Script;
 use cerebrum_engine::{Engine, Limits};
 use cerebrum_server::guards::{self, Vitals};
-use cerebrum_server::http::Api;
+use cerebrum_server::http::{Api, Holding, Holds};
 use cerebrum_server::registry::{Catalog, Parts, Registry, Starter};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -30,6 +30,7 @@ use tokio::sync::watch;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const KEY: &str = "k";
+pub(crate) const OTHER_KEY: &str = "l";
 
 /// A machine with room for everything.
 pub(crate) const ROOM: Vitals =
@@ -40,6 +41,7 @@ pub(crate) struct Site {
     pub(crate) registry: Registry,
     pub(crate) vitals: watch::Sender<Vitals>,
     pub(crate) tasks: Tasks,
+    pub(crate) holds: Arc<Holds>,
     _folder: Option<tempfile::TempDir>,
 }
 
@@ -48,17 +50,31 @@ pub(crate) const ONE: Limits = Limits { slots: 1, queue: 0, chunk_tokens: 64, pr
 
 /// A server whose models `tiny` and `other` follow `script`.
 pub(crate) fn scripted(script: Script, limits: Limits) -> Site {
+    with_models(script, limits, Holding { time: Duration::from_millis(500), ..Holding::default() })
+}
+
+/// The same with one slot, that holds answers like this.
+pub(crate) fn holding(script: Script, holding: Holding) -> Site {
+    with_models(script, ONE, holding)
+}
+
+fn with_models(script: Script, limits: Limits, holding: Holding) -> Site {
     let folder = tempfile::tempdir().unwrap();
     for name in ["tiny", "other"] {
         std::fs::write(folder.path().join(format!("{name}.gguf")), "GGUF").unwrap();
     }
     let starter: Starter = Box::new(move |found| Engine::start(&found.name, limits, script.clone().loader()));
     let path = folder.path().to_owned();
-    Site { _folder: Some(folder), ..site(&path, starter) }
+    Site { _folder: Some(folder), ..site_holding(&path, starter, holding) }
 }
 
 /// A server over the models of `folder`.
 pub(crate) fn site(folder: &Path, starter: Starter) -> Site {
+    site_holding(folder, starter, Holding::default())
+}
+
+fn site_holding(folder: &Path, starter: Starter, holding: Holding) -> Site {
+    let holds = Arc::new(Holds::new(holding));
     let tasks = Tasks::new();
     let catalog = Catalog {
         folder: folder.to_owned(),
@@ -69,21 +85,23 @@ pub(crate) fn site(folder: &Path, starter: Starter) -> Site {
     let registry = Registry::new(Parts { catalog, starter, memory, min_free_ram: 0, tasks: tasks.clone() });
     let (publish, vitals) = watch::channel(ROOM);
     let limits = serve::Limits { body_bytes: 64 << 10, ..serve::Limits::default() };
+    let keys = [("test", KEY), ("other", OTHER_KEY)].map(|(name, key)| KnownKey::new(name, &Secret::new(key))).into();
     let service = Arc::new(Api {
-        keys: Keyring::new(None, vec![KnownKey::new("test", &Secret::new(KEY))]).unwrap().into(),
+        keys: Keyring::new(None, keys).unwrap().into(),
         limits,
         tokens: Default::default(),
         guards: guards::Limits::default(),
         vitals,
         registry: registry.clone(),
         heartbeat: Duration::from_millis(20),
+        holds: holds.clone(),
         tasks: tasks.clone(),
         started: Instant::now(),
     });
     let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = listener.local_addr().unwrap();
     tasks.spawn(Server { service, limits, tls: None, tasks: tasks.clone() }.run(listener));
-    Site { address, registry, vitals: publish, tasks, _folder: None }
+    Site { address, registry, vitals: publish, tasks, holds, _folder: None }
 }
 
 /// A whole answer.
@@ -110,6 +128,7 @@ pub(crate) struct Stream {
     pub(crate) connection: Connection,
     // An HTTP/2 connection ends with its last sender.
     pub(crate) sender: Box<dyn Send>,
+    pub(crate) socket: std::net::TcpStream,
 }
 
 /// Closes its socket when dropped.
@@ -158,8 +177,17 @@ impl Site {
         tokio::time::timeout(PATIENCE, sending).await.expect("no answer in time")
     }
 
-    async fn send(&self, h2: bool, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Stream {
-        let io = TokioIo::new(TcpStream::connect(self.address).await.unwrap());
+    pub(crate) async fn send(
+        &self,
+        h2: bool,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Stream {
+        let connected = TcpStream::connect(self.address).await.unwrap().into_std().unwrap();
+        let socket = connected.try_clone().unwrap();
+        let io = TokioIo::new(TcpStream::from_std(connected).unwrap());
         let uri = if h2 { format!("http://{}{path}", self.address) } else { path.to_owned() };
         let mut request = Request::builder().method(method).uri(uri);
         if !h2 {
@@ -173,11 +201,21 @@ impl Site {
             let (mut sender, connection) =
                 hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
             let connection = background(async { drop(connection.await) });
-            Stream { response: sender.send_request(request).await.unwrap(), connection, sender: Box::new(sender) }
+            Stream {
+                response: sender.send_request(request).await.unwrap(),
+                connection,
+                sender: Box::new(sender),
+                socket,
+            }
         } else {
             let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
             let connection = background(async { drop(connection.await) });
-            Stream { response: sender.send_request(request).await.unwrap(), connection, sender: Box::new(sender) }
+            Stream {
+                response: sender.send_request(request).await.unwrap(),
+                connection,
+                sender: Box::new(sender),
+                socket,
+            }
         }
     }
 
@@ -193,6 +231,11 @@ fn background(task: impl Future<Output = ()> + Send + 'static) -> Connection {
 }
 
 impl Stream {
+    /// Breaks the connection under the answer.
+    pub(crate) fn cut(&self) {
+        self.socket.shutdown(std::net::Shutdown::Both).unwrap();
+    }
+
     /// Bytes of the body until they contain `wanted`.
     pub(crate) async fn until(&mut self, wanted: &str) -> String {
         let mut seen = String::new();

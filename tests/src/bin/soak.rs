@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use cerebrum_tests::client::Client;
+use cerebrum_tests::random::Random;
 use cerebrum_tests::stack::{MODEL, Program, Site, models_folder};
 use clap::Parser;
 use serde_json::{Value, json};
@@ -37,15 +38,6 @@ const LOOK: Duration = Duration::from_secs(2);
 const GROWTH_MIB: f64 = 8.0;
 /// The server has so long to come to rest.
 const REST: Duration = Duration::from_secs(60);
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-}
 
 /// A request, and what a server at rest answers.
 struct Case {
@@ -166,7 +158,7 @@ async fn cases(client: &Client) -> anyhow::Result<Vec<Case>> {
 }
 
 async fn call(client: &Client, cases: &[Case], seed: u64, until: Instant) -> Counts {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut counts = Counts::default();
     // The first numbers of neighbouring seeds are alike.
     for _ in 0..8 {

@@ -1,0 +1,80 @@
+//! A stream that notes its end, so that answers which end with it can be told from answers that their caller dropped.
+//!
+//! It notes the end before whoever reads or writes it can draw conclusions: hyper lets go of a connection's answers only after
+//! the read, the write or the close that told it to.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::connection::Connection;
+
+pub(super) struct Watched<I> {
+    io: I,
+    connection: Connection,
+}
+
+impl<I> Watched<I> {
+    pub(super) fn new(io: I, connection: Connection) -> Self {
+        Self { io, connection }
+    }
+
+    fn note<T>(&self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if matches!(outcome, Poll::Ready(Err(_))) {
+            self.connection.lose();
+        }
+        outcome
+    }
+}
+
+impl<I> Drop for Watched<I> {
+    fn drop(&mut self) {
+        self.connection.lose();
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, into);
+        match read {
+            Poll::Ready(Ok(())) if into.filled().len() > before => self.connection.heard(),
+            Poll::Ready(Ok(())) if into.remaining() > 0 => self.connection.lose(),
+            _ => {}
+        }
+        self.note(read)
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.note(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, parts);
+        self.note(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.note(flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Asked for by this side, or because the other's end was noticed otherwise: a ping without an answer, say.
+        self.connection.lose();
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
