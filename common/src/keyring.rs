@@ -61,7 +61,15 @@ impl Keyring {
 
     /// Whether nobody can be let in.
     pub fn is_empty(&self) -> bool {
-        matches!(&*self.current.read().unwrap_or_else(PoisonError::into_inner), Keys::Known(known) if known.is_empty())
+        self.count() == Some(0)
+    }
+
+    /// How many keys are accepted; none where everybody may call.
+    pub fn count(&self) -> Option<usize> {
+        match &*self.current.read().unwrap_or_else(PoisonError::into_inner) {
+            Keys::Known(known) => Some(known.len()),
+            Keys::Open => None,
+        }
     }
 
     /// Who calls.

@@ -39,6 +39,8 @@ pub struct Shown {
     pub lamps: Lamps,
     /// How bright the panel is.
     pub light: Light,
+    /// Parts that do not answer.
+    pub missing: Vec<&'static str>,
 }
 
 impl Shown {
@@ -78,7 +80,7 @@ impl Board {
         let (backend, why) = backend::choose(wiring);
         tracing::info!(%backend, why, "the board's backend");
         let sim = SimBoard::new();
-        let dark = Shown { frame: Frame::dark(), lamps: Lamps::default(), light: Light::Bright };
+        let dark = Shown { frame: Frame::dark(), lamps: Lamps::default(), light: Light::Bright, missing: Vec::new() };
         let shared = Arc::new(Shared { stop: AtomicBool::new(false), shown: Mutex::new(dark) });
         let worker = Worker {
             parts: backend::parts(backend, wiring, &sim),
@@ -99,6 +101,15 @@ impl Board {
     #[must_use]
     pub fn shown(&self) -> Shown {
         self.shared.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Backend and parts in a few words, `missing` first where one does not answer.
+    #[must_use]
+    pub fn parts(&self) -> String {
+        match self.shown().missing.as_slice() {
+            [] => format!("backend {}, all parts answer", self.backend),
+            missing => format!("missing: {} (backend {})", missing.join(", "), self.backend),
+        }
     }
 
     /// The backend in use.
@@ -181,10 +192,17 @@ impl Worker {
         let view = self.desk.view(snapshot, at);
         let frame = self.picture(snapshot, view.page);
         let lamps = lamps(snapshot, at);
-        let shown = Shown { frame: frame.clone(), lamps, light: view.light };
+        let shown = Shown { frame: frame.clone(), lamps, light: view.light, missing: self.missing() };
         *self.shared.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
         self.send_picture(&frame, view, at);
         self.parts.lamps.with(at, |port| port.light(lamps));
+    }
+
+    /// By their names, as far as the last tries tell.
+    fn missing(&self) -> Vec<&'static str> {
+        let Parts { screen, lamps, buttons } = &self.parts;
+        let parts = [("panel", screen.is_missing()), ("lamps", lamps.is_missing()), ("buttons", buttons.is_missing())];
+        parts.into_iter().filter(|(_, missing)| *missing).map(|(part, _)| part).collect()
     }
 
     fn picture(&mut self, snapshot: &Snapshot, page: Page) -> Frame {

@@ -49,6 +49,11 @@ impl<T: ?Sized> Link<T> {
         }
     }
 
+    /// Whether the last try failed.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.trouble.is_some()
+    }
+
     /// Uses the part once, without retries and without a word in the log.
     pub(crate) fn attempt<R>(&mut self, act: impl FnOnce(&mut T) -> Result<R, PortError>) -> Result<R, PortError> {
         self.opened().and_then(act)

@@ -68,6 +68,15 @@ pub enum Command {
     Pair(Pair),
     /// Show the appliance's panel and lamps, live, until Ctrl-C
     Board(Board),
+    /// Find out why no answer comes, and how to mend it (on the appliance itself it looks deeper)
+    Doctor(Doctor),
+    /// Print a script that completes this program's arguments in a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, for `man -l -`
+    Man,
     /// Make, list and revoke API keys in the appliance's key file
     #[command(subcommand)]
     Key(Key),
@@ -197,6 +206,20 @@ pub struct Board {
     /// One picture instead of a live one (as it is when the output is no terminal)
     #[arg(long)]
     pub once: bool,
+}
+
+/// `cerebrum doctor`.
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// The daemon's settings, looked at where they are there
+    #[arg(long, value_name = "FILE", default_value = "/etc/cerebrum/cerebrum.toml")]
+    pub daemon: PathBuf,
+    /// Also ask a model for one token, which may have to be loaded first
+    #[arg(long)]
+    pub generate: bool,
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// How to generate; what is absent is left to the appliance.

@@ -93,9 +93,14 @@ fn tls(ca: Option<PathBuf>) -> Result<Arc<ClientConfig>, Failure> {
                 .to_owned(),
         )
     })?;
-    let mut config = (*ClientFiles { ca, identity: None }.build()?).clone();
+    Ok(over_http1(&ClientFiles { ca, identity: None }.build()?))
+}
+
+/// The same for connections that speak HTTP/1.1.
+pub(super) fn over_http1(tls: &Arc<ClientConfig>) -> Arc<ClientConfig> {
+    let mut config = (**tls).clone();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Arc::new(config)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! - [`cli`]: what can be typed; [`config`]: which appliance is meant, and with what key.
 //! - [`server`]: one connection per question; dropping it stops the generation. [`answer`]: what comes back.
-//! - `complete`, `reports`, `key`, `prepare`, `pair`, `board`, `repl`: the commands. `console`: the only writer to standard output and error.
+//! - `complete`, `reports`, `key`, `prepare`, `pair`, `board`, `doctor`, `manual`, `repl`: the commands. `console`: the only writer to standard output and error.
 //! - [`failure`]: every way to fail, its sentence and its exit code.
 //!
 //! It never retries by itself (a generation costs minutes) and never keeps a prompt, except in the REPL's own history.
@@ -14,11 +14,13 @@ pub mod cli;
 mod complete;
 pub mod config;
 mod console;
+mod doctor;
 pub mod failure;
 mod figures;
 mod input;
 mod interrupt;
 mod key;
+mod manual;
 pub mod pair;
 mod prepare;
 mod repl;
@@ -64,8 +66,16 @@ fn run(cli: Cli, console: &mut Console) -> Result<ExitCode, Failure> {
         key::run(command, console)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let server = config::server(&cli.connection)?;
+    match &cli.command {
+        Command::Completions { shell } => return manual::completions(*shell, console),
+        Command::Man => return manual::page(console),
+        _ => {}
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+    if let Command::Doctor(arguments) = &cli.command {
+        return runtime.block_on(doctor::run(arguments, &cli.connection, console));
+    }
+    let server = config::server(&cli.connection)?;
     let result = match &cli.command {
         Command::Complete(arguments) => complete::run(arguments, &server, console, &runtime),
         Command::Repl(arguments) => repl::run(arguments, &server, console, &runtime),
@@ -75,7 +85,7 @@ fn run(cli: Cli, console: &mut Console) -> Result<ExitCode, Failure> {
         Command::Prepare(arguments) => runtime.block_on(prepare::run(arguments, &server, console)),
         Command::Pair(arguments) => runtime.block_on(pair::run(arguments, &server, console)),
         Command::Board(arguments) => runtime.block_on(board::run(arguments, &server, console)),
-        Command::Key(_) => Ok(ExitCode::SUCCESS),
+        Command::Key(_) | Command::Doctor(_) | Command::Completions { .. } | Command::Man => Ok(ExitCode::SUCCESS),
     };
     // A name lookup that hangs must not hold up the end of the program.
     runtime.shutdown_background();

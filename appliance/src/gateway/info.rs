@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use super::Gateway;
 use crate::display;
-use crate::status::{Board, Probe, Status};
+use crate::problem::{self, Problem};
+use crate::status::{Board, Probe, Status, UpstreamStatus};
 use crate::upstream::probe::ask;
 use crate::upstream::way::Way;
 
@@ -104,6 +105,11 @@ pub(super) fn page() -> Response<Answer> {
     file("text/html; charset=utf-8", include_str!("page.html"))
 }
 
+/// `/openapi.json`: every call, for programs.
+pub(super) fn description() -> Response<Answer> {
+    file("application/json", include_str!("openapi.json"))
+}
+
 fn file(kind: &'static str, content: impl Into<Bytes>) -> Response<Answer> {
     let mut response = Response::new(full(content));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -170,7 +176,11 @@ fn served(gateway: &Gateway, models: &Value) -> Vec<String> {
 /// `/v1/stats`: the appliance's own counts, and the server's where it answers.
 pub(super) async fn stats(gateway: &Gateway) -> Response<Answer> {
     let vps = first_answer(gateway, "/v1/stats").await.unwrap_or(Value::Null);
-    let cm4 = gateway.board.look(own_stats);
+    let mut cm4 = gateway.board.look(own_stats);
+    let board = gateway.panel.as_ref().map_or("off".to_owned(), |panel| panel.parts());
+    if let Some(cm4) = cm4.as_object_mut() {
+        cm4.insert("board".into(), board.into());
+    }
     json(StatusCode::OK, &json!({"cm4": cm4, "vps": vps}))
 }
 
@@ -178,6 +188,7 @@ fn own_stats(status: &Status) -> Value {
     let totals = status.totals;
     let answered = totals.successful + totals.failed;
     let share = |part: f64, whole: u64| if whole == 0 { 0.0 } else { part / whole as f64 };
+    let now = Instant::now();
     json!({
         "uptime_seconds": status.started.elapsed().as_secs(),
         "vps_client": {
@@ -197,6 +208,23 @@ fn own_stats(status: &Status) -> Value {
             "original_chars": totals.prompt_chars,
             "final_chars": totals.prepared_chars,
         },
+        "upstreams": status.upstreams.iter().map(described_upstream).collect::<Vec<_>>(),
+        "problems": problem::standing(status, now).iter().map(Problem::message).collect::<Vec<_>>(),
+    })
+}
+
+fn described_upstream(upstream: &UpstreamStatus) -> Value {
+    let (word, round_trip) = match &upstream.probe {
+        Probe::Answered { status, round_trip, .. } => (&**status, Some(round_trip.as_secs_f64() * 1e3)),
+        Probe::Failed => ("unreachable", None),
+        Probe::Pending => ("unknown", None),
+    };
+    json!({
+        "name": &*upstream.name,
+        "connected": upstream.connected,
+        "available": upstream.available(),
+        "status": word,
+        "round_trip_ms": round_trip,
     })
 }
 

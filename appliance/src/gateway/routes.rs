@@ -21,6 +21,7 @@ enum Call {
     Health,
     Metrics,
     Models,
+    OpenApi,
     /// One of them, named by the path.
     Model,
     Page,
@@ -46,6 +47,7 @@ const ROUTES: &[(&str, &[Method], Call)] = &[
     ("/infill", &[Method::POST], Call::Complete(Delivery::Asked(Dialect::Infill))),
     ("/metrics", &[Method::GET], Call::Metrics),
     ("/models", &[Method::GET], Call::Models),
+    ("/openapi.json", &[Method::GET], Call::OpenApi),
     ("/models/", &[Method::GET], Call::Model),
     ("/props", &[Method::GET], Call::Passed("/props")),
     ("/tokenize", &[Method::POST], Call::Passed("/tokenize")),
@@ -88,7 +90,10 @@ impl Call {
     /// What is shown to everybody on the network: whether the box is well, and what its own display shows. Who asks for
     /// a key has none yet.
     fn is_public(self) -> bool {
-        matches!(self, Self::Display(_) | Self::Events | Self::Health | Self::Page | Self::Pair | Self::PairWait)
+        matches!(
+            self,
+            Self::Display(_) | Self::Events | Self::Health | Self::OpenApi | Self::Page | Self::Pair | Self::PairWait
+        )
     }
 }
 
@@ -139,6 +144,7 @@ async fn answer(
         Call::KeptAnswer if head.method == Method::DELETE => kept::cancel(gateway, &head.headers, head.uri.path())?,
         Call::KeptAnswer => kept::resume(gateway, &head.headers, head.uri.path()).await?,
         Call::Health => info::health(gateway),
+        Call::OpenApi => info::description(),
         Call::Metrics => metrics::metrics(gateway),
         Call::Models => info::models(gateway).await,
         Call::Model => info::model(gateway, head.uri.path()).await,
@@ -151,6 +157,8 @@ async fn answer(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -166,8 +174,41 @@ mod tests {
     }
 
     #[test]
+    fn the_description_has_every_path_and_method() {
+        let description: serde_json::Value = serde_json::from_str(include_str!("openapi.json")).unwrap();
+        let described: BTreeSet<(String, String)> = description["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .flat_map(|(path, calls)| {
+                calls.as_object().unwrap().keys().map(|method| (path.clone(), method.to_uppercase()))
+            })
+            .collect();
+        let served: BTreeSet<(String, String)> = ROUTES
+            .iter()
+            .flat_map(|(path, methods, _)| methods.iter().map(move |method| (path, method.to_string())))
+            .map(|(path, method)| {
+                (if path.ends_with("models/") { format!("{path}{{model}}") } else { (*path).to_owned() }, method)
+            })
+            .collect();
+        assert_eq!(described, served);
+    }
+
+    #[test]
     fn only_what_the_display_shows_and_pairing_is_public() {
         let public: Vec<_> = ROUTES.iter().filter(|(_, _, call)| call.is_public()).map(|(path, ..)| *path).collect();
-        assert_eq!(public, ["/", "/display.png", "/display.txt", "/health", "/v1/events", "/v1/pair", "/v1/pair/wait"]);
+        assert_eq!(
+            public,
+            [
+                "/",
+                "/display.png",
+                "/display.txt",
+                "/health",
+                "/openapi.json",
+                "/v1/events",
+                "/v1/pair",
+                "/v1/pair/wait"
+            ]
+        );
     }
 }

@@ -6,6 +6,7 @@ mod dial;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use cerebrum_common::keys::Secret;
@@ -17,6 +18,7 @@ use hyper::body::Incoming;
 use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 pub use address::Address;
 
@@ -33,6 +35,17 @@ pub struct Server {
     address: Address,
     key: Option<HeaderValue>,
     tls: Option<Arc<ClientConfig>>,
+}
+
+/// A report with what came beside it.
+#[derive(Debug)]
+pub struct Answered {
+    /// From the connection's beginning to the answer's.
+    pub took: Duration,
+    /// The appliance's clock.
+    pub date: Option<SystemTime>,
+    /// The report.
+    pub body: Value,
 }
 
 impl Server {
@@ -62,6 +75,25 @@ impl Server {
     /// [`Failure`].
     pub async fn report<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.send(Method::GET, path, Bytes::new()).await?.document().await
+    }
+
+    /// Asks for a report, and keeps what the answer tells about the appliance itself.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn answered(&self, path: &str) -> Result<Answered, Failure> {
+        let asked = Instant::now();
+        let exchange = self.send(Method::GET, path, Bytes::new()).await?;
+        let took = asked.elapsed();
+        let date = text(exchange.response.headers(), &header::DATE);
+        let date =
+            date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()).map(|date| SystemTime::from(date.timestamp()));
+        Ok(Answered { took, date, body: exchange.document().await? })
+    }
+
+    /// Whether TLS is spoken.
+    pub fn is_tls(&self) -> bool {
+        self.address.is_tls()
     }
 
     /// Asks for a whole answer.
