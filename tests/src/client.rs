@@ -246,9 +246,18 @@ impl Stream {
     /// # Errors
     /// As [`Self::next`].
     pub async fn next_named(&mut self) -> anyhow::Result<Option<(String, Value)>> {
+        let Some(event) = self.next_event().await? else { return Ok(None) };
+        Ok(Some((event.name, serde_json::from_str(&event.data)?)))
+    }
+
+    /// The next event as it was sent.
+    ///
+    /// # Errors
+    /// When the stream breaks, or nothing comes in time.
+    pub async fn next_event(&mut self) -> anyhow::Result<Option<sse::Event>> {
         loop {
             if let Some(event) = self.decoder.next() {
-                return Ok(Some((event.name, serde_json::from_str(&event.data)?)));
+                return Ok(Some(event));
             }
             let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await.context("no event in time")?;
             let Some(frame) = frame else { return Ok(None) };

@@ -10,7 +10,7 @@ use std::time::Duration;
 use cerebrum_board::{Cause, Fault, Page, Snapshot, render};
 use cerebrum_tests::client::{Client, PATIENCE, eventually, first_page};
 use cerebrum_tests::scripted::{Script, ScriptedUpstream};
-use cerebrum_tests::stack::{Program, Site, binary};
+use cerebrum_tests::stack::{MODEL, Program, Site, binary, models_folder};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -154,6 +154,26 @@ async fn the_panel_says_that_the_server_refuses_the_key_until_it_takes_it() {
         .await
         .unwrap();
     panel_shows(&site, message, false).await;
+}
+
+#[tokio::test]
+async fn the_panel_says_that_a_service_refuses_the_key() {
+    let site = Site::new().unwrap();
+    let text = format!(
+        "listen = \"{}\"\nkeys_file = \"server-keys.toml\"\nmodels_dir = {:?}\ndefault_model = \"{MODEL}\"\nthreads = 1\n\
+         [guards]\nmax_cpu_percent = 100\nmin_free_ram_mib = 0\n",
+        site.server,
+        models_folder().display().to_string(),
+    );
+    let _service = Program::start("cerebrum-server", &["serve"], &site.write("service.toml", &text).unwrap()).unwrap();
+    site.write("service.secret", "cbr_this-key-was-never-given-to-the-service").unwrap();
+    let upstream = format!(
+        "[[upstream]]\nname = \"cluster\"\nkind = \"openai\"\nurl = \"http://{}/v1\"\nkey_file = \"service.secret\"\n",
+        site.server
+    );
+    let text = format!("listen = \"{}\"\nauth = \"open\"\n[board]\nbackend = \"sim\"\n{upstream}", site.appliance);
+    let _appliance = Program::start("cerebrumd", &[], &site.write("cerebrum.toml", &text).unwrap()).unwrap();
+    panel_shows(&site, "cluster refuses our key. Add it there anew.", true).await;
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ async fn start(server: &str) -> Running {
     let appliance = site
         .start_appliance_behind(
             proxy.address(),
-            "[stream]\nheartbeat_ms = 100\n[limits]\nmax_in_progress = 8\n[board]\nbackend = \"off\"",
+            "cache.kib = 0\n[stream]\nheartbeat_ms = 100\n[limits]\nmax_in_progress = 8\n[board]\nbackend = \"off\"",
         )
         .unwrap();
     let lan = Client::plain(site.appliance, Some(site.client_key.expose()));

@@ -86,6 +86,73 @@ async fn the_next_upstream_answers_when_the_first_cannot() {
 }
 
 #[tokio::test]
+async fn equals_share_the_requests_by_their_weights_and_the_last_resort_says_so() {
+    let site = Site::new().unwrap();
+    let scripted = || ScriptedUpstream::start(Script::default()).unwrap();
+    let (mut heavy, light, local) = (Some(scripted()), scripted(), scripted());
+    let of = |name: &str, upstream: &ScriptedUpstream, more: &str| {
+        format!("[[upstream]]\nname = \"{name}\"\nurl = \"{}\"\n{more}\n", upstream.url())
+    };
+    let upstreams = of("local", &local, "local = true\npriority = 0")
+        + &of("heavy", heavy.as_ref().unwrap(), "weight = 3\npriority = 7")
+        + &of("light", &light, "priority = 7");
+    let _appliance = start_appliance(&site, &upstreams);
+    let lan = Client::plain(site.appliance, None);
+    let connected =
+        |figures: &str| figures.matches("cerebrum_upstream_available{").count() == 3 && !figures.contains("\"} 0.0");
+    let until = tokio::time::Instant::now() + cerebrum_tests::client::PATIENCE;
+    while !connected(&String::from_utf8(lan.get("/metrics").await.unwrap().body.to_vec()).unwrap()) {
+        assert!(tokio::time::Instant::now() < until, "not connected");
+    }
+    for _ in 0..8 {
+        assert_eq!(lan.post("/v1/complete", &json!({"prompt": "x"})).await.unwrap().json().unwrap()["source"], "vps");
+    }
+    assert_eq!((heavy.as_ref().unwrap().seen().requests, light.seen().requests, local.seen().requests), (6, 2, 0));
+    drop(heavy.take());
+    drop(light);
+    let until = tokio::time::Instant::now() + cerebrum_tests::client::PATIENCE;
+    loop {
+        let answer = lan.post("/v1/complete", &json!({"prompt": "x"})).await.unwrap().json().unwrap();
+        if answer["source"] == "local" {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < until, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_takes_no_more_than_it_may_and_is_told_when_to_come_back() {
+    let site = Site::new().unwrap();
+    let upstream = ScriptedUpstream::start(Script { tokens: 29, ..Script::default() }).unwrap();
+    let path = site.folder().join("appliance-keys.toml");
+    let mut keys = cerebrum_common::keys::KeyFile::read(&path).unwrap();
+    let own = keys.add("has a word of its own");
+    keys.keys[1].allowance.requests_per_minute = Some(1000);
+    keys.write(&path).unwrap();
+    let settings = "keys_file = \"appliance-keys.toml\"\n[board]\nbackend = \"off\"\n\
+                    [limits.per_key]\nrequests_per_minute = 2\ntokens_per_minute = 1000";
+    let _appliance = site.start_appliance_over(&upstream.url(), settings).unwrap();
+    let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
+    let ask = json!({"prompt": "x", "max_tokens": 100});
+    for _ in 0..2 {
+        assert_eq!(lan.post("/v1/complete", &ask).await.unwrap().status, 200);
+    }
+    let refused =
+        lan.post("/v1/chat/completions", &json!({"messages": [{"role": "user", "content": "x"}]})).await.unwrap();
+    assert_eq!(refused.status, 429);
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=30).contains(&wait), "{wait}");
+    assert_eq!(refused.json().unwrap()["error"]["type"], "rate_limit_error");
+    let other = Client::plain(site.appliance, Some(own.expose()));
+    let mut answered = 0;
+    // 30 tokens each, of 1000 a minute.
+    while other.post("/v1/complete", &ask).await.unwrap().status == 200 {
+        answered += 1;
+    }
+    assert!((34..100).contains(&answered), "{answered}");
+}
+
+#[tokio::test]
 async fn a_batch_has_a_result_or_an_error_in_each_place() {
     let (site, upstream) = (Site::new().unwrap(), ScriptedUpstream::start(Script::default()).unwrap());
     let _appliance = site.start_appliance_over(&upstream.url(), OPEN).unwrap();

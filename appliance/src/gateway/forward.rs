@@ -145,7 +145,7 @@ async fn send(
         link_failure(&error)
     })?;
     if let Some(hold) = &mut hold {
-        hold.granted(response.headers());
+        hold.answered(response.status(), response.headers());
     }
     let body = accept(response, reader.media_type(), pass).await?;
     Ok(Source { body, reader, hold })

@@ -63,15 +63,24 @@ impl Left {
 pub struct Hold {
     token: u128,
     link: Arc<Link>,
-    /// How long the server holds it; nothing when it does not.
-    time: Option<Duration>,
-    over: bool,
+    standing: Standing,
+}
+
+/// Whether the answer is held, as far as is known.
+#[derive(Clone, Copy, Debug)]
+enum Standing {
+    /// It was asked for; nobody has answered.
+    Asked,
+    /// For that long.
+    Held(Duration),
+    /// It is not, or nobody needs it any more.
+    Over,
 }
 
 impl Hold {
     /// For a request that is about to be sent over `link`.
     pub fn new(link: Arc<Link>) -> Self {
-        Self { token: link.next_token(), link, time: None, over: false }
+        Self { token: link.next_token(), link, standing: Standing::Asked }
     }
 
     /// The value of [`held::HEADER`] that asks for it.
@@ -80,10 +89,13 @@ impl Hold {
     }
 
     /// Takes note of what the server answered to that.
-    pub fn granted(&mut self, headers: &HeaderMap) {
+    pub fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
         let ms = headers.get(held::HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
-        self.time = ms.map(Duration::from_millis);
-        self.link.holds(self.time.is_some());
+        self.standing = ms.map_or(Standing::Over, |ms| Standing::Held(Duration::from_millis(ms)));
+        // A refusal says nothing of how answers are given.
+        if status.is_success() {
+            self.link.holds(ms.is_some());
+        }
     }
 
     /// Whether the server held the last answer: then it joins repeated requests, too.
@@ -93,7 +105,7 @@ impl Hold {
 
     /// The answer is over: nothing is held that anybody needs.
     pub fn over(&mut self) {
-        self.over = true;
+        self.standing = Standing::Over;
     }
 
     /// The way back to the answer, behind the first `seen` events; none when it is not held.
@@ -102,14 +114,21 @@ impl Hold {
         upstream: &Arc<Upstream>,
         seen: u64,
     ) -> Option<impl Future<Output = Result<Body, String>> + use<>> {
-        let (token, link, upstream, time) = (self.token, self.link.clone(), upstream.clone(), self.time?);
+        let Standing::Held(time) = self.standing else { return None };
+        let (token, link, upstream) = (self.token, self.link.clone(), upstream.clone());
         Some(async move { come_back(&upstream, &link, token, seen, time).await })
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if self.time.is_some() && !self.over {
+        let held = match self.standing {
+            Standing::Held(_) => true,
+            // The connection broke, or the client left, before the answer's head: the server may have begun it.
+            Standing::Asked => self.is_usual(),
+            Standing::Over => false,
+        };
+        if held {
             self.link.left().push(self.token);
         }
     }

@@ -5,10 +5,9 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, header};
@@ -22,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::shared::Shared;
-use super::watched::Watched;
+use super::watched::{Connection, Watched};
 use super::{Server, Service};
 
 /// Who is at the other end.
@@ -32,45 +31,6 @@ pub struct Peer {
     pub address: SocketAddr,
     /// What became of the connection.
     pub connection: Connection,
-}
-
-/// Tells a connection that broke from a caller that wants an answer no more. Over HTTP/2 a caller can drop one answer and keep
-/// the connection; over HTTP/1 it can only drop both.
-#[derive(Clone, Debug)]
-pub struct Connection(Arc<Life>);
-
-#[derive(Debug)]
-struct Life {
-    opened: Instant,
-    /// Whether its end has been noticed.
-    lost: AtomicBool,
-    /// When bytes came last, in milliseconds after it was opened.
-    heard_ms: AtomicU64,
-}
-
-/// Who drops an answer has just said so: an answer dropped after so much silence is dropped because pings were not answered.
-const SILENCE: Duration = Duration::from_secs(5);
-
-impl Connection {
-    fn new(lost: bool) -> Self {
-        let life = Life { opened: Instant::now(), lost: AtomicBool::new(lost), heard_ms: AtomicU64::new(0) };
-        Self(Arc::new(life))
-    }
-
-    /// Whether an answer's body that is dropped now is dropped because its connection is gone, rather than by its caller's
-    /// will.
-    pub fn is_lost(&self) -> bool {
-        let heard = Duration::from_millis(self.0.heard_ms.load(Ordering::Relaxed));
-        self.0.lost.load(Ordering::Acquire) || self.0.opened.elapsed().saturating_sub(heard) > SILENCE
-    }
-
-    pub(super) fn lose(&self) {
-        self.0.lost.store(true, Ordering::Release);
-    }
-
-    pub(super) fn heard(&self) {
-        self.0.heard_ms.store(self.0.opened.elapsed().as_millis() as u64, Ordering::Relaxed);
-    }
 }
 
 /// Largest request head, in bytes.

@@ -11,8 +11,9 @@ mod watched;
 
 pub use accept::{Server, bind};
 pub use body::{Answer, collect, discard, empty, full, json};
-pub use connection::{Connection, Peer};
+pub use connection::Peer;
 pub use refusal::Refusal;
+pub use watched::Connection;
 
 use std::future::Future;
 use std::time::Duration;

@@ -5,11 +5,51 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::Connection;
+/// Tells a connection that broke from a caller that wants an answer no more. Over HTTP/2 a caller can drop one answer and keep
+/// the connection; over HTTP/1 it can only drop both.
+#[derive(Clone, Debug)]
+pub struct Connection(Arc<Life>);
+
+#[derive(Debug)]
+struct Life {
+    opened: Instant,
+    /// Whether its end has been noticed.
+    lost: AtomicBool,
+    /// When bytes came last, in milliseconds after it was opened.
+    heard_ms: AtomicU64,
+}
+
+/// Who drops an answer has just said so: an answer dropped after so much silence is dropped because pings were not answered.
+const SILENCE: Duration = Duration::from_secs(5);
+
+impl Connection {
+    pub(super) fn new(lost: bool) -> Self {
+        let life = Life { opened: Instant::now(), lost: AtomicBool::new(lost), heard_ms: AtomicU64::new(0) };
+        Self(Arc::new(life))
+    }
+
+    /// Whether an answer's body that is dropped now is dropped because its connection is gone, rather than by its caller's
+    /// will.
+    pub fn is_lost(&self) -> bool {
+        let heard = Duration::from_millis(self.0.heard_ms.load(Ordering::Relaxed));
+        self.0.lost.load(Ordering::Acquire) || self.0.opened.elapsed().saturating_sub(heard) > SILENCE
+    }
+
+    fn lose(&self) {
+        self.0.lost.store(true, Ordering::Release);
+    }
+
+    fn heard(&self) {
+        self.0.heard_ms.store(self.0.opened.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+}
 
 pub(super) struct Watched<I> {
     io: I,
