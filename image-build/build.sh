@@ -2,6 +2,7 @@
 # Makes the board's image from Debian's packages and the programs that `make cross` has built. All work is done with the
 # tools of target/debian; nothing is mounted, and no program of the image is run.
 #   build.sh [image]    target/image/out/cerebrum-cm4-VERSION.img.zst and what belongs to it
+#   build.sh disk       only target/image/disk.img, for tests
 #   build.sh lock       renews image-build/packages.lock
 # IMAGE_VERSION and SOURCE_DATE_EPOCH may be given; they are the workspace's version and the lock's date otherwise.
 set -euo pipefail
@@ -74,6 +75,7 @@ sums $here/packages.lock $here/inside/fetch.sh | step fetch "Fetching and unpack
     cat "$work/slot.stamp"
     sums $here/boot $here/inside/{disk,layout}.sh
 } | step disk "Making the disk"
+if [ "${1:-image}" = disk ]; then exit; fi
 {
     cat "$work/disk.stamp"
     sums $here/inside/{out.sh,sbom.py} Cargo.lock

@@ -4,6 +4,7 @@
 //! - [`serve`]: the hyper accept loop, its limits and deadlines, refusals and their status codes.
 //! - [`program`]: arguments, settings, log, work, and the exit code.
 //! - [`settings`], [`tls`], [`pki`], [`keys`], [`keyring`], [`lifecycle`], [`telemetry`]: leaves that know nothing of requests.
+//! - [`watchdog`]: tells systemd that requests are being served.
 //! - [`corpus`]: folders of settings files, for tests.
 //!
 //! Nothing here knows a prompt's meaning, a model or a lamp.
@@ -19,4 +20,5 @@ pub mod serve;
 pub mod settings;
 pub mod telemetry;
 pub mod tls;
+pub mod watchdog;
 pub mod wire;

@@ -71,6 +71,25 @@ pub enum Command {
     /// Make, list and revoke API keys in the appliance's key file
     #[command(subcommand)]
     Key(Key),
+    /// Make the image's settings from cerebrum.toml on its boot partition; its own unit does so at every start
+    Provision(Provision),
+}
+
+/// `cerebrum provision`: on the image only.
+#[derive(Args, Debug)]
+pub struct Provision {
+    /// The boot partition, which holds cerebrum.toml
+    #[arg(long, value_name = "FOLDER", default_value = "/boot")]
+    pub boot: PathBuf,
+    /// The data partition
+    #[arg(long, value_name = "FOLDER", default_value = "/data")]
+    pub data: PathBuf,
+    /// What lasts until the next start
+    #[arg(long, value_name = "FOLDER", default_value = "/run")]
+    pub run: PathBuf,
+    /// Forget keys, sessions and the machine's identity instead
+    #[arg(long)]
+    pub reset: bool,
 }
 
 /// `cerebrum complete`.
