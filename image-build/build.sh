@@ -5,6 +5,9 @@
 #   build.sh disk       only target/image/disk.img, for tests
 #   build.sh lock       renews image-build/packages.lock
 # IMAGE_VERSION and SOURCE_DATE_EPOCH may be given; they are the workspace's version and the lock's date otherwise.
+# IMAGE_CLOCK moves the clock that the build sees ("+800d"), for the check that it does not count.
+# UPDATE_KEYS is the folder with update.key (Ed25519, PEM), which signs updates, and update.pub, which the image trusts; one for
+# trials is made in target/image/keys otherwise. Who publishes images keeps the key elsewhere, and offline.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 here=image-build
@@ -16,9 +19,12 @@ version=${IMAGE_VERSION:-$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(sed -n 's/^# epoch //p' $here/packages.lock)}
 export SOURCE_DATE_EPOCH
 
+keys=${UPDATE_KEYS:-$work/keys}
+
 inside() {
-    cross/debian.sh run --mount "$work:/image" -- env APT_CONFIG=/image/apt/apt.conf \
-        SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" "$@"
+    mkdir -p "$keys"
+    cross/debian.sh run --mount "$work:/image" --mount "$keys:/keys" -- env APT_CONFIG=/image/apt/apt.conf \
+        SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" ${IMAGE_CLOCK:+faketime -f "$IMAGE_CLOCK"} "$@"
 }
 
 prepare_apt() {
@@ -56,12 +62,22 @@ if [ "${1:-image}" = lock ]; then
     exit
 fi
 
+if [ ! -e "$keys/update.pub" ]; then
+    say "Making a key for updates in ${keys#"$PWD"/}"
+    inside bash -euo pipefail -c '
+        umask 077
+        openssl genpkey -quiet -algorithm ed25519 -out /keys/update.key
+        openssl pkey -in /keys/update.key -pubout -outform DER | tail -c 32 | od -An -v -tx1 | tr -d " \n" >/keys/update.pub
+        echo >>/keys/update.pub'
+fi
+
 about="$version $SOURCE_DATE_EPOCH"
 sums $here/packages.lock $here/inside/fetch.sh | step fetch "Fetching and unpacking packages"
 {
     echo "$about"
     sums $here/packages.lock $here/root $here/{accounts,modules,prune,units} $here/inside/{root,modules}.sh \
         systemd/cerebrumd.service target/cross/aarch64
+    cat "$keys/update.pub"
 } | step root "Making the root" "$version"
 {
     echo "$about"
@@ -78,7 +94,7 @@ sums $here/packages.lock $here/inside/fetch.sh | step fetch "Fetching and unpack
 if [ "${1:-image}" = disk ]; then exit; fi
 {
     cat "$work/disk.stamp"
-    sums $here/inside/{out.sh,sbom.py} Cargo.lock
+    sums $here/inside/{out.sh,bundle.sh,sbom.py} Cargo.lock
 } | step out "Packing (about a minute)" "$version"
 say "target/image/out:"
 (cd "$work/out" && cat SHA256SUMS && ls -l --block-size=K -- *"-$version"* | awk '{print $5, $9}')

@@ -10,6 +10,7 @@
 //! - [`settings`]: the configuration file.
 //! - [`provision`]: the image's settings, from `cerebrum.toml` on its boot partition.
 //! - [`report`]: the panel alone, for when they are wrong.
+//! - [`update`]: the image's two slots, and how one takes the other's place.
 //! - [`client`]: the command-line client.
 //! - [`daemon`]: starts and stops it all.
 
@@ -25,4 +26,5 @@ pub mod report;
 pub mod settings;
 pub mod status;
 pub mod strain;
+pub mod update;
 pub mod upstream;

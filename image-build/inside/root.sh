@@ -52,7 +52,9 @@ rm -f $root/etc/os-release
     echo 'VARIANT="Cerebrum appliance"'
     echo 'IMAGE_ID=cerebrum-cm4'
     echo "IMAGE_VERSION=$version"
+    echo "BUILD_ID=$SOURCE_DATE_EPOCH"
 } >$root/etc/os-release
+install -D -m 644 /keys/update.pub $root/usr/share/cerebrum/update.pub
 names $here/units | while read -r target unit; do
     mkdir -p $root/etc/systemd/system/$target.wants
     for folder in usr/lib/systemd/system etc/systemd/system; do

@@ -2,7 +2,7 @@
 //!
 //! - [`cli`]: what can be typed; [`config`]: which appliance is meant, and with what key.
 //! - [`server`]: one connection per question; dropping it stops the generation. [`answer`]: what comes back.
-//! - `complete`, `reports`, `key`, `prepare`, `pair`, `board`, `repl`, `provision`: the commands. `console`: the only writer to standard output and error.
+//! - `complete`, `reports`, `key`, `prepare`, `pair`, `board`, `repl`, `provision`, `update`: the commands. `console`: the only writer to standard output and error.
 //! - [`failure`]: every way to fail, its sentence and its exit code.
 //!
 //! It never retries by itself (a generation costs minutes) and never keeps a prompt, except in the REPL's own history.
@@ -25,6 +25,7 @@ mod provision;
 mod repl;
 mod reports;
 pub mod server;
+mod update;
 mod view;
 
 use std::ffi::OsString;
@@ -69,6 +70,9 @@ fn run(cli: Cli, console: &mut Console) -> Result<ExitCode, Failure> {
         provision::run(places, console)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Command::Update(arguments) = &cli.command {
+        return update::run(arguments, console);
+    }
     let server = config::server(&cli.connection)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     let result = match &cli.command {
@@ -80,7 +84,7 @@ fn run(cli: Cli, console: &mut Console) -> Result<ExitCode, Failure> {
         Command::Prepare(arguments) => runtime.block_on(prepare::run(arguments, &server, console)),
         Command::Pair(arguments) => runtime.block_on(pair::run(arguments, &server, console)),
         Command::Board(arguments) => runtime.block_on(board::run(arguments, &server, console)),
-        Command::Key(_) | Command::Provision(_) => Ok(ExitCode::SUCCESS),
+        Command::Key(_) | Command::Provision(_) | Command::Update(_) => Ok(ExitCode::SUCCESS),
     };
     // A name lookup that hangs must not hold up the end of the program.
     runtime.shutdown_background();
