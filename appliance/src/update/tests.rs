@@ -33,6 +33,11 @@ impl Bench {
             version: Version::new("1.2.0", 100).unwrap(),
             keys: vec![signer.public_key().as_ref().try_into().unwrap()],
         };
+        // As the image is flashed: the second slot is empty.
+        let file = machine.open().unwrap();
+        let mut state = State::read(&file).unwrap();
+        state.allow(Slot::B, 0);
+        state.write(&file).unwrap();
         Self { folder, signer, machine }
     }
 
