@@ -9,6 +9,7 @@ use cerebrum_common::keyring::{self, Keyring};
 use cerebrum_common::lifecycle::{Tasks, notify_ready, notify_stopping, shutdown_signal};
 use cerebrum_common::serve::{Server, bind};
 use cerebrum_common::tls::{Reloading, keep_fresh};
+use cerebrum_common::watchdog;
 use sysinfo::{Networks, System};
 
 use crate::gateway::Gateway;
@@ -53,6 +54,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tasks.spawn(server.run(listener));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready on {scheme}://{address}");
     notify_ready();
+    watchdog::start(address, scheme == "https", &tasks);
 
     let signal = shutdown_signal().await?;
     tracing::info!(signal, "stopping: requests in progress have {} ms", settings.drain.as_millis());

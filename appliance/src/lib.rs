@@ -8,6 +8,9 @@
 //! - [`strain`]: the machine's temperature and voltage.
 //! - [`panel`], [`pairing`]: the board in the daemon, and what is decided at it.
 //! - [`settings`]: the configuration file.
+//! - [`provision`]: the image's settings, from `cerebrum.toml` on its boot partition.
+//! - [`report`]: the panel alone, for when they are wrong.
+//! - [`update`]: the image's two slots, and how one takes the other's place.
 //! - [`client`]: the command-line client.
 //! - [`daemon`]: starts and stops it all.
 
@@ -18,7 +21,10 @@ pub mod gateway;
 pub mod pairing;
 pub mod panel;
 pub mod problem;
+pub mod provision;
+pub mod report;
 pub mod settings;
 pub mod status;
 pub mod strain;
+pub mod update;
 pub mod upstream;

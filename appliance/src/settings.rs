@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cerebrum_common::keyring::Keyring;
 use cerebrum_common::keys::{Allowance, Secret};
-use cerebrum_common::settings::{Section, SettingsError, environment, read_file};
+use cerebrum_common::settings::{Section, SettingsError, environment, read_file, read_text};
 use cerebrum_common::tls::{ClientFiles, IdentityFiles, ServerFiles, TlsError};
 use cerebrum_common::wire::native::Limits as TokenLimits;
 use cerebrum_common::{program, serve};
@@ -105,6 +105,16 @@ impl program::Settings for Settings {
         let own = self.tls.iter().map(program::usable);
         let theirs = self.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref()).map(program::usable);
         own.chain(theirs).collect()
+    }
+}
+
+impl Settings {
+    /// As [`program::Settings::read`], from text and without the environment; relative paths start at `base`.
+    ///
+    /// # Errors
+    /// Everything wrong, together.
+    pub fn from_text(text: &str, origin: &str, base: &Path) -> Result<Self, SettingsError> {
+        read_text(text, origin, base, |root| settings(root, &|_| None))
     }
 }
 
@@ -379,7 +389,6 @@ fn key(section: &mut Section<'_>) -> Option<Secret> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cerebrum_common::settings::read_text;
 
     fn with(text: &str, environment: Environment<'_>) -> Result<Settings, SettingsError> {
         read_text(text, "test", Path::new("/"), |root| settings(root, environment))

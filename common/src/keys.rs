@@ -242,6 +242,17 @@ impl KeyFile {
         secret
     }
 
+    /// Lets `secret` be the key of `name`, whatever was before.
+    pub fn set(&mut self, name: &str, secret: &Secret) {
+        let sha256 = hex(&secret.digest());
+        match self.keys.iter_mut().find(|key| key.name == name) {
+            Some(key) => key.sha256 = sha256,
+            None => {
+                self.keys.push(KeyEntry { name: name.to_owned(), sha256, allowance: Allowance::default() });
+            }
+        }
+    }
+
     /// The entries in the form that judges callers.
     ///
     /// # Errors

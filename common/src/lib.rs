@@ -5,6 +5,7 @@
 //! - [`program`]: arguments, settings, log, work, and the exit code.
 //! - [`settings`], [`tls`], [`pki`], [`keys`], [`keyring`], [`lifecycle`], [`telemetry`]: leaves that know nothing of requests.
 //! - [`event_log`]: answers that outlive their connection.
+//! - [`watchdog`]: tells systemd that requests are being served.
 //! - [`corpus`]: folders of settings files, for tests.
 //!
 //! Nothing here knows a prompt's meaning, a model or a lamp.
@@ -21,4 +22,5 @@ pub mod serve;
 pub mod settings;
 pub mod telemetry;
 pub mod tls;
+pub mod watchdog;
 pub mod wire;

@@ -91,6 +91,11 @@ pub fn notify_stopping() {
     notify(&[sd_notify::NotifyState::Stopping]);
 }
 
+/// Tells systemd's watchdog that the program is well.
+pub(crate) fn notify_alive() {
+    notify(&[sd_notify::NotifyState::Watchdog]);
+}
+
 fn notify(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "systemd was not told of the program's state");

@@ -8,6 +8,7 @@ use cerebrum_common::keyring;
 use cerebrum_common::lifecycle::{Tasks, notify_ready, notify_stopping, shutdown_signal};
 use cerebrum_common::serve::{Server, bind};
 use cerebrum_common::tls::{Reloading, ServerFiles, keep_fresh};
+use cerebrum_common::watchdog;
 use cerebrum_engine::{Engine, llama};
 
 use crate::guards;
@@ -34,6 +35,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tasks.spawn(Server { service, limits: settings.serve, tls, tasks: tasks.clone() }.run(listener));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready on {scheme}://{address}");
     notify_ready();
+    watchdog::start(address, scheme == "https", &tasks);
 
     let signal = shutdown_signal().await?;
     tracing::info!(signal, "stopping: generations in progress have {} ms", settings.drain.as_millis());

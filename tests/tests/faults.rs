@@ -65,7 +65,8 @@ async fn bad_weather_on_the_link_changes_no_answer() {
     let site = Site::new().unwrap();
     let proxy = FaultProxy::start(site.server, seed).unwrap();
     let _server = site.start_server("draft_tokens = 0\nslots = 4").unwrap();
-    let settings = "cache.kib = 0\n[limits]\nmax_in_progress = 8\n[board]\nbackend = \"off\"\n[breaker]\nfailures = 1000";
+    let settings =
+        "cache.kib = 0\n[limits]\nmax_in_progress = 8\n[board]\nbackend = \"off\"\n[breaker]\nfailures = 1000";
     let appliance = site.start_appliance_behind(proxy.address(), settings).unwrap();
     let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
     eventually(&lan, "/health", |health| health["vps_available"] == true).await.unwrap();

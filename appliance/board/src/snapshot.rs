@@ -229,6 +229,8 @@ pub enum Cause {
     Storage,
     /// Too hot, or the supply voltage is too low.
     Power,
+    /// The settings file is missing or wrong.
+    Settings,
 }
 
 /// Blinks of the error lamp in one round.
@@ -242,7 +244,7 @@ pub struct Blinks {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Network,
         Self::Upstream,
         Self::Overloaded,
@@ -251,6 +253,7 @@ impl Cause {
         Self::Clock,
         Self::Storage,
         Self::Power,
+        Self::Settings,
     ];
 
     /// Blinks of the error lamp per round: few enough to be counted at a glance.
@@ -265,6 +268,7 @@ impl Cause {
             Self::Clock => (1, 3),
             Self::Storage => (2, 1),
             Self::Power => (2, 2),
+            Self::Settings => (2, 3),
         };
         Blinks { long, short }
     }

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cerebrum_appliance::daemon;
 use cerebrum_appliance::settings::Settings;
+use cerebrum_appliance::{daemon, report};
 use cerebrum_common::program::{self, Settings as _};
+use cerebrum_common::telemetry;
 use clap::Parser;
 
 /// Takes prompts from the LAN, prepares them and streams the answers of an inference server.
@@ -22,6 +23,9 @@ struct Arguments {
     /// Only try the board: light every lamp, draw a test pattern, tell what answered.
     #[arg(long)]
     check_board: bool,
+    /// Only show on the panel what this file says, until a signal says stop.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 const NAME: &str = "cerebrumd";
@@ -32,8 +36,20 @@ const LOOK: Duration = Duration::from_secs(3);
 fn main() -> ExitCode {
     match program::arguments::<Arguments>() {
         Ok(Arguments { config, check_board: true, .. }) => check_board(&config),
+        Ok(Arguments { report: Some(file), .. }) => show_report(&file),
         Ok(Arguments { config, check, .. }) => program::serve(NAME, &config, check, daemon::run),
         Err(code) => code,
+    }
+}
+
+fn show_report(file: &Path) -> ExitCode {
+    if let Err(error) = telemetry::start("info") {
+        return program::complain(NAME, program::WRONG_USE, &error);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from);
+    match runtime.and_then(|runtime| runtime.block_on(report::run(file))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => program::complain(NAME, 1, &format_args!("{error:#}")),
     }
 }
 

@@ -80,6 +80,67 @@ pub enum Command {
     /// Make, list and revoke API keys in the appliance's key file
     #[command(subcommand)]
     Key(Key),
+    /// Make the image's settings from cerebrum.toml on its boot partition; its own unit does so at every start
+    Provision(Provision),
+    /// Install a newer system, on the board: into the slot that is not running, tried before it stays
+    Update(Update),
+}
+
+/// `cerebrum update`: on the image only. A bundle alone is staged and tried; nothing at all tells where things stand.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Update {
+    /// The update bundle to install and start
+    pub bundle: Option<PathBuf>,
+    /// One step of it.
+    #[command(subcommand)]
+    pub command: Option<UpdateCommand>,
+}
+
+/// One step of an update.
+#[derive(Debug, Subcommand)]
+pub enum UpdateCommand {
+    /// Tell whether a bundle is whole, signed and newer; write nothing
+    Check(Bundle),
+    /// Write a bundle into the slot that is not running
+    Stage(Bundle),
+    /// Start the staged system; without a sign of health the board comes back to this one by itself
+    Try,
+    /// Keep the running system
+    Confirm,
+    /// Start the other system, which was healthy before
+    Rollback,
+    /// Which slot runs, and which goes first
+    Status,
+    /// Confirm the running system once it is healthy; the image's own unit does so at every start
+    Settle,
+}
+
+/// A bundle, and how old it may be.
+#[derive(Args, Debug)]
+pub struct Bundle {
+    /// The update bundle
+    pub bundle: PathBuf,
+    /// Also one that is older than the running system
+    #[arg(long)]
+    pub allow_older: bool,
+}
+
+/// `cerebrum provision`: on the image only.
+#[derive(Args, Debug)]
+pub struct Provision {
+    /// The boot partition, which holds cerebrum.toml
+    #[arg(long, value_name = "FOLDER", default_value = "/boot")]
+    pub boot: PathBuf,
+    /// The data partition
+    #[arg(long, value_name = "FOLDER", default_value = "/data")]
+    pub data: PathBuf,
+    /// What lasts until the next start
+    #[arg(long, value_name = "FOLDER", default_value = "/run")]
+    pub run: PathBuf,
+    /// Forget keys, sessions and the machine's identity instead
+    #[arg(long)]
+    pub reset: bool,
 }
 
 /// `cerebrum complete`.

@@ -28,6 +28,9 @@ pub enum Failure {
     /// The file of API keys.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),
+    /// The image's settings could not be made.
+    #[error(transparent)]
+    Provision(#[from] crate::provision::ProvisionError),
     /// What a command should work on is not there.
     #[error("{0}")]
     Missing(String),

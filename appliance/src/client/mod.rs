@@ -2,7 +2,8 @@
 //!
 //! - [`cli`]: what can be typed; [`config`]: which appliance is meant, and with what key.
 //! - [`server`]: one connection per question; dropping it stops the generation. [`answer`]: what comes back.
-//! - `complete`, `reports`, `key`, `prepare`, `pair`, `board`, `doctor`, `manual`, `repl`: the commands. `console`: the only writer to standard output and error.
+//! - `complete`, `reports`, `key`, `prepare`, `pair`, `board`, `doctor`, `repl`, `provision`, `update`, `manual`: the commands.
+//!   `console`: the only writer to standard output and error.
 //! - [`failure`]: every way to fail, its sentence and its exit code.
 //!
 //! It never retries by itself (a generation costs minutes) and never keeps a prompt, except in the REPL's own history.
@@ -23,9 +24,11 @@ mod key;
 mod manual;
 pub mod pair;
 mod prepare;
+mod provision;
 mod repl;
 mod reports;
 pub mod server;
+mod update;
 mod view;
 
 use std::ffi::OsString;
@@ -62,11 +65,11 @@ fn explain(error: &clap::Error) -> ExitCode {
 }
 
 fn run(cli: Cli, console: &mut Console) -> Result<ExitCode, Failure> {
-    if let Command::Key(command) = &cli.command {
-        key::run(command, console)?;
-        return Ok(ExitCode::SUCCESS);
-    }
+    // Those that need no appliance.
     match &cli.command {
+        Command::Key(command) => return key::run(command, console).map(|()| ExitCode::SUCCESS),
+        Command::Provision(places) => return provision::run(places, console).map(|()| ExitCode::SUCCESS),
+        Command::Update(arguments) => return update::run(arguments, console),
         Command::Completions { shell } => return manual::completions(*shell, console),
         Command::Man => return manual::page(console),
         _ => {}
@@ -85,7 +88,7 @@ fn run(cli: Cli, console: &mut Console) -> Result<ExitCode, Failure> {
         Command::Prepare(arguments) => runtime.block_on(prepare::run(arguments, &server, console)),
         Command::Pair(arguments) => runtime.block_on(pair::run(arguments, &server, console)),
         Command::Board(arguments) => runtime.block_on(board::run(arguments, &server, console)),
-        Command::Key(_) | Command::Doctor(_) | Command::Completions { .. } | Command::Man => Ok(ExitCode::SUCCESS),
+        _ => Ok(ExitCode::SUCCESS),
     };
     // A name lookup that hangs must not hold up the end of the program.
     runtime.shutdown_background();

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Writes what the image is made of: an SPDX 2.3 list of Debian packages and crates, and a manifest for people.
+
+sbom.py VERSION SPDX MANIFEST
+"""
+
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+import tomllib
+
+SOURCE = "/src"
+IMAGE = "/image"
+
+
+def packages():
+    """The Debian packages, as the lock file names them."""
+    with open(f"{SOURCE}/image-build/packages.lock", encoding="utf-8") as lock:
+        for line in lock:
+            if not line.startswith("#"):
+                name, version, architecture, digest, size, uri = line.split()
+                yield {"name": name, "version": version, "architecture": architecture, "sha256": digest, "uri": uri}
+
+
+def crates():
+    """The crates that Cargo.lock gives with a checksum, of which the two programs are built."""
+    with open(f"{SOURCE}/Cargo.lock", "rb") as lock:
+        found = {(crate["name"], crate["version"]): crate for crate in tomllib.load(lock)["package"]}
+    wanted, todo = set(), [key for key in found if key[0] == "cerebrum-appliance"]
+    while todo:
+        key = todo.pop()
+        if key in wanted:
+            continue
+        wanted.add(key)
+        for dependency in found[key].get("dependencies", []):
+            name, *version = dependency.split(" ")
+            todo += [other for other in found if other[0] == name and version[:1] in ([], [other[1]])]
+    return [found[key] for key in sorted(wanted)]
+
+
+def identifier(text):
+    """An SPDX identifier: letters, digits, points and hyphens."""
+    return "SPDXRef-" + re.sub(r"[^A-Za-z0-9.-]", "-", text)
+
+
+def sha256(path):
+    """The SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def spdx(version, created):
+    """The list, as SPDX 2.3."""
+    entries = []
+    for package in packages():
+        purl = f"pkg:deb/debian/{package['name']}@{package['version']}?arch={package['architecture']}"
+        entries.append((f"deb-{package['name']}", package["name"], package["version"], package["uri"], package["sha256"], purl))
+    for crate in crates():
+        name, number = crate["name"], crate["version"]
+        place = f"https://crates.io/crates/{name}/{number}" if "checksum" in crate else "NOASSERTION"
+        entries.append((f"crate-{name}-{number}", name, number, place, crate.get("checksum"), f"pkg:cargo/{name}@{number}"))
+    root = identifier(f"cerebrum-cm4-{version}")
+    described = [
+        {
+            "SPDXID": identifier(key),
+            "name": name,
+            "versionInfo": number,
+            "downloadLocation": place,
+            "filesAnalyzed": False,
+            "licenseConcluded": "NOASSERTION",
+            "licenseDeclared": "NOASSERTION",
+            "copyrightText": "NOASSERTION",
+            **({"checksums": [{"algorithm": "SHA256", "checksumValue": digest}]} if digest else {}),
+            "externalRefs": [
+                {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": purl}
+            ],
+        }
+        for key, name, number, place, digest, purl in entries
+    ]
+    image = {
+        "SPDXID": root,
+        "name": "cerebrum-cm4",
+        "versionInfo": version,
+        "downloadLocation": "NOASSERTION",
+        "filesAnalyzed": False,
+        "checksums": [{"algorithm": "SHA256", "checksumValue": sha256(f"{IMAGE}/slot.img")}],
+    }
+    return {
+        "spdxVersion": "SPDX-2.3",
+        "dataLicense": "CC0-1.0",
+        "SPDXID": "SPDXRef-DOCUMENT",
+        "name": f"cerebrum-cm4-{version}",
+        "documentNamespace": f"https://cerebrum.invalid/spdx/cerebrum-cm4-{version}-{image['checksums'][0]['checksumValue']}",
+        "creationInfo": {"created": created, "creators": ["Tool: cerebrum-image-build"]},
+        "documentDescribes": [root],
+        "packages": [image, *described],
+        "relationships": [
+            {"spdxElementId": root, "relationshipType": "CONTAINS", "relatedSpdxElement": entry["SPDXID"]}
+            for entry in described
+        ],
+    }
+
+
+def manifest(version, created):
+    """The same for people, with the hashes of what was built."""
+    lines = [f"cerebrum-cm4 {version}", f"date {created}", ""]
+    for name in ("disk.img", "slot.img", "root.squashfs", "initramfs.zst"):
+        path = f"{IMAGE}/{name}"
+        lines.append(f"{name} {os.path.getsize(path)} bytes sha256 {sha256(path)}")
+    with open(f"{IMAGE}/root.hash", encoding="ascii") as file:
+        lines.append(f"root hash {file.read().strip()}")
+    with open(f"{SOURCE}/target/cross/aarch64/SHA256SUMS", encoding="ascii") as file:
+        lines += ["", "programs:", *file.read().splitlines()]
+    lines += ["", "compilers and tools:"]
+    for name in ("cross/toolchain.packages", "image-build/tools.packages"):
+        with open(f"{SOURCE}/{name}", encoding="utf-8") as file:
+            lines += [line.strip() for line in file if line.strip() and not line.startswith("#")]
+    lines += ["", "Debian packages:"]
+    lines += [f"{p['name']} {p['version']} {p['architecture']} {p['sha256']}" for p in packages()]
+    lines += ["", "crates:"]
+    lines += [f"{crate['name']} {crate['version']}" for crate in crates()]
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    version, spdx_path, manifest_path = sys.argv[1:]
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(os.environ["SOURCE_DATE_EPOCH"])))
+    with open(spdx_path, "w", encoding="utf-8") as file:
+        json.dump(spdx(version, created), file, indent=1)
+        file.write("\n")
+    with open(manifest_path, "w", encoding="utf-8") as file:
+        file.write(manifest(version, created))
+
+
+main()

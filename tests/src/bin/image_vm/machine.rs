@@ -1,0 +1,195 @@
+//! The image on an emulated Raspberry Pi 3: its card, its boot loader, its console, and a way in by SSH.
+//!
+//! Owns the emulator's process, which ends with it, as a power cut would. The card is the image's own disk; what a person would
+//! put on its boot partition with another computer is put there by mtools.
+
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use cerebrum_tests::stack::{Log, free_port};
+
+/// The card's size; the emulator wants a power of two.
+const CARD_BYTES: u64 = 1 << 30;
+/// Where the boot partition begins.
+const BOOT_START: u64 = 8192 * 512;
+/// From the start to SSH; the emulated card alone takes half a minute to give the kernel.
+pub(crate) const BOOT: Duration = Duration::from_secs(600);
+/// For one command by SSH.
+const COMMAND: Duration = Duration::from_secs(120);
+
+/// Folders and files of the tests.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) tree: PathBuf,
+    pub(crate) folder: PathBuf,
+}
+
+impl Place {
+    /// A command in the project's own Debian, with `target/image` at `/image`.
+    pub(crate) fn inside(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.tree.join("cross/debian.sh"));
+        let mount = format!("{}:/image", self.tree.join("target/image").display());
+        command.args(["run", "--mount", &mount, "--"]).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn done(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        output(self.inside(arguments).output()?, arguments)
+    }
+
+    /// A fresh card with the image's disk.
+    pub(crate) fn card(&self) -> anyhow::Result<PathBuf> {
+        let card = self.folder.join("card.img");
+        let disk = self.tree.join("target/image/disk.img");
+        output(Command::new("cp").arg("--sparse=always").args([&disk, &card]).output()?, &["cp"])?;
+        std::fs::OpenOptions::new().write(true).open(&card)?.set_len(CARD_BYTES)?;
+        Ok(card)
+    }
+
+    /// Puts a file on the card's boot partition.
+    pub(crate) fn put(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
+        std::fs::write(self.folder.join("put"), content)?;
+        let image = format!("/image/vm/card.img@@{BOOT_START}");
+        self.done(&["mcopy", "-o", "-i", &image, "/image/vm/put", &format!("::{name}")]).map(drop)
+    }
+
+    /// A file of the card's boot partition.
+    pub(crate) fn get(&self, name: &str) -> anyhow::Result<String> {
+        self.done(&["mtype", "-i", &format!("/image/vm/card.img@@{BOOT_START}"), &format!("::{name}")])
+    }
+
+    /// Turns one bit of the card around.
+    pub(crate) fn flip(&self, place: u64) -> anyhow::Result<()> {
+        let card = std::fs::OpenOptions::new().read(true).write(true).open(self.folder.join("card.img"))?;
+        let mut byte = [0];
+        card.read_exact_at(&mut byte, place)?;
+        Ok(card.write_all_at(&[byte[0] ^ 1], place)?)
+    }
+}
+
+fn output(output: Output, what: &[&str]) -> anyhow::Result<String> {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "{what:?} failed:\n{text}{}", String::from_utf8_lossy(&output.stderr));
+    Ok(text)
+}
+
+/// A running machine.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    emulator: Child,
+    pub(crate) console: Arc<Log>,
+    pub(crate) started: Instant,
+    place: Place,
+    door: u16,
+}
+
+impl Machine {
+    /// Starts the card. Connections to `port` of this machine's loopback reach port 7000 of the emulated one.
+    pub(crate) fn start(place: &Place, port: u16) -> anyhow::Result<Self> {
+        let door = free_port()?;
+        let forward = |from: u16, to: u16| format!("hostfwd=tcp:127.0.0.1:{from}-:{to}");
+        let lan = format!("user,id=lan,ipv6=off,{},{}", forward(port, 7000), forward(door, 22));
+        std::fs::write(place.folder.join("i2c.trace"), "")?;
+        let mut emulator = place
+            // Should this test be killed, the emulator goes with it.
+            .inside(&["setpriv", "--pdeathsig", "TERM", "qemu-system-aarch64", "-machine", "raspi3b"])
+            .args(["-display", "none", "-monitor", "none", "-serial", "stdio"])
+            .args(["-kernel", "/image/u-boot.bin", "-dtb", "/image/board.dtb"])
+            .args(["-drive", "if=sd,format=raw,file=/image/vm/card.img"])
+            .args(["-device", "ssd0303,address=0x3c,bus=i2c-bus.1"])
+            .args(["-netdev", &lan, "-device", "usb-net,netdev=lan"])
+            .args(["-trace", "i2c_*", "-D", "/image/vm/i2c.trace", "-msg", "timestamp=on"])
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(place.folder.join("emulator.log"))?)
+            .spawn()
+            .context("cross/debian.sh")?;
+        let console = Log::of(emulator.stdout.take().context("no standard output")?);
+        Ok(Self { emulator, console, started: Instant::now(), place: place.clone(), door })
+    }
+
+    /// Runs a command as root and returns what it prints.
+    pub(crate) fn run(&self, command: &str) -> anyhow::Result<String> {
+        output(self.attempt(command)?, &[command])
+    }
+
+    /// As [`Self::run`], whatever comes of it.
+    pub(crate) fn attempt(&self, command: &str) -> anyhow::Result<Output> {
+        let key = self.place.folder.join("ssh");
+        Ok(Command::new("timeout")
+            .arg(COMMAND.as_secs().to_string())
+            .arg("ssh")
+            .arg("-i")
+            .arg(key)
+            .args([
+                "-p",
+                &self.door.to_string(),
+                "-o",
+                "StrictHostKeyChecking=no",
+                "-o",
+                "UserKnownHostsFile=/dev/null",
+            ])
+            .args(["-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-o", "ConnectTimeout=60", "root@127.0.0.1", command])
+            .stdin(Stdio::null())
+            .output()?)
+    }
+
+    /// Waits until somebody can log in.
+    pub(crate) fn wait_for_ssh(&self) -> anyhow::Result<()> {
+        let until = Instant::now() + BOOT;
+        loop {
+            if self.attempt("true")?.status.success() {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                bail!("nobody can log in within {BOOT:?}; the console:\n{}", self.said());
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+
+    /// Waits until the console says something.
+    pub(crate) fn says(&self, wanted: &str) -> anyhow::Result<String> {
+        self.console.wait_for(BOOT, |line| line.contains(wanted)).with_context(|| format!("waiting for {wanted:?}"))
+    }
+
+    /// All of the console.
+    pub(crate) fn said(&self) -> String {
+        self.console.lines().join("\n")
+    }
+
+    /// What the I2C bus carried.
+    pub(crate) fn trace(place: &Place) -> PathBuf {
+        place.folder.join("i2c.trace")
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        drop(Command::new("kill").arg(self.emulator.id().to_string()).status());
+        let until = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < until && matches!(self.emulator.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        drop(self.emulator.kill());
+        drop(self.emulator.wait());
+        drop(std::fs::write(self.place.folder.join("console.log"), self.said()));
+    }
+}
+
+/// The key that a person would log in with.
+pub(crate) fn make_key(folder: &Path) -> anyhow::Result<String> {
+    let key = folder.join("ssh");
+    for old in [key.clone(), key.with_extension("pub")] {
+        if old.exists() {
+            std::fs::remove_file(old)?;
+        }
+    }
+    let made =
+        Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"]).arg(&key).output();
+    output(made.context("ssh-keygen, of the package openssh-client")?, &["ssh-keygen"])?;
+    Ok(std::fs::read_to_string(key.with_extension("pub"))?.trim().to_owned())
+}

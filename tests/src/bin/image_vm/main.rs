@@ -1,0 +1,109 @@
+//! `make test-image`: the image itself, from its boot loader to an answer, on an emulated Raspberry Pi.
+//!
+//! Needs what `make image` and `tests/image-vm/board.sh` have made, OpenSSH's client, and root (for the emulated machine's time
+//! server). Ends every process it starts. What it leaves lies in `target/image/vm`: the card, the console's text, pictures.
+
+mod cases;
+mod clock;
+mod machine;
+#[path = "../board_vm/trace.rs"]
+#[allow(dead_code, reason = "the board's test uses more of it")]
+mod trace;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context;
+
+use cases::Run;
+use machine::Place;
+
+fn main() -> ExitCode {
+    let outcome = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")
+        .and_then(|runtime| runtime.block_on(try_everything()));
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!("the test itself failed: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // A reader that went away is no failure.
+    drop(writeln!(out, "{line}").and_then(|()| out.flush()));
+}
+
+async fn try_everything() -> anyhow::Result<bool> {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no tree")?.to_owned();
+    let folder = tree.join("target/image/vm");
+    std::fs::create_dir_all(&folder)?;
+    clock::serve()?;
+    let place = Place { tree: tree.clone(), folder };
+    let mut run = Run::new(place)?;
+    let (good, all) = cases(&mut run).await;
+    let mib = |path: &str| -> anyhow::Result<f64> {
+        Ok(std::fs::metadata(tree.join(path)).with_context(|| path.to_owned())?.len() as f64 / f64::from(1 << 20))
+    };
+    let image = std::fs::read_dir(tree.join("target/image/out"))
+        .ok()
+        .and_then(|entries| entries.flatten().find(|entry| entry.path().extension().is_some_and(|end| end == "zst")))
+        .map(|entry| entry.metadata())
+        .transpose()?;
+    let reproducible = match std::fs::read_to_string(tree.join("target/image/reproducible")) {
+        Ok(word) => word.trim().to_owned(),
+        Err(_) => "not checked (make image-check)".to_owned(),
+    };
+    let figures = &run.figures;
+    say(&format!("{good} of {all} cases are good"));
+    say(&format!(
+        "RESULT image_mib={:.1} root_mib={:.1} daemon_mib={:.1} first_answer_s={} idle_mib={} reproducible={reproducible} \
+         update_cases={}/{}",
+        image.map_or(0.0, |image| image.len() as f64 / f64::from(1 << 20)),
+        mib("target/image/root.squashfs")?,
+        mib("target/cross/aarch64/cerebrumd")?,
+        figures.first_answer_s.map_or("none".into(), |seconds| format!("{seconds:.0}")),
+        figures.idle_mib.map_or("none".into(), |mib| format!("{mib:.0}")),
+        figures.update_good,
+        figures.update_all,
+    ));
+    Ok(good == all)
+}
+
+/// Tries every case, whatever became of the ones before; how many were good, and of how many.
+async fn cases(run: &mut Run) -> (u32, u32) {
+    let (mut good, mut all) = (0, 0);
+    macro_rules! case {
+        ($name:ident, $what:literal) => {
+            let began = Instant::now();
+            let outcome = run.$name().await;
+            all += 1;
+            good += u32::from(outcome.is_ok());
+            let word = if outcome.is_ok() { "ok    " } else { "FAILED" };
+            say(&format!("{word} {:5.1} s  {}", began.elapsed().as_secs_f32(), $what));
+            if let Err(error) = outcome {
+                say(&format!("       {error:#}"));
+            }
+        };
+    }
+    case!(bad_settings, "wrong settings: told beside the file and on the panel; SSH, which was right, lets in");
+    case!(
+        good_settings,
+        "mended settings: after a new start, a prompt goes to the server outside over mutual TLS and back"
+    );
+    case!(well, "no unit has failed; the clock is right; the panel shows the status");
+    case!(read_only, "the root cannot be written, nor made writable");
+    case!(closed, "no passwords, and only the wanted ports are open");
+    case!(idle, "memory in use when idle");
+    case!(kept, "a power cut: keys, host key and machine's identity are as before");
+    case!(verity, "a flipped bit of the root: the kernel refuses it");
+    (good, all)
+}
