@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use cerebrum_tests::client::{Client, eventually, text_of};
-use cerebrum_tests::proxy::{FaultProxy, Weather};
+use cerebrum_tests::proxy::{FAULTS, FaultProxy, Weather};
 use cerebrum_tests::stack::Site;
 use serde_json::{Value, json};
 
@@ -65,7 +65,8 @@ async fn bad_weather_on_the_link_changes_no_answer() {
     let site = Site::new().unwrap();
     let proxy = FaultProxy::start(site.server, seed).unwrap();
     let _server = site.start_server("draft_tokens = 0\nslots = 4").unwrap();
-    let settings = "cache.kib = 0\n[limits]\nmax_in_progress = 8\n[board]\nbackend = \"off\"\n[breaker]\nfailures = 1000";
+    let settings =
+        "cache.kib = 0\n[limits]\nmax_in_progress = 8\n[board]\nbackend = \"off\"\n[breaker]\nfailures = 1000";
     let appliance = site.start_appliance_behind(proxy.address(), settings).unwrap();
     let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
     eventually(&lan, "/health", |health| health["vps_available"] == true).await.unwrap();
@@ -76,7 +77,7 @@ async fn bad_weather_on_the_link_changes_no_answer() {
             End::Error(error) => panic!("in good weather: {error}"),
         }
     }
-    proxy.weather(Some(Weather { bytes: (300, 6000), while_ms: (20, 300) }));
+    proxy.weather(Some(Weather { bytes: (300, 6000), while_ms: (20, 300), faults: FAULTS }));
     let mut errors = Vec::new();
     let run = |caller: u64| {
         let (lan, expected) = (&lan, &expected);
