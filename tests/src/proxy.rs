@@ -36,8 +36,12 @@ pub enum Fault {
 }
 
 /// All of them.
-pub const FAULTS: [Fault; 7] =
-    [Fault::Cut, Fault::Reset, Fault::Stall, Fault::Trickle, Fault::Duplicate, Fault::Away, Fault::Overtaken];
+pub const FAULTS: &[Fault] =
+    &[Fault::Cut, Fault::Reset, Fault::Stall, Fault::Trickle, Fault::Duplicate, Fault::Away, Fault::Overtaken];
+
+/// Those that cannot be taken for something else without TLS: nothing tells bytes that came twice from two equal ones, but TCP
+/// itself lets none through.
+pub const HONEST: &[Fault] = &[Fault::Cut, Fault::Reset, Fault::Stall, Fault::Trickle, Fault::Away, Fault::Overtaken];
 
 /// How often chance strikes: after so many bytes in one direction, at least and at most. Counted over all connections of that
 /// direction, so that what is longer than that gets through all the same.
@@ -47,6 +51,8 @@ pub struct Weather {
     pub bytes: (u64, u64),
     /// How long what takes a while takes, in milliseconds.
     pub while_ms: (u64, u64),
+    /// What chance chooses from.
+    pub faults: &'static [Fault],
 }
 
 /// The running proxy; dropped, its port and all connections are closed.
@@ -152,14 +158,14 @@ impl State {
 
     /// How many of `length` bytes pass before a fault, and the fault.
     fn pass(&mut self, way: usize, length: usize) -> (usize, Option<Fault>) {
-        if self.weather.is_none() || self.until[way] > length as u64 {
+        let Some(weather) = self.weather.filter(|_| self.until[way] <= length as u64) else {
             self.until[way] = self.until[way].saturating_sub(length as u64);
             return (length, None);
-        }
+        };
         let passing = self.until[way] as usize;
         self.draw(way);
         self.struck += 1;
-        let fault = FAULTS[self.random.below(FAULTS.len() as u64) as usize];
+        let fault = weather.faults[self.random.below(weather.faults.len() as u64) as usize];
         match fault {
             Fault::Away => self.away = self.random.between(1, 4),
             Fault::Overtaken => self.late = true,

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use cerebrum_tests::client::{Client, eventually, text_of};
-use cerebrum_tests::proxy::{FaultProxy, Weather};
+use cerebrum_tests::proxy::{FAULTS, FaultProxy, Weather};
 use cerebrum_tests::stack::Site;
 use serde_json::{Value, json};
 
@@ -77,7 +77,7 @@ async fn bad_weather_on_the_link_changes_no_answer() {
             End::Error(error) => panic!("in good weather: {error}"),
         }
     }
-    proxy.weather(Some(Weather { bytes: (300, 6000), while_ms: (20, 300) }));
+    proxy.weather(Some(Weather { bytes: (300, 6000), while_ms: (20, 300), faults: FAULTS }));
     let mut errors = Vec::new();
     let run = |caller: u64| {
         let (lan, expected) = (&lan, &expected);

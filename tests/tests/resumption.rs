@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cerebrum_tests::client::{Client, PATIENCE, eventually, text_of};
-use cerebrum_tests::proxy::{FaultProxy, Weather};
+use cerebrum_tests::proxy::{FaultProxy, HONEST, Weather};
 use cerebrum_tests::scripted::{Script, ScriptedUpstream};
 use cerebrum_tests::stack::{Program, Site};
 use http::Method;
@@ -169,7 +169,7 @@ async fn bad_weather_on_the_lan_changes_no_answer_that_is_asked_for_again() {
     let running = start(Script { tokens: 60, gap: Duration::from_millis(2), ..Script::default() }, "");
     let address = running._site.appliance;
     let proxy = FaultProxy::start(address, 11).unwrap();
-    proxy.weather(Some(Weather { bytes: (200, 2500), while_ms: (5, 50) }));
+    proxy.weather(Some(Weather { bytes: (200, 2500), while_ms: (5, 50), faults: HONEST }));
     let lan = Client::plain(proxy.address(), None);
     for round in 0..6 {
         let keys = [0, 1, 2, 3].map(|caller| format!("weather-{round}-{caller}"));
