@@ -239,9 +239,8 @@ async fn pump(way: usize, mut from: OwnedReadHalf, to: &OwnedWriteHalf, shared: 
                 }
                 Some(Fault::Trickle) => slowly = 300,
                 Some(Fault::Duplicate) => {
-                    if write(to, &now[now.len().saturating_sub(40)..], &mut slowly).await.is_err() {
-                        return false;
-                    }
+                    let again = &now[now.len().saturating_sub(40)..];
+                    let Ok(()) = write(to, again, &mut slowly).await else { return false };
                 }
             }
         }

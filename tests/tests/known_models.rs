@@ -1,6 +1,8 @@
 //! What the appliance knows of the server's models, and what it does with it: counts by their vocabulary, fits their context,
 //! keeps to a conversation's context and model.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use cerebrum_tests::client::{Client, eventually};
 use cerebrum_tests::stack::{Program, Site};
 use serde_json::{Value, json};

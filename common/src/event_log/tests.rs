@@ -93,11 +93,15 @@ async fn a_full_log_makes_its_writer_wait_until_somebody_reads() {
     assert_eq!(drain(&mut log.read(3).unwrap()), "<3>");
 }
 
-struct Item(Arc<EventLog>, Option<Writer>);
+struct Item {
+    log: Arc<EventLog>,
+    /// Dropping it would end the log.
+    _writer: Option<Writer>,
+}
 
 impl Kept for Item {
     fn log(&self) -> &EventLog {
-        &self.0
+        &self.log
     }
 }
 
@@ -106,7 +110,7 @@ async fn a_full_shelf_forgets_what_has_ended_the_oldest_first() {
     let shelf = Shelf::new(2);
     let item = |ended: bool| {
         let (log, writer) = EventLog::new(10);
-        Item(log, (!ended).then_some(writer))
+        Item { log, _writer: (!ended).then_some(writer) }
     };
     assert!(matches!(shelf.enter("a", || item(false)), Entered::New(_)));
     assert!(matches!(shelf.enter("b", || item(true)), Entered::New(_)));

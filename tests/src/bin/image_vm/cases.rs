@@ -187,11 +187,9 @@ impl Run {
             Ok(line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<f32>()? / 1024.0)
         };
         let used = value("MemTotal")? - value("MemAvailable")?;
+        let daemon = machine.run("grep VmRSS /proc/$(pidof cerebrumd)/status")?;
+        crate::say(&format!("       {used:.1} MiB; the daemon: {}", daemon.trim()));
         self.figures.idle_mib = Some(used);
-        crate::say(&format!(
-            "       {used:.1} MiB; the daemon: {}",
-            machine.run("grep VmRSS /proc/$(pidof cerebrumd)/status")?.trim()
-        ));
         Ok(())
     }
 

@@ -57,11 +57,6 @@ impl Place {
         self.done(&["mcopy", "-o", "-i", &image, "/image/vm/put", &format!("::{name}")]).map(drop)
     }
 
-    /// A file of the card's boot partition.
-    pub(crate) fn get(&self, name: &str) -> anyhow::Result<String> {
-        self.done(&["mtype", "-i", &format!("/image/vm/card.img@@{BOOT_START}"), &format!("::{name}")])
-    }
-
     /// Turns one bit of the card around.
     pub(crate) fn flip(&self, place: u64) -> anyhow::Result<()> {
         let card = std::fs::OpenOptions::new().read(true).write(true).open(self.folder.join("card.img"))?;
