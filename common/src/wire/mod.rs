@@ -2,7 +2,7 @@
 //!
 //! - [`native`]: the JSON of `/v1/complete` and `/v1/inference`, requests and answers.
 //! - [`inference`]: what travels between appliance and server, as [`frame`]d postcard.
-//! - [`details`]: what a request may ask beyond that, in a second frame.
+//! - [`details`]: what a request may ask beyond that, in a second frame; [`extras`]: of the model itself, in a third.
 //! - [`dialect`]: the calls of OpenAI's, Anthropic's and llama.cpp's clients.
 //! - [`sse`]: server-sent events, encoding and incremental decoding.
 //! - [`json`]: strict parsing with sentences for errors.
@@ -10,6 +10,7 @@
 
 pub mod details;
 pub mod dialect;
+pub mod extras;
 pub mod frame;
 pub mod inference;
 pub mod json;

@@ -5,9 +5,10 @@
 //! - `inference`: the calls that generate. `request` reads their bodies, `job` is one generation in progress, for which
 //!   `assemble` makes the prompt (of a chat, by the model's `template`); `stream` and `whole` write answers, `record` keeps the
 //!   account.
-//! - `tokens`: text to tokens and back.  `info`, `manage`: reports, unloading.
+//! - `tokens`: text to tokens and back. `embeddings`: texts to vectors.  `info`, `manage`: reports, unloading.
 
 mod assemble;
+mod embeddings;
 mod inference;
 mod info;
 mod job;
@@ -83,6 +84,7 @@ impl Api {
             (Ok(Route::Inference(delivery)), Some(client)) => {
                 inference::infer(self, request, id, client, delivery).await
             }
+            (Ok(Route::Embeddings), _) => embeddings::embed(self, request).await,
             (Ok(Route::Tokenize), _) => told(tokens::tokenize(self, request).await),
             (Ok(Route::Detokenize), _) => told(tokens::detokenize(self, request).await),
             (Ok(route), _) => self.report(route).await,
@@ -99,7 +101,7 @@ impl Api {
             Route::Unload(model) => manage::unload(self, &model).await,
             Route::Cleanup => manage::cleanup(self).await,
             // Need the request, which only the arms above have.
-            Route::Inference(_) | Route::Tokenize | Route::Detokenize => {
+            Route::Inference(_) | Route::Tokenize | Route::Detokenize | Route::Embeddings => {
                 Refusal::from(cerebrum_common::keys::Denied::Missing).response()
             }
         }

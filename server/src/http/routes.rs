@@ -41,6 +41,8 @@ pub enum Route {
     Health,
     /// A generation.
     Inference(Delivery),
+    /// Texts to vectors.
+    Embeddings,
     /// Text to tokens.
     Tokenize,
     /// Tokens to text.
@@ -58,7 +60,7 @@ pub enum Route {
 }
 
 /// Every path with its method; `{model}` stands for a name.
-pub const ROUTES: [(Method, &str); 16] = [
+pub const ROUTES: [(Method, &str); 18] = [
     (Method::GET, "/health"),
     (Method::POST, "/v1/inference"),
     (Method::POST, "/v1/inference/stream"),
@@ -68,6 +70,8 @@ pub const ROUTES: [(Method, &str); 16] = [
     (Method::POST, "/completions"),
     (Method::POST, "/v1/messages"),
     (Method::POST, "/infill"),
+    (Method::POST, "/v1/embeddings"),
+    (Method::POST, "/embeddings"),
     (Method::POST, "/tokenize"),
     (Method::POST, "/detokenize"),
     (Method::GET, "/v1/models"),
@@ -97,6 +101,7 @@ impl Route {
             "/v1/completions" | "/completions" => asked(Dialect::Completions),
             "/v1/messages" => asked(Dialect::Messages),
             "/infill" => asked(Dialect::Infill),
+            "/v1/embeddings" | "/embeddings" => (Method::POST, Self::Embeddings),
             "/tokenize" => (Method::POST, Self::Tokenize),
             "/detokenize" => (Method::POST, Self::Detokenize),
             "/v1/models" => (Method::GET, Self::Models),
