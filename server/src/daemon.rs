@@ -84,20 +84,22 @@ fn registry(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Registry> {
         min_free_ram: settings.guards.min_free_ram,
         tasks: tasks.clone(),
     });
-    if let Some(limit) = models.idle_unload {
-        tasks.spawn(keep_idle_unloaded(registry.clone(), limit, tasks.clone()));
-    }
+    tasks.spawn(keep_idle_unloaded(registry.clone(), models.idle_unload, tasks.clone()));
     Ok(registry)
 }
 
 fn starter(models: &Models) -> anyhow::Result<Starter> {
     let Models { threads, context, chunk, engine, .. } = *models;
     let adapters = models.adapters.clone();
+    let keep_prefixes = models.state.as_ref().zip(models.keep_prefixes);
+    let keep_prefixes = keep_prefixes.map(|(state, limit)| (state.join("prefixes"), limit));
     let trials = Trials::new(models.state.as_deref()).context("cannot find this program's own file")?;
     Ok(Box::new(move |found| {
         let own = adapters.iter().filter(|adapter| adapter.model == found.name);
         let adapters = own.map(|adapter| adapter.file.clone()).collect();
-        let options = llama::Options { context, threads, chunk, adapters, ..llama::Options::new(&found.path) };
+        let keep_prefixes = keep_prefixes.clone();
+        let options =
+            llama::Options { context, threads, chunk, adapters, keep_prefixes, ..llama::Options::new(&found.path) };
         let trials = trials.clone();
         Engine::start(&found.name, engine, move |control| trials.fitted(options, control)?.loader()(control))
     }))

@@ -5,6 +5,7 @@
 //! - [`guards`]: whether the machine has room for another inference.
 //! - [`models`]: the folder of models: packages, pulls, checks.
 //! - [`trial`]: the first load of a file, in a process of its own.
+//! - [`kernels`]: the build that suits this processor.
 //! - [`settings`], [`daemon`], [`identities`], [`keyring`]: the program around them.
 //!
 //! Generation itself is [`cerebrum_engine`]'s. Nothing here touches a model but through its [`Engine`](cerebrum_engine::Engine).
@@ -13,6 +14,7 @@ pub mod daemon;
 pub mod guards;
 pub mod http;
 pub mod identities;
+pub mod kernels;
 pub mod keyring;
 pub mod models;
 pub mod registry;

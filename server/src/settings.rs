@@ -63,6 +63,8 @@ pub struct Models {
     pub adapters: Vec<Adapter>,
     /// Where what was found out about models is kept over the program's end.
     pub state: Option<PathBuf>,
+    /// The most bytes of prefixes that outlive the program, in a folder of `state`; none when absent.
+    pub keep_prefixes: Option<u64>,
     /// Slots, queue and the largest chunk of each model.
     pub engine: cerebrum_engine::Limits,
     /// A model unused for so long is unloaded; never when absent.
@@ -177,6 +179,7 @@ fn models(root: &mut Section<'_>, environment: Environment<'_>) -> Models {
     // systemd names the folder that it made; of several the first.
     let given = || environment("STATE_DIRECTORY").and_then(|given| Some(PathBuf::from(given.split(':').next()?)));
     let idle_unload = root.or("idle_unload_ms", IDLE_UNLOAD);
+    let state = root.take("state_dir").or_else(given);
     Models {
         folder: root.or("models_dir", PathBuf::from(DEFAULT_MODELS)),
         default: root.take("default_model"),
@@ -186,9 +189,19 @@ fn models(root: &mut Section<'_>, environment: Environment<'_>) -> Models {
         engine: engine(root, chunk.unwrap_or(MOST_CHUNK)),
         chunk,
         adapters: root.each("adapter", adapter),
-        state: root.take("state_dir").or_else(given),
+        keep_prefixes: keep_prefixes(root, state.is_some()),
+        state,
         idle_unload: (!idle_unload.is_zero()).then_some(idle_unload),
     }
+}
+
+fn keep_prefixes(root: &mut Section<'_>, has_state: bool) -> Option<u64> {
+    let mib = optional(root, "prefix_disk_mib", 0, 1 << 20).filter(|mib| *mib > 0)?;
+    if !has_state {
+        root.problem("prefix_disk_mib", format!("found {mib} without a place for it, expected state_dir beside it"));
+        return None;
+    }
+    Some(mib << 20)
 }
 
 fn adapter(section: &mut Section<'_>) -> Option<Adapter> {
@@ -249,6 +262,16 @@ mod tests {
         let problems: Vec<_> = with("", None).unwrap_err().problems.into_iter().map(|problem| problem.key).collect();
         assert_eq!(problems, ["tls", "keys_file"]);
         assert!(with("listen = \"127.0.0.1:1\"", Some("k")).unwrap().tls.is_none());
+    }
+
+    #[test]
+    fn prefixes_outlive_the_program_only_where_there_is_a_place_for_them() {
+        let kept =
+            |text: &str| with(&format!("insecure = true\n{text}"), Some("k")).map(|found| found.models.keep_prefixes);
+        assert_eq!(kept("").unwrap(), None);
+        assert_eq!(kept("state_dir = \"/s\"\nprefix_disk_mib = 64").unwrap(), Some(64 << 20));
+        assert_eq!(kept("state_dir = \"/s\"\nprefix_disk_mib = 0").unwrap(), None);
+        assert_eq!(kept("prefix_disk_mib = 64").unwrap_err().problems[0].key, "prefix_disk_mib");
     }
 
     #[test]

@@ -29,7 +29,8 @@ async fn every_route_but_health_needs_a_key() {
         [&[], &[("x-api-key", "K")], &[("authorization", "Basic a2s=")], &[("authorization", "Bearer ")]];
     for (method, pattern) in ROUTES {
         let path = pattern.replace("{model}", "tiny");
-        let body = r#"{"prompt":"x","content":"x","tokens":[120],"messages":[{"role":"user","content":"x"}]}"#;
+        let body =
+            r#"{"prompt":"x","input":"x","content":"x","tokens":[120],"messages":[{"role":"user","content":"x"}]}"#;
         for headers in keys {
             let answer = site.request(method.clone(), &path, headers, body).await;
             let expected = if path == "/health" { 200 } else { 403 };

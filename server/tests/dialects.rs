@@ -139,8 +139,48 @@ async fn mistakes_are_told_in_the_clients_words() {
     let long = json!([{"role": "user", "content": "x ".repeat(5000)}]);
     let long = site.post("/v1/chat/completions", chat(json!({"messages": long}))).await;
     assert_eq!((long.status, &long.json()["error"]["code"]), (400, &json!("context_length_exceeded")));
-    let tokens = site.post("/v1/chat/completions", chat(json!({"logprobs": true}))).await;
-    assert_eq!((tokens.status, &tokens.json()["error"]["param"]), (400, &json!("logprobs")));
+    let many = site.post("/v1/chat/completions", chat(json!({"logprobs": true, "top_logprobs": 21}))).await;
+    assert_eq!((many.status, &many.json()["error"]["param"]), (400, &json!("top_logprobs")));
+    let verse = site.post("/v1/chat/completions", chat(json!({"adapter": {"name": "verse", "scale": 0.5}}))).await;
+    assert_eq!(verse.status, 400);
+    assert!(verse.json()["error"]["message"].as_str().unwrap().contains("no adapter called \"verse\""), "{verse:?}");
+    let soon = site.post("/v1/chat/completions", chat(json!({"keep_alive": "soon"}))).await;
+    assert_eq!((soon.status, &soon.json()["error"]["param"]), (400, &json!("keep_alive")));
     let anthropic = site.post("/v1/messages", json!({"messages": []})).await;
     assert_eq!((anthropic.status, &anthropic.json()["type"]), (400, &json!("error")));
+}
+
+#[tokio::test]
+async fn tokens_come_with_how_likely_they_were_in_both_shapes_whole_and_streamed() {
+    let site = tiny();
+    let asking = json!({"logprobs": true, "top_logprobs": 3});
+    let whole = site.post("/v1/chat/completions", chat(asking.clone())).await.json();
+    let (choice, usage) = (&whole["choices"][0], &whole["usage"]);
+    let tokens = choice["logprobs"]["content"].as_array().unwrap();
+    assert_eq!(usage["completion_tokens"], tokens.len());
+    let said: String = tokens.iter().map(|token| token["token"].as_str().unwrap()).collect();
+    assert_eq!(choice["message"]["content"], said);
+    for token in tokens {
+        let top = token["top_logprobs"].as_array().unwrap();
+        assert!(token["logprob"].as_f64().unwrap() <= 0.0 && token["bytes"].is_array() && top.len() == 3, "{token}");
+        assert_eq!(top[0]["logprob"], token["logprob"], "the likeliest at temperature 0");
+    }
+    let mut streamed = chat(asking);
+    streamed["stream"] = json!(true);
+    let parts = chunks(&site.post("/v1/chat/completions", streamed).await);
+    let parts = parts.iter().filter_map(|chunk| chunk["choices"][0]["logprobs"]["content"].as_array());
+    let names = |tokens: &[Value]| tokens.iter().map(|token| token["token"].clone()).collect::<Vec<_>>();
+    assert_eq!(names(&parts.flatten().cloned().collect::<Vec<_>>()), names(tokens));
+
+    let body = |stream: bool| json!({"model": MODEL, "prompt": "def add(a, b):", "max_tokens": 12, "temperature": 0, "logprobs": 2, "stream": stream});
+    let whole = site.post("/v1/completions", body(false)).await.json();
+    let logprobs = &whole["choices"][0]["logprobs"];
+    assert_eq!(logprobs["tokens"].as_array().unwrap().len(), 12);
+    assert_eq!(logprobs["token_logprobs"].as_array().unwrap().len(), 12);
+    assert_eq!(logprobs["top_logprobs"][0].as_object().unwrap().len(), 2);
+    let parts = chunks(&site.post("/v1/completions", body(true)).await);
+    let parts = parts.iter().filter_map(|chunk| chunk["choices"][0]["logprobs"]["tokens"].as_array());
+    assert_eq!(&parts.flatten().cloned().collect::<Vec<_>>(), logprobs["tokens"].as_array().unwrap());
+    let without = site.post("/v1/completions", json!({"model": MODEL, "prompt": "x", "max_tokens": 2})).await.json();
+    assert!(without["choices"][0]["logprobs"].is_null());
 }

@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use cerebrum_server::models::{Folder, ModelError, Packing, Patience, Progress, Pull, Pulled, Source, pack};
+use hub::secure::Secure;
 use hub::{File, Hub};
 use sha2::{Digest, Sha256};
 
@@ -260,6 +261,42 @@ fn a_full_disk_is_named_and_left_as_it_was() {
         assert_eq!(site.files(), ["b.bin"]);
     }
     site.says(&["pull", &source]);
+}
+
+// The command itself: whom it trusts is what the system trusts, and the variable stands for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_over_tls_goes_to_who_can_be_trusted_and_on_after_a_cut() {
+    let bytes = bundled();
+    let half = bytes.len() / 2;
+    let hub = Hub::serving(File { cut_after: Some(half), cuts: Some(1), ..model() });
+    let site = site();
+    let certificates = tempfile::tempdir().unwrap();
+    let right = Secure::before(&hub, "localhost", certificates.path()).await;
+    let pull = |base: &str, authority: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cerebrum-server"));
+        command.args(["models", "pull", &format!("{base}/a.gguf"), "--models-dir"]).arg(site.folder.path());
+        command.env("SSL_CERT_FILE", authority).env_remove("SSL_CERT_DIR");
+        tokio::task::spawn_blocking(move || command.output().unwrap())
+    };
+    let output = pull(&right.base, &right.authority).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(site.content() == bytes && hub.requests().len() == 2, "cut once: {:?}", hub.requests());
+    assert!(hub.requests()[1].contains(&format!("range: bytes={half}-")), "{:?}", hub.requests());
+    std::fs::remove_file(site.folder.path().join("a.gguf")).unwrap();
+    std::fs::remove_file(site.folder.path().join("a.manifest.toml")).unwrap();
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = Secure::before(&hub, "example.org", elsewhere.path()).await;
+    for (base, authority, expected) in [
+        (&right.base, &other.authority, "invalid peer certificate"),
+        (&other.base, &other.authority, "not valid for name"),
+    ] {
+        let output = pull(base, authority).await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains(expected), "{said}");
+        assert_eq!(site.files(), [""; 0], "{said}");
+    }
+    assert_eq!(hub.requests().len(), 2, "nobody asked who could not be trusted");
 }
 
 #[test]

@@ -5,8 +5,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use cerebrum_common::wire::details::{Chat, Constraint, Details, Extra, Infill, Input, TokenLogprob, Urgency};
+use cerebrum_common::wire::extras::{Adapter, Extras, KeepAlive};
 use cerebrum_common::wire::{
     Completion, Failure, FailureCode, Finish, InferenceEvent, InferenceRequest, Sampling, Usage, frame, held,
 };
@@ -67,6 +68,7 @@ fn details() {
         urgency: Urgency::WarmUp,
         prompt_within_ms: 500,
         answer_within_ms: 1000,
+        ..Details::default()
     };
     check(&details, include_str!("golden/v1/details_chat.hex").trim());
     let gap = Infill {
@@ -110,6 +112,42 @@ fn holds() {
     });
     assert_eq!(kept, [true, true, true, true, false, false]);
     assert!(!held::is_kept(&InferenceEvent::Token { text: "".into(), total_tokens: 2 }), "a heartbeat");
+}
+
+// The third frame, and that it changes nothing about the two before it.
+#[test]
+fn extras() {
+    let extras = Extras {
+        adapter: Some(Adapter { name: "code".into(), scale: Some(0.5) }),
+        keep_alive: Some(KeepAlive::Seconds(600)),
+    };
+    check(&extras, include_str!("golden/v1/extras.hex").trim());
+    let pinned = Extras { keep_alive: Some(KeepAlive::Forever), ..Extras::default() };
+    check(&pinned, include_str!("golden/v1/extras_pinned.hex").trim());
+
+    let request = InferenceRequest {
+        model: "qwen_7b".into(),
+        prompt: "def f".into(),
+        max_tokens: 512,
+        sampling: Sampling { seed: Some(7), logit_bias: vec![(300, -1.0)], ..Sampling::default() },
+        stop: vec!["\n\n".into()],
+    };
+    let details = Details { extras, ..Details::default() };
+    let mut bytes = BytesMut::new();
+    frame::encode_request(&request, &details, &mut bytes).unwrap();
+    let parts = [
+        include_str!("golden/v1/request.hex"),
+        include_str!("golden/v1/details_empty.hex"),
+        include_str!("golden/v1/extras.hex"),
+    ];
+    assert_eq!(hex(&bytes), parts.map(str::trim).concat());
+    assert_eq!(frame::request_from_bytes(bytes.freeze(), 1 << 20).unwrap(), (request.clone(), details));
+
+    let mut plain = BytesMut::new();
+    frame::encode_request(&request, &Details::default(), &mut plain).unwrap();
+    assert_eq!(hex(&plain), include_str!("golden/v1/request.hex").trim());
+    let cut = Bytes::copy_from_slice(&plain[..plain.len() - 1]);
+    assert!(frame::request_from_bytes(cut, 1 << 20).is_err());
 }
 
 #[test]

@@ -102,13 +102,10 @@ impl Reader {
     }
 }
 
-/// One frame, and a second where the first does not say it all.
+/// One frame, and more where the first does not say it all.
 pub(super) fn frames(call: &Call) -> Result<Bytes, FrameError> {
     let mut out = BytesMut::with_capacity(call.request.prompt.len() + 256);
-    frame::encode(&call.request, &mut out)?;
-    if !call.details.is_empty() {
-        frame::encode(&call.details, &mut out)?;
-    }
+    frame::encode_request(&call.request, &call.details, &mut out)?;
     Ok(out.freeze())
 }
 

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Text;
+use super::extras::Extras;
 
 /// The second frame of a request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,10 +22,13 @@ pub struct Details {
     pub prompt_within_ms: u32,
     /// Milliseconds for writing the answer; 0 sets no limit.
     pub answer_within_ms: u32,
+    /// What travels in a frame of its own, behind this one.
+    #[serde(skip)]
+    pub extras: Extras,
 }
 
 impl Details {
-    /// Whether the first frame says it all.
+    /// Whether the first frame of the request says it all.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -7,6 +7,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::{Details, InferenceRequest};
+
 /// The version this program speaks; also the `v1` in [`MEDIA_TYPE`].
 pub const VERSION: u8 = 1;
 
@@ -97,29 +99,49 @@ pub fn from_bytes<T: DeserializeOwned>(body: Bytes, limit: usize) -> Result<T, F
     }
 }
 
-/// Reads one frame from a whole body, and a second one where there is one.
+/// Writes a request: its first frame, and as many more as it takes to say it all.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_request(request: &InferenceRequest, details: &Details, out: &mut BytesMut) -> Result<(), FrameError> {
+    encode(request, out)?;
+    if !details.is_empty() {
+        encode(details, out)?;
+    }
+    if !details.extras.is_empty() {
+        encode(&details.extras, out)?;
+    }
+    Ok(())
+}
+
+/// Reads what [`encode_request`] wrote.
 ///
 /// # Errors
 /// As [`from_bytes`].
-pub fn pair_from_bytes<A, B>(body: Bytes, limit: usize) -> Result<(A, Option<B>), FrameError>
-where
-    A: DeserializeOwned,
-    B: DeserializeOwned,
-{
+pub fn request_from_bytes(body: Bytes, limit: usize) -> Result<(InferenceRequest, Details), FrameError> {
     let length = body.len();
-    let trailing = || FrameError::Payload { length, source: postcard::Error::DeserializeBadEncoding };
     let mut decoder = Decoder::new(limit);
     decoder.push(body);
-    let first = decoder.next()?.ok_or_else(|| FrameError::Truncated { missing: decoder.missing() })?;
+    let request = decoder.next()?.ok_or_else(|| FrameError::Truncated { missing: decoder.missing() })?;
+    let mut details: Details = further(&mut decoder, length)?.unwrap_or_default();
+    details.extras = further(&mut decoder, length)?.unwrap_or_default();
+    if decoder.is_empty() { Ok((request, details)) } else { Err(trailing(length)) }
+}
+
+// The next frame of a body of `length` bytes, if there is one.
+fn further<T: DeserializeOwned>(decoder: &mut Decoder, length: usize) -> Result<Option<T>, FrameError> {
     if decoder.is_empty() {
-        return Ok((first, None));
+        return Ok(None);
     }
-    let second = match decoder.next() {
+    match decoder.next() {
         // The version was judged by the first frame: this is something else behind it.
-        Err(FrameError::Version { .. }) => return Err(trailing()),
-        second => second?.ok_or_else(|| FrameError::Truncated { missing: decoder.missing() })?,
-    };
-    if decoder.is_empty() { Ok((first, Some(second))) } else { Err(trailing()) }
+        Err(FrameError::Version { .. }) => Err(trailing(length)),
+        frame => frame?.map(Some).ok_or_else(|| FrameError::Truncated { missing: decoder.missing() }),
+    }
+}
+
+fn trailing(length: usize) -> FrameError {
+    FrameError::Payload { length, source: postcard::Error::DeserializeBadEncoding }
 }
 
 /// Takes bytes in any portions, gives messages.

@@ -2,7 +2,7 @@
 //!
 //! - [`native`]: the JSON of `/v1/complete` and `/v1/inference`, requests and answers.
 //! - [`inference`]: what travels between appliance and server, as [`frame`]d postcard.
-//! - [`details`]: what a request may ask beyond that, in a second frame.
+//! - [`details`]: what a request may ask beyond that, in a second frame; [`extras`]: of the model itself, in a third.
 //! - [`facts`]: what a server tells about its models.
 //! - [`held`]: how an answer is held over a broken connection.
 //! - [`dialect`]: the calls of OpenAI's, Anthropic's and llama.cpp's clients.
@@ -12,6 +12,7 @@
 
 pub mod details;
 pub mod dialect;
+pub mod extras;
 pub mod facts;
 pub mod frame;
 pub mod held;

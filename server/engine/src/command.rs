@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::embedding::Order;
 use crate::generation::Outlet;
 use crate::{Event, Failure, Prompt, Request, Token};
 
@@ -24,8 +25,9 @@ impl Job {
     }
 }
 
-/// A question that the model answers between two steps.
+/// A question that the model answers between two steps, or an order that it works on between them.
 pub(crate) enum Question {
     Tokenize { prompt: Prompt, answer: oneshot::Sender<Vec<Token>> },
+    Embed(Order),
     Detokenize { tokens: Vec<Token>, answer: oneshot::Sender<Vec<u8>> },
 }

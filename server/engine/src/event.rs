@@ -22,6 +22,8 @@ pub enum Event {
         /// Tokens generated so far, those whose text is still held back included.
         tokens_so_far: usize,
     },
+    /// How likely the tokens of the next text were; only for who asked. At the end there may be some whose text was never complete.
+    Logprobs(Vec<TokenLogprob>),
     /// The generation is complete.
     Done(Completion),
     /// The generation ended early; what came before is all there is.
@@ -34,9 +36,28 @@ impl fmt::Debug for Event {
         match self {
             Self::Progress { processed, total } => write!(f, "Progress({processed}/{total})"),
             Self::Text { text, tokens_so_far } => write!(f, "Text({} bytes, {tokens_so_far} tokens)", text.len()),
+            Self::Logprobs(tokens) => write!(f, "Logprobs({} tokens)", tokens.len()),
             Self::Done(completion) => completion.fmt(f),
             Self::Failed(failure) => write!(f, "Failed({failure})"),
         }
+    }
+}
+
+/// How likely a token of an answer was, and what else could have stood there, by the model's own distribution.
+#[derive(Clone, PartialEq)]
+pub struct TokenLogprob {
+    /// The token's bytes; not necessarily whole characters.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm of its probability.
+    pub logprob: f32,
+    /// The likeliest tokens there, the first the likeliest; control tokens as they are written.
+    pub top: Vec<(Vec<u8>, f32)>,
+}
+
+impl fmt::Debug for TokenLogprob {
+    // An answer, token by token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{} bytes, {} alternatives>", self.bytes.len(), self.top.len())
     }
 }
 

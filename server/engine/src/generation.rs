@@ -10,7 +10,7 @@ use std::thread::Thread;
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use crate::control::Interrupt;
-use crate::{Event, Failure};
+use crate::{Event, Failure, TokenLogprob};
 
 /// A generation in progress. Read it with [`next`](Generation::next); drop it to cancel.
 #[derive(Debug)]
@@ -86,9 +86,9 @@ impl Outlet {
         self.events.is_closed()
     }
 
-    /// True when there is room for what one step can bring: a text and a last event.
+    /// True when there is room for what one step can bring: log-probabilities, a text and a last event.
     pub(crate) fn is_ready(&self) -> bool {
-        self.events.capacity() >= 2
+        self.events.capacity() >= STEP_PLACES
     }
 
     /// Says whether cancelling should interrupt the running step.
@@ -96,9 +96,9 @@ impl Outlet {
         self.prefilling.store(prefilling, Ordering::SeqCst);
     }
 
-    /// Sends progress if there is room to spare beside the text and the last event of the same step; the next one says it better.
+    /// Sends progress if there is room to spare beside the other events of the same step; the next one says it better.
     pub(crate) fn progress(&self, processed: usize, total: usize) {
-        if self.events.capacity() > 2 {
+        if self.events.capacity() > STEP_PLACES {
             self.send(Event::Progress { processed, total });
         }
     }
@@ -107,6 +107,11 @@ impl Outlet {
     pub(crate) fn text(&self, text: String, tokens_so_far: usize) {
         debug_assert!(self.is_closed() || self.is_ready(), "a step was taken without room for its text");
         self.send(Event::Text { text, tokens_so_far });
+    }
+
+    /// Sends the log-probabilities that belong to the text of a step.
+    pub(crate) fn logprobs(&self, tokens: Vec<TokenLogprob>) {
+        self.send(Event::Logprobs(tokens));
     }
 
     /// Sends the last event; a place is always left for it.
@@ -122,6 +127,8 @@ impl Outlet {
     }
 }
 
+/// Events that one step of one generation can bring, progress not counted.
+const STEP_PLACES: usize = 3;
 /// About 10 s of tokens from a large model on a small machine, and a tenth of one from a tiny model: rides out a hiccup of the network,
 /// then pauses the slot.
 const EVENT_PLACES: usize = 32;

@@ -10,9 +10,13 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::command::{Job, Question};
 use crate::control::{Interrupt, LoadControl};
+use crate::embedding::Order;
 use crate::generation::{Generation, Outlet};
 use crate::scheduler::Counters;
-use crate::{Limits, LoadError, Model, ModelInfo, Prompt, Request, Starting, Stopped, SubmitError, Token};
+use crate::{
+    EmbeddingError, EmbeddingInput, Embeddings, Limits, LoadError, Model, ModelInfo, Prompt, Request, Starting,
+    Stopped, SubmitError, Token,
+};
 
 /// A loaded model. Clones share it; when the last is dropped, the thread ends by itself and frees the model.
 #[derive(Clone, Debug)]
@@ -104,6 +108,16 @@ impl Engine {
     /// The bytes of these tokens, control tokens included; not necessarily whole characters. Unknown tokens have none.
     pub async fn detokenize(&self, tokens: Vec<Token>) -> Result<Vec<u8>, Stopped> {
         self.ask(|answer| Question::Detokenize { tokens, answer }).await
+    }
+
+    /// The texts as vectors. Takes a place among the engine's requests until it has ended; dropping the future ends it within a step.
+    ///
+    /// # Errors
+    /// [`EmbeddingError`].
+    pub async fn embed(&self, inputs: Vec<EmbeddingInput>) -> Result<Embeddings, EmbeddingError> {
+        let permit = Arc::clone(&self.0.places).try_acquire_owned().map_err(|_| EmbeddingError::Full)?;
+        let answer = self.ask(|answer| Question::Embed(Order { inputs, answer, permit })).await;
+        answer.unwrap_or(Err(EmbeddingError::Stopped))
     }
 
     /// What the engine is doing now.

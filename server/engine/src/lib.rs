@@ -22,6 +22,7 @@
 
 mod command;
 mod control;
+mod embedding;
 mod error;
 mod event;
 mod generation;
@@ -29,6 +30,7 @@ pub mod gguf;
 mod handle;
 pub mod llama;
 mod model;
+mod prefixes;
 mod request;
 mod scheduler;
 #[cfg(any(test, feature = "scripted"))]
@@ -38,10 +40,12 @@ pub mod text;
 mod worker;
 
 pub use control::{Interrupt, LoadControl};
+pub use embedding::{EmbedStop, Embedding, EmbeddingError, EmbeddingInput, Embeddings, Pooling};
 pub use error::{DecodeError, Failure, LoadError, ModelError, Stopped, SubmitError};
-pub use event::{Completion, Event, Finish};
+pub use event::{Completion, Event, Finish, TokenLogprob};
 pub use generation::Generation;
 pub use handle::{Engine, Snapshot};
-pub use model::{Adapter, Batch, Entry, Model, ModelInfo, Sequence, Token};
-pub use request::{Control, Grammar, Limits, Mirostat, Priority, Prompt, Request, Sampling, Segment};
+pub use model::{Adapter, Addition, Batch, Entry, Likelihood, Model, ModelInfo, Sequence, Token};
+pub use prefixes::PrefixFile;
+pub use request::{AdapterChoice, Control, Grammar, Limits, Mirostat, Priority, Prompt, Request, Sampling, Segment};
 pub use starting::Starting;

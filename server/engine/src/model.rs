@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{DecodeError, ModelError, Prompt, Sampling};
+use crate::{DecodeError, EmbedStop, Embedding, ModelError, PrefixFile, Prompt, Sampling};
 
 /// A token of the model's vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,9 +15,30 @@ pub struct Token(pub i32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sequence(pub usize);
 
-/// What is added to a model's weights: the adapter at this place of [`ModelInfo::adapters`], or nothing.
+/// What is added to a model's weights: an adapter at some scale, or nothing. Only what was computed with equals is of use to each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Adapter(pub Option<usize>);
+pub struct Adapter(pub Option<Addition>);
+
+/// An adapter and how much of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Addition {
+    /// Its place in [`ModelInfo::adapters`].
+    pub index: usize,
+    // As bits, which can be compared; `None` for what the adapter was loaded with.
+    scale: Option<u32>,
+}
+
+impl Addition {
+    /// The adapter at this place, at this scale or as it was loaded.
+    pub fn new(index: usize, scale: Option<f32>) -> Self {
+        Self { index, scale: scale.map(f32::to_bits) }
+    }
+
+    /// The scale, unless it is that it was loaded with.
+    pub fn scale(self) -> Option<f32> {
+        self.scale.map(f32::from_bits)
+    }
+}
 
 /// One token to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +59,18 @@ pub struct Batch {
     /// The tokens. Their index is the row by which [`Model::sample`] is asked.
     pub entries: Vec<Entry>,
 }
+
+/// Natural logarithms of probabilities after a row; never lower than -9999, which stands for "impossible".
+#[derive(Clone, Debug, PartialEq)]
+pub struct Likelihood {
+    /// That of the token asked about.
+    pub logprob: f32,
+    /// The likeliest tokens, the first the likeliest; of equals the first in the vocabulary.
+    pub top: Vec<(Token, f32)>,
+}
+
+/// The logarithm of no probability, as OpenAI writes it: JSON knows no infinity.
+pub(crate) const IMPOSSIBLE: f32 = -9999.0;
 
 /// A model on its own thread. It need not be `Send`: it is made, used and dropped there.
 pub trait Model {
@@ -68,6 +101,20 @@ pub trait Model {
     /// Chooses the token after row `row` of the last batch (an entry with `output`) and remembers it in the sampler.
     fn sample(&mut self, sampler: &mut Self::Sampler, row: usize) -> Result<Token, ModelError>;
 
+    /// How likely `token` and the `top` likeliest tokens were after row `row` of the last batch: the model's own distribution, before
+    /// bias, penalties, grammar and temperature. `None` when there are no numbers for it.
+    fn likelihood(&mut self, row: usize, token: Token, top: usize) -> Option<Likelihood>;
+
+    /// The text's tokens as it stands by itself, begun and ended as the model wants it; nothing in it is a control token.
+    fn tokenize_whole(&self, text: &str) -> Vec<Token>;
+
+    /// Computes the next chunk of a text that becomes a vector, in a place apart from all sequences; one text after the other. What fails
+    /// for good leaves no trace.
+    fn embed(&mut self, text: &mut Embedding) -> Result<(), EmbedStop>;
+
+    /// No text is to become a vector for now: frees what is for that only.
+    fn rest(&mut self);
+
     /// Keeps the first `length` tokens of the sequence. False when the model cannot go back that far; the sequence is then empty.
     fn rewind(&mut self, sequence: Sequence, length: usize) -> bool;
 
@@ -77,6 +124,11 @@ pub trait Model {
     /// The state of a whole sequence, for [`restore`](Self::restore) by this same model. `None` when it is larger than `limit` bytes or
     /// cannot be had at present.
     fn save(&mut self, sequence: Sequence, limit: usize) -> Option<Vec<u8>>;
+
+    /// Where saved states are kept over the end of the program; `None` where they are not.
+    fn prefix_file(&self) -> Option<PrefixFile> {
+        None
+    }
 
     /// Makes the sequence hold the first `length` tokens of a saved one. False when the model cannot; the sequence is then empty.
     fn restore(&mut self, sequence: Sequence, state: &[u8], length: usize) -> bool;

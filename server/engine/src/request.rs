@@ -260,6 +260,22 @@ pub enum Priority {
     Infill,
 }
 
+/// An adapter that a request asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdapterChoice {
+    /// By its name.
+    pub name: String,
+    /// How much of it to add; `None` for as much as whoever loaded it said.
+    pub scale: Option<f32>,
+}
+
+impl AdapterChoice {
+    /// The adapter of this name, as it was loaded.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), scale: None }
+    }
+}
+
 /// One generation to do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
@@ -273,8 +289,10 @@ pub struct Request {
     pub sampling: Sampling,
     /// Generation ends before the first of these; empty ones are ignored.
     pub stop: Vec<String>,
-    /// What is added to the model's weights for it, by name.
-    pub adapter: Option<String>,
+    /// Whether to tell how likely each token was, and beside how many of the likeliest.
+    pub logprobs: Option<u8>,
+    /// What is added to the model's weights for it.
+    pub adapter: Option<AdapterChoice>,
     /// Its place in the queue and in a step.
     pub priority: Priority,
     /// The longest that it may wait for a slot.
@@ -294,6 +312,7 @@ impl Request {
             seed: None,
             sampling: Sampling::default(),
             stop: Vec::new(),
+            logprobs: None,
             adapter: None,
             priority: Priority::default(),
             patience: None,
@@ -307,6 +326,9 @@ impl Request {
         within("stop entries", self.stop.len() as f32, 0.0, MAX_STOPS as f32)?;
         for stop in &self.stop {
             within("stop bytes", stop.len() as f32, 0.0, MAX_STOP_BYTES as f32)?;
+        }
+        if let Some(scale) = self.adapter.as_ref().and_then(|adapter| adapter.scale) {
+            within("adapter scale", scale, -MAX_SCALE, MAX_SCALE)?;
         }
         self.sampling.check()
     }
@@ -326,6 +348,8 @@ const MAX_STOPS: usize = 64;
 const MAX_STOP_BYTES: usize = 1024;
 /// llama.cpp allocates a ring buffer of this many tokens per request.
 const MAX_PENALTY_WINDOW: u32 = 32_768;
+/// More than a few times what it was trained for makes noise of every adapter.
+const MAX_SCALE: f32 = 10.0;
 /// Applied to every token's logits.
 const MAX_LOGIT_BIAS: usize = 4_096;
 
@@ -350,7 +374,7 @@ mod tests {
     #[test]
     fn values_out_of_range_are_refused_by_name() {
         type Change = fn(&mut Request);
-        let cases: [(&str, Change); 8] = [
+        let cases: [(&str, Change); 9] = [
             ("temperature", |r| r.sampling.temperature = 3.0),
             ("temperature", |r| r.sampling.temperature = f32::NAN),
             ("top_p", |r| r.sampling.top_p = -0.1),
@@ -358,6 +382,7 @@ mod tests {
             ("mirostat version", |r| r.sampling.mirostat = Some(Mirostat { version: 3, tau: 5.0, eta: 0.1 })),
             ("logit_bias", |r| r.sampling.logit_bias = vec![(Token(1), f32::NAN)]),
             ("logit_bias", |r| r.sampling.logit_bias = vec![(Token(1), f32::INFINITY)]),
+            ("adapter scale", |r| r.adapter = Some(AdapterChoice { name: "a".into(), scale: Some(f32::NAN) })),
             ("stop bytes", |r| r.stop = vec!["x".repeat(2000)]),
         ];
         for (expected, change) in cases {

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
 use crate::{
-    Adapter, Batch, DecodeError, Interrupt, LoadControl, LoadError, Model, ModelError, ModelInfo, Prompt, Sampling,
+    Adapter, Batch, DecodeError, EmbedStop, Embedding, Interrupt, Likelihood, LoadControl, LoadError, Model,
+    ModelError, ModelInfo, Prompt, Sampling,
 };
-use crate::{Segment, Sequence, Token};
+use crate::{Pooling, Segment, Sequence, Token};
 
 /// What a [`ScriptedModel`] does. Clones share the script and the record of batches.
 #[derive(Clone)]
@@ -272,7 +273,10 @@ impl Model for ScriptedModel {
     }
 
     fn adapt(&mut self, adapter: Adapter) -> Result<(), ModelError> {
-        assert!(adapter.0.is_none_or(|index| index < self.script.adapters.len()), "an adapter that is not there");
+        assert!(
+            adapter.0.is_none_or(|addition| addition.index < self.script.adapters.len()),
+            "an adapter that is not there"
+        );
         self.adapter = adapter;
         Ok(())
     }
@@ -306,6 +310,26 @@ impl Model for ScriptedModel {
         sampler.expected.push(token);
         Ok(token)
     }
+
+    // Of the token by itself, so that a test can tell which row it was asked for: the longer the sequence, the less likely.
+    fn likelihood(&mut self, row: usize, token: Token, top: usize) -> Option<Likelihood> {
+        let (_, length) = self.rows[row].expect("a row that was asked for");
+        let logprob = -(length as f32);
+        Some(Likelihood { logprob, top: (0..top).map(|n| (Token(token.0 + n as i32), logprob - n as f32)).collect() })
+    }
+
+    fn tokenize_whole(&self, text: &str) -> Vec<Token> {
+        self.tokenize(&Prompt::plain(text)).into_iter().chain([END]).collect()
+    }
+
+    // One token at a time, so that a test can tell what happens in between.
+    fn embed(&mut self, text: &mut Embedding) -> Result<(), EmbedStop> {
+        let token = text.tokens[text.done].0 as f32;
+        text.take(&[1.0, token], Pooling::Last);
+        Ok(())
+    }
+
+    fn rest(&mut self) {}
 
     fn rewind(&mut self, sequence: Sequence, length: usize) -> bool {
         let tokens = &mut self.sequences[sequence.0];

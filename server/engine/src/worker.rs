@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::command::{Job, Question};
 use crate::control::LoadControl;
+use crate::embedding::Embedder;
 use crate::handle::Mailbox;
 use crate::scheduler::{Counters, Scheduler, Step};
 use crate::{LoadError, Model};
@@ -25,15 +26,24 @@ where
         Err(error) => return answer(loaded, Err(error)),
     };
     control.report(1.0);
-    let (worker, mailbox) = Worker::new(model, control, alive);
+    let file = model.prefix_file();
+    let (mut worker, mailbox) = Worker::new(model, control, alive);
+    if let Some(file) = &file {
+        worker.scheduler.take_in(file.read());
+    }
     answer(loaded, Ok(mailbox));
     worker.serve(control);
+    if let Some(file) = &file {
+        file.write(worker.scheduler.give_out());
+    }
 }
 
 struct Worker<M: Model> {
     scheduler: Scheduler<M>,
     jobs: mpsc::Receiver<Job>,
     questions: mpsc::Receiver<Question>,
+    embedder: Embedder,
+    counters: Arc<Counters>,
 }
 
 impl<M: Model> Worker<M> {
@@ -44,24 +54,46 @@ impl<M: Model> Worker<M> {
         let counters = Arc::new(Counters::new(Instant::now()));
         let scheduler = Scheduler::new(model, limits, Arc::clone(&counters), Instant::now);
         let info = scheduler.model().info();
-        let mailbox = Mailbox { info, jobs: jobs_in, questions: questions_in, counters, alive };
-        (Self { scheduler, jobs, questions }, mailbox)
+        let worker =
+            Self { scheduler, jobs, questions, embedder: Embedder::default(), counters: Arc::clone(&counters) };
+        (worker, Mailbox { info, jobs: jobs_in, questions: questions_in, counters, alive })
     }
 
-    fn serve(mut self, control: &LoadControl) {
+    fn serve(&mut self, control: &LoadControl) {
         let interrupt = control.interrupt();
+        let mut embedding = false;
         while !interrupt.is_stopping() {
             interrupt.clear_step();
             self.take_mail();
-            if self.scheduler.step() == Step::Idle {
+            let step = self.scheduler.step();
+            // A chunk of each in turn: neither waits for more than one of the other's.
+            if self.embedder.step(self.scheduler.model_mut(), &self.counters) {
+                embedding = true;
+                continue;
+            }
+            if step == Step::Idle {
                 // Submitting, reading an event, cancelling and stopping all unpark; one that comes before this line is remembered.
-                match self.scheduler.has_queue() {
-                    true => thread::park_timeout(QUEUE_LOOK),
-                    false => thread::park(),
+                match (self.scheduler.has_queue(), embedding) {
+                    (true, _) => thread::park_timeout(QUEUE_LOOK),
+                    (false, true) => embedding = !self.rested(),
+                    (false, false) => thread::park(),
                 }
             }
         }
+        // Nobody is to wait for the writing of files.
+        self.scheduler.end();
         // The rest happens by dropping: every job left, here or in the channel, ends its caller's stream with `Failed(Stopped)`.
+    }
+
+    // Texts often come one after the other, and making a context for each would take longer than the text.
+    fn rested(&mut self) -> bool {
+        let begun = Instant::now();
+        thread::park_timeout(EMBEDDER_STAYS);
+        let long = begun.elapsed() >= EMBEDDER_STAYS;
+        if long {
+            self.scheduler.model_mut().rest();
+        }
+        long
     }
 
     fn take_mail(&mut self) {
@@ -73,9 +105,10 @@ impl<M: Model> Worker<M> {
         }
     }
 
-    fn answer(&self, question: Question) {
+    fn answer(&mut self, question: Question) {
         let model = self.scheduler.model();
         match question {
+            Question::Embed(order) => self.embedder.submit(order),
             Question::Tokenize { prompt, answer: to } => answer(to, model.tokenize(&prompt)),
             Question::Detokenize { tokens, answer: to } => {
                 let mut bytes = Vec::new();
@@ -93,5 +126,7 @@ fn answer<T>(to: oneshot::Sender<T>, value: T) {
 
 /// While all slots are paused by their readers: how often to see whether somebody has waited long enough.
 const QUEUE_LOOK: Duration = Duration::from_millis(100);
+/// What only embeddings need stays for so long after the last.
+const EMBEDDER_STAYS: Duration = Duration::from_secs(20);
 /// Tokenise questions that may wait between two steps; more wait in their callers.
 const QUESTION_PLACES: usize = 8;

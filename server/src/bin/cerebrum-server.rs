@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cerebrum_common::program;
-use cerebrum_server::{daemon, identities, keyring, models, trial};
+use cerebrum_server::{daemon, identities, kernels, keyring, models, trial};
 use clap::{Args, Parser, Subcommand};
 
 /// Generates code with llama.cpp models for Cerebrum appliances.
@@ -32,6 +32,8 @@ enum Command {
     /// Try a model's file out; what the server does before it loads one for the first time.
     #[command(hide = true)]
     Trial(trial::Request),
+    /// Say which kernels this build computes with.
+    Kernels,
 }
 
 #[derive(Args)]
@@ -47,15 +49,20 @@ struct Serve {
 const NAME: &str = "cerebrum-server";
 
 fn main() -> ExitCode {
+    let stays = kernels::choose();
     let arguments = match program::arguments::<Arguments>() {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
+    if let Some(error) = stays {
+        program::complain(NAME, 1, &format_args!("going on with slower kernels: {error}"));
+    }
     match arguments.command.unwrap_or(Command::Serve(arguments.serve)) {
         Command::Serve(Serve { config, check }) => program::serve(NAME, &config, check, daemon::run),
         Command::Pki(request) => told(identities::make(&request)),
         Command::Key(request) => told(keyring::carry_out(&request)),
         Command::Models(request) => told(models::carry_out(request)),
+        Command::Kernels => told(Ok(kernels::told())),
         Command::Trial(request) => answered(trial::carry_out(request)),
     }
 }

@@ -95,7 +95,8 @@ async fn answer(
     Ok(stream::relay(job, style, api.heartbeat))
 }
 
-fn admit(api: &Api) -> Result<(), Refusal> {
+/// Whether anything may be computed now.
+pub(super) fn admit(api: &Api) -> Result<(), Refusal> {
     if api.tasks.is_stopping() {
         return Err(Refusal::Stopping);
     }

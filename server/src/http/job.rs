@@ -3,8 +3,9 @@
 
 use std::pin::Pin;
 
-use cerebrum_common::wire::details::Input;
+use cerebrum_common::wire::details::{Input, TokenLogprob};
 use cerebrum_common::wire::dialect::Call;
+use cerebrum_common::wire::extras::KeepAlive;
 use cerebrum_common::wire::{
     Completion, Details, Failure, FailureCode, Finish, InferenceEvent, InferenceRequest, Usage,
 };
@@ -28,6 +29,7 @@ struct Work {
     registry: Registry,
     asked: String,
     max_tokens: u32,
+    keep_alive: Option<KeepAlive>,
     warnings: Vec<String>,
     model: String,
     context: usize,
@@ -64,6 +66,7 @@ impl Job {
             model: api.registry.catalog().resolve(&asked).unwrap_or_default(),
             asked,
             max_tokens: request.max_tokens,
+            keep_alive: details.extras.keep_alive,
             warnings,
             context: 0,
             stage: Stage::Ended,
@@ -130,6 +133,7 @@ impl Work {
                 Submission::Taken(taken) => {
                     self.model = taken.model;
                     self.context = taken.context;
+                    self.registry.keep(&self.model, self.keep_alive);
                     Stage::Running(taken.generation)
                 }
                 Submission::Waiting(load, request) => Stage::Waiting(load, Some(Pending::Request(request))),
@@ -182,6 +186,7 @@ impl Work {
             Event::Text { text, tokens_so_far } => {
                 InferenceEvent::Token { text: text.into(), total_tokens: count(tokens_so_far) }
             }
+            Event::Logprobs(tokens) => InferenceEvent::Logprobs(tokens.into_iter().map(logprob).collect()),
             Event::Done(completion) => InferenceEvent::Done(self.completion(&completion)),
             Event::Failed(failure) => InferenceEvent::Error(wire_failure(&failure)),
         }
@@ -211,6 +216,11 @@ impl Work {
             warnings: std::mem::take(&mut self.warnings),
         }
     }
+}
+
+fn logprob(token: engine::TokenLogprob) -> TokenLogprob {
+    let engine::TokenLogprob { bytes, logprob, top } = token;
+    TokenLogprob { bytes, logprob, top }
 }
 
 fn count(tokens: usize) -> u32 {

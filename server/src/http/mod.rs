@@ -6,9 +6,11 @@
 //!   `assemble` makes the prompt (of a chat, by the model's `template`); `stream` and `whole` write answers, `record` keeps the
 //!   account.
 //! - `hold`: answers that outlive their connection.
-//! - `tokens`: text to tokens and back. `facts`: what preparing prompts needs to know. `info`, `manage`: reports, unloading.
+//! - `tokens`: text to tokens and back. `embeddings`: texts to vectors. `facts`: what preparing prompts needs to know.
+//!   `info`, `manage`: reports, unloading.
 
 mod assemble;
+mod embeddings;
 mod facts;
 mod hold;
 mod inference;
@@ -94,6 +96,7 @@ impl Api {
                 told(hold::resume(self, &token, request.headers(), &client, connection))
             }
             (Ok(Route::Cancel(token)), Some(client)) => told(hold::cancel(self, &token, &client)),
+            (Ok(Route::Embeddings), _) => embeddings::embed(self, request).await,
             (Ok(Route::Tokenize), _) => told(tokens::tokenize(self, request).await),
             (Ok(Route::Detokenize), _) => told(tokens::detokenize(self, request).await),
             (Ok(Route::Model(name)), _) => told(facts::model(self, &name).await),
@@ -115,6 +118,7 @@ impl Api {
             Route::Inference(_)
             | Route::Held(_)
             | Route::Cancel(_)
+            | Route::Embeddings
             | Route::Tokenize
             | Route::Detokenize
             | Route::Model(_)

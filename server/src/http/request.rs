@@ -6,10 +6,11 @@ use bytes::Bytes;
 use cerebrum_common::serve::Refusal;
 use cerebrum_common::wire::details::{Constraint, Input, Urgency};
 use cerebrum_common::wire::dialect::{self, Call, Dialect, Reply};
+use cerebrum_common::wire::extras::Adapter;
 use cerebrum_common::wire::frame::{self, FrameError};
 use cerebrum_common::wire::native::{Hints, Limits as TokenLimits};
 use cerebrum_common::wire::{Details, InferenceRequest, Sampling, Text, json};
-use cerebrum_engine::{self as engine, Grammar, Mirostat, Priority, Prompt, Token};
+use cerebrum_engine::{self as engine, AdapterChoice, Grammar, Mirostat, Priority, Prompt, Token};
 use http::{HeaderMap, header};
 use serde::Deserialize;
 
@@ -80,7 +81,6 @@ pub(super) fn read(
         return framed(body, limit);
     }
     let mut call = dialect::read(delivery.dialect(), &body, tokens)?;
-    no_logprobs(&call.details)?;
     match delivery {
         Delivery::Asked(_) => {}
         Delivery::Whole | Delivery::Stream => {
@@ -91,23 +91,9 @@ pub(super) fn read(
     Ok(call)
 }
 
-/// What the engine does not give must not be left out silently.
-fn no_logprobs(details: &Details) -> Result<(), Refusal> {
-    match details.logprobs {
-        None => Ok(()),
-        Some(_) => {
-            let message = "logprobs: found them asked for, expected none: this server does not give them".to_owned();
-            Err(Refusal::BadRequest { field: Some("logprobs".to_owned()), message })
-        }
-    }
-}
-
 fn framed(body: Bytes, limit: usize) -> Result<Call, Refusal> {
     let bad = |message: String| Refusal::BadRequest { field: None, message };
-    let (request, details) =
-        frame::pair_from_bytes::<InferenceRequest, Details>(body, limit).map_err(|error| bad(error.to_string()))?;
-    let details = details.unwrap_or_default();
-    no_logprobs(&details)?;
+    let (request, details) = frame::request_from_bytes(body, limit).map_err(|error| bad(error.to_string()))?;
     if details.input == Input::Prompt && request.prompt.trim().is_empty() {
         return Err(bad("prompt: found an empty string, expected a text to complete".to_owned()));
     }
@@ -140,9 +126,13 @@ pub(super) fn engine_request(request: InferenceRequest, details: &Details, promp
         patience: Some(PATIENCE),
         prompt_within: within(details.prompt_within_ms),
         answer_within: within(details.answer_within_ms),
-        adapter: None,
+        logprobs: details.logprobs.map(|top| top.min(MOST_LOGPROBS)),
+        adapter: details.extras.adapter.clone().map(|Adapter { name, scale }| AdapterChoice { name, scale }),
     }
 }
+
+/// What a body of JSON may ask for; frames are not checked where they are read.
+const MOST_LOGPROBS: u8 = 20;
 
 fn engine_sampling(wire: &Sampling) -> engine::Sampling {
     engine::Sampling {

@@ -46,6 +46,8 @@ pub enum Route {
     Held(String),
     /// Nobody wants that answer any more.
     Cancel(String),
+    /// Texts to vectors.
+    Embeddings,
     /// Text to tokens.
     Tokenize,
     /// Tokens to text.
@@ -67,7 +69,7 @@ pub enum Route {
 }
 
 /// Every path with its method; `{model}` and `{token}` stand for names.
-pub const ROUTES: [(Method, &str); 20] = [
+pub const ROUTES: [(Method, &str); 22] = [
     (Method::GET, "/health"),
     (Method::POST, "/v1/inference"),
     (Method::POST, "/v1/inference/stream"),
@@ -79,6 +81,8 @@ pub const ROUTES: [(Method, &str); 20] = [
     (Method::POST, "/completions"),
     (Method::POST, "/v1/messages"),
     (Method::POST, "/infill"),
+    (Method::POST, "/v1/embeddings"),
+    (Method::POST, "/embeddings"),
     (Method::POST, "/tokenize"),
     (Method::POST, "/detokenize"),
     (Method::GET, "/v1/models"),
@@ -112,6 +116,7 @@ impl Route {
             "/v1/completions" | "/completions" => asked(Dialect::Completions),
             "/v1/messages" => asked(Dialect::Messages),
             "/infill" => asked(Dialect::Infill),
+            "/v1/embeddings" | "/embeddings" => (Method::POST, Self::Embeddings),
             "/tokenize" => (Method::POST, Self::Tokenize),
             "/detokenize" => (Method::POST, Self::Detokenize),
             "/v1/models" => (Method::GET, Self::Models),

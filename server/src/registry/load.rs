@@ -123,6 +123,8 @@ impl Registry {
         match outcome {
             Ok(engine) => {
                 state.models.insert(found.name.clone(), Entry::Loaded(engine));
+                // What was said of it was said of its last stay.
+                state.kept.remove(&found.name);
                 Phase::Ready
             }
             Err(reason) => {

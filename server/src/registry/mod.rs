@@ -25,7 +25,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cerebrum_common::lifecycle::Tasks;
+use cerebrum_common::wire::extras::KeepAlive;
 use cerebrum_engine::{Engine, Generation, Request, Snapshot, Starting, SubmitError};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Begins to load a model. The program's is llama.cpp; tests have scripted ones.
@@ -62,6 +64,8 @@ pub struct Registry(Arc<Inner>);
 struct Inner {
     parts: Parts,
     state: Mutex<State>,
+    // Somebody has said for how long a model is to stay.
+    kept: Notify,
     // Held by the one load in progress, so that two cannot count on the same memory.
     turn: tokio::sync::Mutex<()>,
 }
@@ -72,6 +76,8 @@ struct State {
     counts: BTreeMap<String, u64>,
     /// Which file each model was last loaded from.
     versions: BTreeMap<String, String>,
+    // What the last request to a loaded model said of it; without, the settings decide.
+    kept: BTreeMap<String, KeepAlive>,
     stopped: bool,
 }
 
@@ -113,7 +119,12 @@ pub struct Taken {
 impl Registry {
     /// No model loaded yet.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(Inner { parts, state: Mutex::default(), turn: tokio::sync::Mutex::default() }))
+        Self(Arc::new(Inner {
+            parts,
+            state: Mutex::default(),
+            kept: Notify::new(),
+            turn: tokio::sync::Mutex::default(),
+        }))
     }
 
     /// The models there are.
@@ -166,6 +177,20 @@ impl Registry {
                     Phase::Failed(reason) => return Err(reason),
                 }
             }
+        }
+    }
+
+    /// A request to the loaded model called `name` says for how long that is to stay loaded afterwards; `None` leaves it to the settings.
+    /// The last request decides.
+    pub fn keep(&self, name: &str, keep_alive: Option<KeepAlive>) {
+        let mut state = self.lock();
+        let before = match keep_alive {
+            Some(keep_alive) => state.kept.insert(name.to_owned(), keep_alive),
+            None => state.kept.remove(name),
+        };
+        drop(state);
+        if before != keep_alive {
+            self.0.kept.notify_one();
         }
     }
 

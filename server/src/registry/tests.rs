@@ -206,6 +206,42 @@ async fn a_long_generation_is_not_idle() {
 }
 
 #[tokio::test]
+async fn the_last_request_says_for_how_long_a_model_stays() {
+    let bench = bench(|_| Script::saying("x"));
+    // The settings would keep it for ever, and after a request that says nothing they decide again.
+    bench.tasks.spawn(keep_idle_unloaded(bench.registry.clone(), None, bench.tasks.clone()));
+    bench.complete("a").await;
+    bench.registry.keep("a", Some(KeepAlive::Seconds(0)));
+    eventually(|| bench.registry.loaded().is_empty()).await;
+    // What was said of a model's last stay is nothing to its next.
+    bench.complete("a").await;
+    bench.complete("b").await;
+    bench.registry.keep("b", Some(KeepAlive::Seconds(0)));
+    eventually(|| bench.registry.loaded() == ["a"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_is_to_stay_does_and_one_that_is_not_waits_for_its_generations() {
+    let slow = || Script::saying("y".repeat(3000)).step_delay(Duration::from_millis(5));
+    let bench = bench(move |load| if load == 0 { Script::saying("x") } else { slow() });
+    bench.tasks.spawn(keep_idle_unloaded(bench.registry.clone(), Duration::from_secs(60), bench.tasks.clone()));
+    bench.complete("a").await;
+    bench.registry.keep("a", Some(KeepAlive::Forever));
+    let mut generation = bench.run("b").await.unwrap();
+    bench.registry.keep("b", Some(KeepAlive::Seconds(0)));
+    assert!(generation.next().await.is_some());
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(bench.registry.loaded(), ["a", "b"]);
+    drop(generation);
+    eventually(|| bench.registry.snapshots().iter().all(occupancy::is_idle)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    eventually(|| bench.registry.loaded() == ["a"]).await;
+    bench.registry.keep("a", None);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    eventually(|| bench.registry.loaded().is_empty()).await;
+}
+
+#[tokio::test]
 async fn unloading_gives_up_a_load_in_progress() {
     let bench = bench(|_| Script::saying("x").load_delay(Duration::from_millis(200)));
     let mut load = bench.waiting("a");

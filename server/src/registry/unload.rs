@@ -2,9 +2,11 @@
 //!
 //! What is unloaded is first taken out of the registry under its lock, then shut down: no request can find it in between.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cerebrum_common::lifecycle::Tasks;
+use cerebrum_common::wire::extras::KeepAlive;
 use cerebrum_engine::{Engine, Snapshot};
 use tokio::time::Instant;
 
@@ -15,12 +17,26 @@ const LOOKS: u32 = 8;
 const SHORTEST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Unloads models that no inference has used for `limit`, until the program stops.
-pub async fn keep_idle_unloaded(registry: Registry, limit: Duration, tasks: Tasks) {
-    let pause = (limit / LOOKS).clamp(SHORTEST, LONGEST);
-    while tasks.until_stopping(tokio::time::sleep(pause)).await.is_some() {
-        let now = Instant::now().into_std();
-        registry.unload_where("unused", |model| occupancy::is_stale(model, now, limit)).await;
+/// Unloads models that no inference has used for `limit`, or for what the last request to them said, until the program stops. Without a
+/// limit a model stays unless a request has said otherwise.
+pub async fn keep_idle_unloaded(registry: Registry, limit: impl Into<Option<Duration>>, tasks: Tasks) {
+    let limit = limit.into();
+    loop {
+        let shortest = registry.limits(limit).into_values().flatten().min();
+        let pause = shortest.map_or(LONGEST, |limit| (limit / LOOKS).clamp(SHORTEST, LONGEST));
+        let woken = async {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = registry.0.kept.notified() => {}
+            }
+        };
+        if tasks.until_stopping(woken).await.is_none() {
+            return;
+        }
+        let (now, limits) = (Instant::now().into_std(), registry.limits(limit));
+        let stale = |model: &Snapshot, limit: Duration| occupancy::is_stale(model, now, limit);
+        let limit_of = |model: &Snapshot| limits.get(&model.name).copied().flatten();
+        registry.unload_where("unused", |model| limit_of(model).is_some_and(|limit| stale(model, limit))).await;
     }
 }
 
@@ -35,6 +51,17 @@ impl Registry {
             Entry::Loaded(engine) => retire(vec![engine], "asked for").await,
         }
         Some(name)
+    }
+
+    // For how long each loaded model stays unused; none for ever.
+    fn limits(&self, limit: Option<Duration>) -> BTreeMap<String, Option<Duration>> {
+        let state = self.lock();
+        let of = |name: &str| match state.kept.get(name) {
+            None => limit,
+            Some(KeepAlive::Forever) => None,
+            Some(KeepAlive::Seconds(seconds)) => Some(Duration::from_secs((*seconds).into())),
+        };
+        state.engines().map(|engine| (engine.name().to_owned(), of(engine.name()))).collect()
     }
 
     /// Unloads all models that are idle at this moment, however recently they were used; the number of them.

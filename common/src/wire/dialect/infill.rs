@@ -57,10 +57,10 @@ pub fn read(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
     let details = Details {
         input: Input::Infill(gap),
         constraint: Constraint::Free,
-        logprobs: None,
         urgency: if warm_up { Urgency::WarmUp } else { Urgency::Infill },
         prompt_within_ms: body.t_max_prompt_ms,
         answer_within_ms: body.t_max_predict_ms,
+        ..Details::default()
     };
     let reply = Reply { stream: body.stream, fields: body.response_fields, ..Reply::whole(Dialect::Infill) };
     Ok(Call { request: InferenceRequest { sampling, max_tokens, ..request }, details, hints, warnings, reply })

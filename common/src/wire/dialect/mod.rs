@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use serde_json::Value;
 
 use super::details::TokenLogprob;
+use super::extras::Extras;
 use super::json::JsonError;
 use super::native::{Hints, Limits};
 use super::{Completion, Details, Failure, InferenceEvent, InferenceRequest, Usage, sse};
@@ -85,13 +86,15 @@ impl Reply {
 /// # Errors
 /// What is wrong with it, by field.
 pub fn read(dialect: Dialect, body: &[u8], limits: Limits) -> Result<Call, JsonError> {
-    match dialect {
+    let mut call = match dialect {
         Dialect::Native => native(body, limits),
         Dialect::Chat => openai::chat(body, limits),
         Dialect::Completions => openai::completions(body, limits),
         Dialect::Messages => anthropic::messages(body, limits),
         Dialect::Infill => infill::read(body, limits),
-    }
+    }?;
+    call.details.extras = Extras::read(body)?;
+    Ok(call)
 }
 
 fn native(body: &[u8], limits: Limits) -> Result<Call, JsonError> {

@@ -27,7 +27,7 @@ async fn finish(mut generation: Generation) -> (String, Result<Completion, Failu
             Some(Event::Text { text: more, .. }) => text += &more,
             Some(Event::Done(completion)) => break (text, Ok(completion)),
             Some(Event::Failed(failure)) => break (text, Err(failure)),
-            Some(Event::Progress { .. }) => {}
+            Some(Event::Progress { .. } | Event::Logprobs(_)) => {}
             None => panic!("the stream ended without a last event"),
         }
     }
@@ -156,4 +156,36 @@ async fn tokens_and_text_convert_both_ways() {
     let tokens = engine.tokenize(Prompt::new().markup("<|im_start|>").text("a€")).await.unwrap();
     assert_eq!(tokens.len(), 6);
     assert_eq!(engine.detokenize(tokens).await.unwrap(), "<|im_start|>a€".as_bytes());
+}
+
+#[tokio::test]
+async fn texts_become_vectors_beside_generations_and_are_counted() {
+    let engine = started(Script::saying("y".repeat(200)).step_delay(Duration::from_millis(1))).await;
+    let texts = |texts: &[&str]| texts.iter().map(|text| EmbeddingInput::Text((*text).to_owned())).collect();
+    let running = engine.submit(request("x")).unwrap();
+    let embeddings = timeout(PATIENCE, engine.embed(texts(&["ab", "c"]))).await.unwrap().unwrap();
+    // Each begins and ends with a token of its own, and the stub's vector is that of the last: 1 and the token's number.
+    assert_eq!((embeddings.tokens, embeddings.vectors.len()), (7, 2));
+    let length = |vector: &[f32]| vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+    assert!(embeddings.vectors.iter().all(|vector| (length(vector) - 1.0).abs() < 1e-6));
+    let tokens = vec![EmbeddingInput::Tokens(vec![Token(1), Token(0)])];
+    assert_eq!(engine.embed(tokens).await.unwrap(), Embeddings { vectors: vec![vec![1.0, 0.0]], tokens: 2 });
+    assert!(finish(running).await.1.is_ok());
+    until(&engine, |snapshot| (snapshot.active, snapshot.queued) == (0, 0)).await;
+}
+
+#[tokio::test]
+async fn texts_that_cannot_become_vectors_are_named() {
+    let engine = started(Script::saying("x").context(64)).await;
+    let text = |length| EmbeddingInput::Text("a".repeat(length));
+    let error = engine.embed(vec![text(3), text(99)]).await.unwrap_err();
+    assert_eq!(error, EmbeddingError::TooLong { index: 1, tokens: 101, context: 64 });
+    let error = engine.embed(vec![EmbeddingInput::Tokens(Vec::new())]).await.unwrap_err();
+    assert_eq!(error, EmbeddingError::Empty { index: 0 });
+    // Whoever goes away leaves no work behind, and its place is free.
+    let slow = vec![text(60); 500];
+    drop(timeout(Duration::ZERO, engine.embed(slow)).await);
+    until(&engine, |snapshot| snapshot.queued == 0).await;
+    engine.shut_down().await;
+    assert_eq!(engine.embed(vec![text(1)]).await, Err(EmbeddingError::Stopped));
 }

@@ -11,7 +11,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::adapter::Loaded;
 use super::log;
-use crate::{Adapter, Batch, DecodeError, Interrupt, ModelError, Sequence};
+use crate::{Adapter, Addition, Batch, DecodeError, Interrupt, ModelError, Sequence};
 
 /// How large to make a context.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,17 @@ pub(super) struct Shape {
     pub(super) threads: i32,
     /// Threads that compute a step of many.
     pub(super) batch_threads: i32,
+    /// What comes out of it.
+    pub(super) purpose: Purpose,
+}
+
+/// What a context gives for the rows that ask for output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Logits.
+    Text,
+    /// Vectors of the tokens, not pooled.
+    Embeddings,
 }
 
 /// An owned `llama_context`.
@@ -36,6 +47,7 @@ pub(super) struct Context {
     context: NonNull<sys::llama_context>,
     batch: RawBatch,
     vocabulary: usize,
+    width: usize,
     sequences: usize,
     // A copy between sequences is done by llama.cpp at the next decode; until then the bytes of its target are not there.
     copying: bool,
@@ -71,6 +83,10 @@ impl Context {
         params.n_outputs_max = shape.outputs;
         params.n_threads = shape.threads;
         params.n_threads_batch = shape.batch_threads;
+        if shape.purpose == Purpose::Embeddings {
+            params.embeddings = true;
+            params.pooling_type = sys::LLAMA_POOLING_TYPE_NONE;
+        }
         params.no_perf = true;
         params.abort_callback = Some(is_raised);
         params.abort_callback_data = (&raw const *interrupt).cast_mut().cast::<c_void>();
@@ -79,11 +95,14 @@ impl Context {
         let (context, said) = log::capture(|| unsafe { sys::llama_init_from_model(model, params) });
         let context = NonNull::new(context).ok_or(said)?;
         let vocabulary = usize::try_from(weights.n_vocab()).unwrap_or(0);
+        // SAFETY: the model is live.
+        let width = usize::try_from(unsafe { sys::llama_model_n_embd_out(model) }).unwrap_or(0);
         let batch = RawBatch::new(shape.batch);
         Ok(Self {
             context,
             batch,
             vocabulary,
+            width,
             sequences: shape.sequences as usize,
             copying: false,
             adapters,
@@ -111,9 +130,12 @@ impl Context {
             return Ok(());
         }
         let unknown = || ModelError::new("the context does not have this adapter");
-        let chosen = adapter.0.map(|index| self.adapters.get(index).copied().ok_or_else(unknown)).transpose()?;
-        let (mut pointers, mut scales): (Vec<_>, Vec<_>) =
-            chosen.into_iter().map(|loaded| (loaded.adapter.as_ptr(), loaded.scale)).unzip();
+        let loaded = |addition: Addition| {
+            let loaded = self.adapters.get(addition.index).ok_or_else(unknown)?;
+            Ok((loaded.adapter.as_ptr(), addition.scale().unwrap_or(loaded.scale)))
+        };
+        let chosen = adapter.0.map(loaded).transpose()?;
+        let (mut pointers, mut scales): (Vec<_>, Vec<_>) = chosen.into_iter().unzip();
         // SAFETY: the context is live, the adapters live as long as its weights, and both lists have the length given; llama.cpp copies.
         let code = unsafe {
             let (adapters, scales) = (pointers.as_mut_ptr(), scales.as_mut_ptr());
@@ -151,6 +173,16 @@ impl Context {
         let logits = NonNull::new(logits)?;
         // SAFETY: llama.cpp gives one float per vocabulary entry, valid until the next decode, which needs `&mut self`.
         Some(unsafe { std::slice::from_raw_parts(logits.as_ptr(), self.vocabulary) })
+    }
+
+    /// The vector of an entry of the last batch that asked for output; only of a context for embeddings.
+    pub(super) fn embedding(&mut self, row: usize) -> Option<&[f32]> {
+        let row = i32::try_from(row).ok()?;
+        // SAFETY: the context is live; for a row without output, or a context without embeddings, the function returns null.
+        let vector = unsafe { sys::llama_get_embeddings_ith(self.context.as_ptr(), row) };
+        let vector = NonNull::new(vector)?;
+        // SAFETY: llama.cpp gives one float per dimension, valid until the next decode, which needs `&mut self`.
+        Some(unsafe { std::slice::from_raw_parts(vector.as_ptr(), self.width) })
     }
 
     /// Keeps the first `length` tokens of the sequence; when that is impossible, none, and returns false.

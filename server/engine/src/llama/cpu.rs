@@ -1,7 +1,7 @@
 //! What llama.cpp was compiled for beside what this processor has.
 //!
-//! The kernels are chosen when llama.cpp is compiled. On x86 a build has AVX2 unless something switched it off unasked, as a set
-//! `SOURCE_DATE_EPOCH` does, and then computes at a fraction of its speed; on ARM it has the oldest kernels unless told otherwise. On a
+//! The kernels are chosen when llama.cpp is compiled. On x86 a build has AVX2 because .cargo/config.toml asks for it by name; left to
+//! itself, ggml would switch it off where `SOURCE_DATE_EPOCH` is set, and then compute at a fraction of its speed; on ARM it has the oldest kernels unless told otherwise. On a
 //! processor without what it was compiled for, the program would end at its first instruction of that kind, without a word.
 
 /// How build and processor fit.
@@ -16,6 +16,11 @@ pub struct Suitability {
 /// How this build and this processor fit.
 pub fn suitability() -> Suitability {
     compare(&super::system_info(), &detected())
+}
+
+/// Whether this processor has a feature, by llama.cpp's name of it.
+pub fn processor_has(feature: &str) -> bool {
+    detected().iter().any(|(name, there)| *name == feature && *there)
 }
 
 fn compare(info: &str, detected: &[(&'static str, bool)]) -> Suitability {
@@ -52,7 +57,8 @@ fn detected() -> Vec<(&'static str, bool)> {
         ("F16C", has!("f16c")),
         ("FMA", has!("fma")),
         ("BMI2", has!("bmi2")),
-        ("AVX512", has!("avx512f")),
+        // ggml's word means all that its kernels use.
+        ("AVX512", has!("avx512f") && has!("avx512cd") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl")),
         ("AVX512_VBMI", has!("avx512vbmi")),
         ("AVX512_VNNI", has!("avx512vnni")),
     ]

@@ -11,8 +11,8 @@ use llama_cpp_2::model::LlamaModel as Weights;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 
-use super::context::{Context, Shape};
-use super::{LlamaModel, Options, adapter, log};
+use super::context::{Context, Purpose, Shape};
+use super::{LlamaModel, Options, adapter, identity, log};
 use crate::gguf::{GgufError, Header};
 use crate::{Control, LoadControl, LoadError, ModelInfo};
 
@@ -31,6 +31,7 @@ pub(super) fn load(options: &Options, control: &LoadControl) -> Result<LlamaMode
         outputs: clamped(limits.slots + limits.draft_tokens.min(chunk)),
         threads: threads(options.threads),
         batch_threads: threads(options.batch_threads.or(options.threads)),
+        purpose: Purpose::Text,
     };
     let failed = |reason| LoadError::Context { context: context_size, slots: limits.slots, reason };
     let context = Context::new(&weights, shape, control.interrupt(), adapters).map_err(failed)?;
@@ -38,7 +39,8 @@ pub(super) fn load(options: &Options, control: &LoadControl) -> Result<LlamaMode
     info.adapters = options.adapters.iter().map(|adapter| adapter.name.clone()).collect();
     tracing::info!(model = %info.description, context = info.context, slots = info.sequences, chunk, threads = shape.threads,
         batch_threads = shape.batch_threads,         cpu = %super::system_info(), "model loaded");
-    Ok(LlamaModel { info, context, weights })
+    let prefix_file = identity::prefix_file(options, shape);
+    Ok(LlamaModel { info, context, prefix_file, embedder: None, shape, interrupt: control.interrupt(), weights })
 }
 
 // llama.cpp's own words for a file that is not there or something else are of little help, its debug builds abort on them, and

@@ -17,17 +17,19 @@
 //! and with `Q8_0` weights on x86, the logits of a request do not depend on its neighbours, on the size of its chunks or on the cache;
 //! the tests of this module hold it to that.
 //!
-//! One difference is left, and it is llama.cpp's: attention of a *single* row adds up in another order than that of several rows. The
-//! rounding of what follows hides this nearly always, but about once in some hundred tokens a rounded value moves, and from there on last
-//! bits differ. So a token computed with a draft, or a prompt of which one token happened to be computed by itself, can at a near tie end
-//! in another token than without. Where llama.cpp has one kernel of the weights for a single row and another for many (repacked `Q4_0`,
-//! `Q4_K` and `IQ4_NL`) the same holds.
+//! llama.cpp by itself adds up the attention of a *single* row in another order than that of several; `native/one_row.h` replaces that on
+//! x86, so that a token computed with a draft, or by itself, is the same to the last bit. What is left: where llama.cpp has one kernel of
+//! the weights for a single row and another for many (repacked `Q4_0`, `Q4_K` and `IQ4_NL`; ARM), last bits depend on the batch, and at a
+//! near tie another token may follow.
 
 mod adapter;
 mod context;
 mod cpu;
+mod embed;
 mod fit;
 mod grammar;
+mod identity;
+mod likelihood;
 mod load;
 mod log;
 mod sampler;
@@ -39,14 +41,15 @@ use llama_cpp_2::model::LlamaModel as Weights;
 use llama_cpp_2::token::LlamaToken;
 
 pub use adapter::AdapterFile;
-use context::Context;
-pub use cpu::{Suitability, suitability};
+use context::{Context, Shape};
+pub use cpu::{Suitability, processor_has, suitability};
+use embed::Embedder;
 pub use fit::{Fit, try_out};
 use sampler::Chain;
 
 use crate::{
-    Adapter, Batch, DecodeError, LoadControl, LoadError, Model, ModelError, ModelInfo, Prompt, Sampling, Segment,
-    Sequence, Token,
+    Adapter, Batch, DecodeError, EmbedStop, Embedding, EmbeddingError, Interrupt, Likelihood, LoadControl, LoadError,
+    Model, ModelError, ModelInfo, PrefixFile, Prompt, Sampling, Segment, Sequence, Token,
 };
 
 /// How to load a GGUF file. The numbers left `None` are chosen from the model and the machine.
@@ -66,12 +69,22 @@ pub struct Options {
     pub chunk: Option<usize>,
     /// Adapters that requests may ask for.
     pub adapters: Vec<AdapterFile>,
+    /// A folder for prefixes that outlive the program, and the most bytes in it.
+    pub keep_prefixes: Option<(PathBuf, u64)>,
 }
 
 impl Options {
     /// Everything by default.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), context: None, threads: None, batch_threads: None, chunk: None, adapters: Vec::new() }
+        Self {
+            path: path.into(),
+            context: None,
+            threads: None,
+            batch_threads: None,
+            chunk: None,
+            adapters: Vec::new(),
+            keep_prefixes: None,
+        }
     }
 
     /// Whether the file could be a model's, without loading it.
@@ -105,8 +118,12 @@ impl Options {
 #[derive(Debug)]
 pub struct LlamaModel {
     info: ModelInfo,
-    // Before the weights: fields are dropped in this order, and the context refers to the weights.
+    // Before the weights: fields are dropped in this order, and contexts refer to the weights.
     context: Context,
+    embedder: Option<Embedder>,
+    shape: Shape,
+    interrupt: Interrupt,
+    prefix_file: Option<PrefixFile>,
     weights: Weights,
 }
 
@@ -181,6 +198,31 @@ impl Model for LlamaModel {
         Ok(token)
     }
 
+    fn likelihood(&mut self, row: usize, token: Token, top: usize) -> Option<Likelihood> {
+        likelihood::of(self.context.logits(row)?, token, top)
+    }
+
+    fn tokenize_whole(&self, text: &str) -> Vec<Token> {
+        self.weights.vocab().tokenize(text.as_bytes(), true, false).into_iter().map(|token| Token(token.0)).collect()
+    }
+
+    fn embed(&mut self, text: &mut Embedding) -> Result<(), EmbedStop> {
+        if text.done == 0 {
+            for &token in &text.tokens {
+                self.checked(token).map_err(|error| EmbedStop::Failed(EmbeddingError::Token(error)))?;
+            }
+        }
+        let embedder = match &mut self.embedder {
+            Some(embedder) => embedder,
+            none => none.insert(Embedder::new(&self.weights, &self.info, self.shape, self.interrupt.clone())?),
+        };
+        embedder.step(text)
+    }
+
+    fn rest(&mut self) {
+        self.embedder = None;
+    }
+
     fn rewind(&mut self, sequence: Sequence, length: usize) -> bool {
         self.context.rewind(sequence, length)
     }
@@ -191,6 +233,10 @@ impl Model for LlamaModel {
 
     fn save(&mut self, sequence: Sequence, limit: usize) -> Option<Vec<u8>> {
         self.context.save(sequence, limit)
+    }
+
+    fn prefix_file(&self) -> Option<PrefixFile> {
+        self.prefix_file.clone()
     }
 
     fn restore(&mut self, sequence: Sequence, state: &[u8], length: usize) -> bool {

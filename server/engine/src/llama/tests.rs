@@ -64,7 +64,7 @@ fn the_same_tokens_give_the_same_logits_in_any_batch() {
         [(&[1000], 1), (&[1000], 3), (&[64], 0), (&[16], 0), (&[16], 2), (&[7, 30, 1], 3), (&[1], 0), (&[1], 3)];
     for (pieces, neighbours) in cases {
         let same = whole == logits(&mut model, &tokens, pieces, neighbours);
-        assert!(same, "in pieces of {pieces:?} with {neighbours} neighbours");
+        assert!(same, "in pieces of {pieces:?} with {neighbours} neighbours: {BUILD}");
     }
 }
 
@@ -112,41 +112,63 @@ fn a_copied_and_a_restored_beginning_give_the_same_logits() {
     assert!(whole == rest(&mut model, 1, 0));
 }
 
-// Not to the last bit: see the module's documentation.
+// To the last bit, so that a guess never changes an answer: 127 of 150 tokens of one prompt differed by up to 0.06 (and one near tie was
+// decided otherwise) as long as ggml added up the attention of a single row in an order of its own.
 #[test]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "elsewhere ggml has kernels that add up in other orders")]
 fn every_row_of_a_draft_has_the_logits_it_would_have_alone() {
     let mut model = model_of_four();
-    let tokens = model.tokenize(&Prompt::plain(CODE.repeat(8)));
-    let (start, end) = (tokens.len() - 120, tokens.len());
-    let mut alone = Vec::new();
-    let prefill = |model: &mut LlamaModel| {
+    for n in [0, 2, 18] {
+        let block = "def read_lines(path):\n    with open(path) as file:\n        return file.readlines()\n\n";
+        let prompt = format!("# file {n}\n{}def f{n}(a, b):\n    return", block.repeat(n % 8));
+        let mut tokens = model.tokenize(&Prompt::plain(prompt));
+        let start = tokens.len();
+        // What it says, token by token, and the logits of each.
         assert!(model.rewind(Sequence(0), 0));
-        model.decode(&Batch { entries: entries(&tokens[..start], 0, 0).collect() }).unwrap();
-    };
-    let row = |position: usize, token| Entry { token, sequence: Sequence(0), position, output: true };
-    prefill(&mut model);
-    for (position, &token) in tokens.iter().enumerate().skip(start) {
-        model.decode(&Batch { entries: vec![row(position, token)] }).unwrap();
-        alone.push(model.context.logits(0).unwrap().to_vec());
-    }
-    prefill(&mut model);
-    let (mut from, mut exact) = (start, 0);
-    for (rows, wrong) in (2..15).zip([0, 1, 2, 0, 5].into_iter().cycle()) {
-        let until = (from + rows).min(end);
-        let mut batch: Vec<_> = (from..until).map(|position| row(position, tokens[position])).collect();
-        batch.extend((until..until + wrong).map(|position| row(position, tokens[0])));
-        model.decode(&Batch { entries: batch }).unwrap();
-        for position in from..until {
-            let logits = model.context.logits(position - from).unwrap();
-            let difference = alone[position - start].iter().zip(logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(difference < 0.2, "row {} of {rows}, {wrong} wrong: {difference}", position - from);
-            exact += usize::from(difference == 0.0);
+        model.decode(&Batch { entries: entries(&tokens, 0, 0).collect() }).unwrap();
+        let mut chain = model.sampler(&Sampling { temperature: 0.0, ..Sampling::default() }, 1, &tokens).unwrap();
+        let mut alone = vec![model.context.logits(start - 1).unwrap().to_vec()];
+        while tokens.len() < start + ANSWER {
+            let token = chain.choose(&alone[tokens.len() - start]).unwrap();
+            chain.accept(token);
+            tokens.push(token);
+            model.decode(&Batch { entries: vec![row(&tokens, tokens.len() - 1)] }).unwrap();
+            alone.push(model.context.logits(0).unwrap().to_vec());
         }
-        assert!(model.rewind(Sequence(0), until));
-        from = until;
+        // The same in steps of several, some of which go on with wrong guesses that are taken back.
+        assert!(model.rewind(Sequence(0), start));
+        let mut from = start;
+        for (rows, wrong) in (2..).zip([0, 1, 2, 0, 5].into_iter().cycle()) {
+            let until = (from + rows).min(tokens.len());
+            let mut batch: Vec<_> = (from..until).map(|position| row(&tokens, position)).collect();
+            let guess = |position| Entry { position, ..row(&tokens, 0) };
+            batch.extend((until..until + wrong).map(guess));
+            model.decode(&Batch { entries: batch }).unwrap();
+            for position in from..until {
+                let logits = model.context.logits(position - from).unwrap();
+                let same = logits == alone[position + 1 - start];
+                assert!(
+                    same,
+                    "row {} of {rows} after \"# file {n}\", with {wrong} wrong ones: {BUILD}",
+                    position - from
+                );
+            }
+            assert!(model.rewind(Sequence(0), until));
+            from = until;
+            if from == tokens.len() {
+                break;
+            }
+        }
     }
-    assert!(exact > 0);
 }
+
+fn row(tokens: &[Token], position: usize) -> Entry {
+    Entry { token: tokens[position], sequence: Sequence(0), position, output: true }
+}
+
+const ANSWER: usize = 150;
+/// What is wrong when a test of exactness fails on x86.
+const BUILD: &str = "llama.cpp was built without server/engine/native (.cargo/config.toml; cargo clean -p llama-cpp-sys-2 has it built again)";
 
 #[test]
 fn an_interrupted_step_can_be_rewound_and_repeated() {

@@ -97,7 +97,7 @@ impl Counters {
         self.tokens.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn used(&self, now: Instant) {
+    pub(crate) fn used(&self, now: Instant) {
         let after = now.saturating_duration_since(self.started).as_micros();
         self.used_after_us.store(u64::try_from(after).unwrap_or(u64::MAX), Ordering::Relaxed);
     }

@@ -16,6 +16,7 @@
 
 mod counters;
 mod draft;
+mod likelihoods;
 mod pace;
 mod plan;
 mod prefix;
@@ -38,9 +39,10 @@ use slot::{Outcome, Phase, Slot, Work};
 use store::Store;
 
 use crate::command::Job;
+use crate::model::IMPOSSIBLE;
 use crate::{
-    Adapter, Batch, Control, DecodeError, Failure, Finish, Limits, Model, ModelError, ModelInfo, Priority, Prompt,
-    Segment, Sequence, Token,
+    Adapter, AdapterChoice, Addition, Batch, Control, DecodeError, Failure, Finish, Likelihood, Limits, Model,
+    ModelError, ModelInfo, Priority, Prompt, Segment, Sequence, Token, TokenLogprob,
 };
 
 /// The state of all requests of one model.
@@ -114,6 +116,19 @@ impl<M: Model> Scheduler<M> {
 
     pub(crate) fn model(&self) -> &M {
         &self.model
+    }
+
+    /// For what is computed apart from the sequences.
+    pub(crate) fn model_mut(&mut self) -> &mut M {
+        &mut self.model
+    }
+
+    /// Ends every request, waiting or not: what they computed stays.
+    pub(crate) fn end(&mut self) {
+        self.queue.clear();
+        for index in 0..self.slots.len() {
+            drop(self.release(index));
+        }
     }
 
     /// Puts a request at the end of the queue. Its length is bounded by the permits that requests hold.
@@ -205,9 +220,9 @@ impl<M: Model> Scheduler<M> {
         if !self.knows(&job.request.prompt) {
             return job.refuse(Failure::NoInfill);
         }
-        let Some(adapter) = self.adapter(job.request.adapter.as_deref()) else {
-            let (name, known) = (job.request.adapter.clone().unwrap_or_default(), self.info.adapters.clone());
-            return job.refuse(Failure::NoAdapter { name, known });
+        let adapter = match self.adapter(job.request.adapter.as_ref()) {
+            Ok(adapter) => adapter,
+            Err(failure) => return job.refuse(failure),
         };
         let tokens = self.model.tokenize(&job.request.prompt);
         if let Err(failure) = self.fits(&tokens) {
@@ -228,9 +243,11 @@ impl<M: Model> Scheduler<M> {
         self.counters.used(now);
     }
 
-    fn adapter(&self, name: Option<&str>) -> Option<Adapter> {
-        let Some(name) = name else { return Some(Adapter(None)) };
-        self.info.adapters.iter().position(|known| known == name).map(|index| Adapter(Some(index)))
+    fn adapter(&self, choice: Option<&AdapterChoice>) -> Result<Adapter, Failure> {
+        let Some(AdapterChoice { name, scale }) = choice else { return Ok(Adapter(None)) };
+        let index = self.info.adapters.iter().position(|known| known == name);
+        let unknown = || Failure::NoAdapter { name: name.clone(), known: self.info.adapters.clone() };
+        Ok(Adapter(Some(Addition::new(index.ok_or_else(unknown)?, *scale))))
     }
 
     fn knows(&self, prompt: &Prompt) -> bool {
@@ -372,6 +389,10 @@ impl<M: Model> Scheduler<M> {
         let ends = self.model.ends_generation(token);
         self.piece.clear();
         self.model.piece(token, false, &mut self.piece);
+        if let (Some(top), false) = (work.wants_likelihoods(), ends) {
+            let likelihood = self.model.likelihood(row, token, top);
+            work.likelihood(logprob(&self.model, &self.piece, likelihood));
+        }
         if !ends {
             self.counters.token_generated();
         }
@@ -440,6 +461,17 @@ impl<M: Model> Scheduler<M> {
         self.counters.slot_freed();
         Some(work)
     }
+}
+
+fn logprob<M: Model>(model: &M, bytes: &[u8], likelihood: Option<Likelihood>) -> TokenLogprob {
+    let Likelihood { logprob, top } = likelihood.unwrap_or(Likelihood { logprob: IMPOSSIBLE, top: Vec::new() });
+    let written = |token| {
+        let mut bytes = Vec::new();
+        model.piece(token, true, &mut bytes);
+        bytes
+    };
+    let top = top.into_iter().map(|(token, logprob)| (written(token), logprob)).collect();
+    TokenLogprob { bytes: bytes.to_vec(), logprob, top }
 }
 
 // Of the standard library, to need no crate for it: each `RandomState` is keyed from the system's randomness.

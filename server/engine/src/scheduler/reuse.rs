@@ -6,6 +6,7 @@
 use super::Scheduler;
 use super::prefix::{self, Held, common};
 use super::slot::Phase;
+use crate::prefixes::Prefix;
 use crate::{Adapter, Model, Token};
 
 impl<M: Model> Scheduler<M> {
@@ -94,6 +95,22 @@ impl<M: Model> Scheduler<M> {
         let restored = self.model.restore(self.slots[index].sequence, &saved.state, shared);
         self.slots[index].kept = if restored { wanted[..shared].to_vec() } else { Vec::new() };
         restored
+    }
+
+    /// Takes in what was kept when the model was last loaded.
+    pub(crate) fn take_in(&mut self, prefixes: Vec<Prefix>) {
+        for Prefix { adapter, tokens, state } in prefixes {
+            self.store.put(adapter, tokens, state);
+        }
+        self.counters.stored(self.store.bytes());
+    }
+
+    /// Everything that the next load of this model can use: the model is about to go.
+    pub(crate) fn give_out(&mut self) -> Vec<Prefix> {
+        let mut slots: Vec<_> = (0..self.slots.len()).collect();
+        slots.sort_by_key(|&index| self.slots[index].used);
+        slots.into_iter().for_each(|index| self.put_away(index));
+        self.store.take().collect()
     }
 
     // What the slot holds is about to be lost: to host memory, unless it is small or to be had elsewhere.

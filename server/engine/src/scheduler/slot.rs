@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::draft::Lookup;
+use super::likelihoods::Likelihoods;
 use crate::command::Job;
 use crate::generation::Outlet;
 use crate::text::Transcript;
-use crate::{Adapter, Completion, Entry, Event, Failure, Finish, Priority, Request, Sequence, Token};
+use crate::{Adapter, Completion, Entry, Event, Failure, Finish, Priority, Request, Sequence, Token, TokenLogprob};
 
 /// A sequence of the model and who uses it.
 pub(super) struct Slot<S> {
@@ -51,6 +52,7 @@ pub(super) struct Work<S> {
     transcript: Transcript,
     /// Text not yet sent: that of one step goes out together, whatever the number of its tokens.
     text: String,
+    likelihoods: Likelihoods,
     times: Times,
     pub(super) outlet: Outlet,
     permit: OwnedSemaphorePermit,
@@ -176,6 +178,7 @@ impl<S> Work<S> {
             draft: Vec::new(),
             transcript: Transcript::new(job.request.stop.clone()),
             text: String::new(),
+            likelihoods: Likelihoods::default(),
             times: Times { submitted: job.submitted, admitted: now, first_token: None },
             request: job.request,
             outlet: job.outlet,
@@ -231,6 +234,16 @@ impl<S> Work<S> {
         self.draft.len()
     }
 
+    /// Beside how many alternatives its caller wants to know how likely a token was.
+    pub(super) fn wants_likelihoods(&self) -> Option<usize> {
+        self.request.logprobs.map(usize::from)
+    }
+
+    /// Takes what belongs to the token accepted next, until its text goes out.
+    pub(super) fn likelihood(&mut self, token: TokenLogprob) {
+        self.likelihoods.push(token);
+    }
+
     /// Takes a sampled token: keeps its text for [`flush`](Self::flush) and says whether the generation goes on.
     pub(super) fn accept(&mut self, token: Token, ends: bool, piece: &[u8], context: usize, now: Instant) -> Outcome {
         if self.times.first_token.is_none() {
@@ -261,6 +274,10 @@ impl<S> Work<S> {
     pub(super) fn flush(&mut self) {
         let text = std::mem::take(&mut self.text);
         if !text.is_empty() {
+            let tokens = self.likelihoods.of(text.len());
+            if !tokens.is_empty() {
+                self.outlet.logprobs(tokens);
+            }
             self.outlet.text(text, self.generated());
         }
     }
@@ -282,6 +299,12 @@ impl<S> Work<S> {
             self.text += &std::mem::take(&mut self.transcript).finish();
         }
         self.flush();
+        if !matches!(finish, Finish::StopString(_)) {
+            let without_text = self.likelihoods.rest();
+            if !without_text.is_empty() {
+                self.outlet.logprobs(without_text);
+            }
+        }
         // The place is free before its caller learns of the end, so that the caller's next request is not refused.
         drop(self.permit);
         self.outlet.end(Event::Done(completion));

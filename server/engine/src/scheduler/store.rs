@@ -3,6 +3,7 @@
 //! A state is of use only with the adapter that it was computed with. Pure: tokens and the model's opaque bytes for them. The least recently used goes first.
 
 use super::prefix::common;
+use crate::prefixes::Prefix;
 use crate::{Adapter, Token};
 
 /// States of sequences by their tokens.
@@ -58,6 +59,13 @@ impl Store {
         self.entries.last().map(|saved| (saved, shared))
     }
 
+    /// All states, the most recently used last. The store is empty then.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = Prefix> {
+        self.bytes = 0;
+        let prefix = |Saved { adapter, tokens, state }| Prefix { adapter, tokens, state };
+        std::mem::take(&mut self.entries).into_iter().map(prefix)
+    }
+
     /// Takes a state in, instead of those it covers, and lets the oldest go.
     pub(super) fn put(&mut self, adapter: Adapter, tokens: Vec<Token>, state: Vec<u8>) {
         let saved = Saved { adapter, tokens, state };
@@ -78,6 +86,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Addition;
 
     const BARE: Adapter = Adapter(None);
 
@@ -118,7 +127,7 @@ mod tests {
 
     #[test]
     fn what_one_adapter_computed_is_nothing_to_another() {
-        let (mut store, other) = (Store::new(100), Adapter(Some(0)));
+        let (mut store, other) = (Store::new(100), Adapter(Some(Addition::new(0, None))));
         store.put(BARE, tokens("abc"), vec![0; 10]);
         assert!(store.find(other, &tokens("abc"), 0).is_none() && !store.covers(other, &tokens("a")));
         store.put(other, tokens("abcd"), vec![0; 20]);

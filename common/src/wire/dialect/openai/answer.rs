@@ -62,7 +62,7 @@ fn chat_choice(index: usize, reply: &Reply, answer: &Collected, completion: &Com
 }
 
 fn text_choice(index: usize, answer: &Collected, completion: &Completion) -> Value {
-    let logprobs = if answer.logprobs.is_empty() { Value::Null } else { text_logprobs(&answer.logprobs) };
+    let logprobs = if answer.logprobs.is_empty() { Value::Null } else { text_logprobs(&answer.logprobs, 0) };
     json!({"index": index, "text": answer.text, "logprobs": logprobs, "finish_reason": completion.finish.as_str()})
 }
 
@@ -84,7 +84,8 @@ fn chat_logprobs(tokens: &[TokenLogprob]) -> Value {
     json!({"content": tokens.iter().map(token).collect::<Vec<_>>()})
 }
 
-fn text_logprobs(tokens: &[TokenLogprob]) -> Value {
+// Offsets are in characters of the answer, of which `from` came before.
+fn text_logprobs(tokens: &[TokenLogprob], from: usize) -> Value {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let top = |token: &TokenLogprob| -> Value {
         token.top.iter().map(|(bytes, logprob)| (text(bytes), json!(logprob))).collect::<serde_json::Map<_, _>>().into()
@@ -93,7 +94,15 @@ fn text_logprobs(tokens: &[TokenLogprob]) -> Value {
         "tokens": tokens.iter().map(|token| text(&token.bytes)).collect::<Vec<_>>(),
         "token_logprobs": tokens.iter().map(|token| token.logprob).collect::<Vec<_>>(),
         "top_logprobs": tokens.iter().map(top).collect::<Vec<_>>(),
+        "text_offset": offsets(tokens, from),
     })
+}
+
+// A character over several tokens counts where it begins.
+fn offsets(tokens: &[TokenLogprob], from: usize) -> Vec<usize> {
+    let begins = |bytes: &[u8]| bytes.iter().filter(|byte| !matches!(byte, 0x80..=0xbf)).count();
+    let next = |at: &mut usize, token: &TokenLogprob| Some(std::mem::replace(at, *at + begins(&token.bytes)));
+    tokens.iter().scan(from, next).collect()
 }
 
 fn id(identity: &Identity, dialect: Dialect) -> String {
@@ -125,6 +134,8 @@ pub struct Speaker {
     opened: bool,
     /// Of tokens whose text has not come yet.
     logprobs: Vec<TokenLogprob>,
+    /// Characters written.
+    written: usize,
 }
 
 impl Speaker {
@@ -138,6 +149,7 @@ impl Speaker {
             scanner: reply.tools.then(Scanner::default),
             opened: false,
             logprobs: Vec::new(),
+            written: 0,
         }
     }
 
@@ -183,18 +195,23 @@ impl Speaker {
     }
 
     fn content(&mut self, text: &str, out: &mut BytesMut) {
-        let tokens = std::mem::take(&mut self.logprobs);
-        let logprobs = match (tokens.is_empty(), self.chat) {
-            (true, _) => Value::Null,
-            (false, true) => chat_logprobs(&tokens),
-            (false, false) => text_logprobs(&tokens),
-        };
+        let logprobs = self.take_logprobs();
+        self.written += text.chars().count();
         match self.chat {
             true => self.delta(json!({"content": text}), logprobs, out),
             false => {
                 let choice = json!({"index": 0, "text": text, "logprobs": logprobs, "finish_reason": null});
                 self.chunk(json!([choice]), None, out);
             }
+        }
+    }
+
+    fn take_logprobs(&mut self) -> Value {
+        let tokens = std::mem::take(&mut self.logprobs);
+        match (tokens.is_empty(), self.chat) {
+            (true, _) => Value::Null,
+            (false, true) => chat_logprobs(&tokens),
+            (false, false) => text_logprobs(&tokens, self.written),
         }
     }
 
@@ -210,9 +227,11 @@ impl Speaker {
         self.parts(rest.into_iter().collect(), before, out);
         let called = self.scanner.as_ref().is_some_and(|scanner| scanner.calls() > 0);
         let finish = if called { "tool_calls" } else { completion.finish.as_str() };
+        // Tokens that made no whole character have come without a text.
+        let logprobs = self.take_logprobs();
         let last = match self.chat {
-            true => json!({"index": 0, "delta": {}, "logprobs": null, "finish_reason": finish}),
-            false => json!({"index": 0, "text": "", "logprobs": null, "finish_reason": finish}),
+            true => json!({"index": 0, "delta": {}, "logprobs": logprobs, "finish_reason": finish}),
+            false => json!({"index": 0, "text": "", "logprobs": logprobs, "finish_reason": finish}),
         };
         self.chunk(json!([last]), None, out);
         if self.usage {

@@ -1,0 +1,66 @@
+//! Answers of a given language.
+
+use super::*;
+
+pub(super) fn following(grammar: Grammar) -> Sampling {
+    Sampling { grammar: Some(grammar), ..Sampling::greedy() }
+}
+
+#[tokio::test]
+async fn an_answer_follows_its_grammar_and_ends_with_it() {
+    let engine = engine(LIMITS).await;
+    let literal = "def wrong(path):\n    return \"é🦀\"\n";
+    let gbnf = format!("root ::= {:?}", literal.replace('\n', "\u{1}")).replace("\\u{1}", "\\n");
+    let hot = |grammar| Sampling { temperature: 1.0, repetition_penalty: 1.1, ..following(grammar) };
+    for sampling in [following(Grammar::Gbnf(gbnf.clone())), hot(Grammar::Gbnf(gbnf))] {
+        let (text, completion) = run(&engine, request(CODE, 100, sampling)).await;
+        assert_eq!((text.as_str(), completion.finish), (literal, Finish::Stop));
+    }
+    let digits = Grammar::Gbnf("root ::= [0-9]{4,6} end\nend ::= \"!\"".into());
+    let (text, _) = run(&engine, request(CODE, 100, hot(digits))).await;
+    assert!(text.ends_with('!') && text.trim_end_matches('!').chars().all(|c| c.is_ascii_digit()), "{text}");
+    let schema =
+        r#"{"type":"object","properties":{"ok":{"type":"boolean"}},"required":["ok"],"additionalProperties":false}"#;
+    let (text, completion) = run(&engine, request(CODE, 100, following(Grammar::JsonSchema(schema.into())))).await;
+    assert_eq!(completion.finish, Finish::Stop);
+    let bare: String = text.split_whitespace().collect();
+    assert!([r#"{"ok":true}"#, r#"{"ok":false}"#].contains(&bare.as_str()), "{text}");
+}
+
+#[tokio::test]
+async fn a_grammar_that_cannot_be_used_is_refused_and_nothing_else_happens() {
+    let engine = engine(LIMITS).await;
+    let deep = |n| format!("root ::= {}\"a\"{}", "(".repeat(n), ")".repeat(n));
+    let chain: String = (0..3000).map(|n| format!("a{n} ::= a{}\n", n + 1)).collect();
+    let texts = [
+        String::new(),
+        "root ::= (".into(),
+        "root ::= nowhere".into(),
+        "other ::= \"a\"".into(),
+        "root ::= root \"a\"".into(),
+        "root ::= \"a\"{5,2}".into(),
+        "root ::= \"a\"{99999999999999999999999}".into(),
+        "root ::= \"a\\".into(),
+        "root ::= [a".into(),
+        "root ::= \"\0\"".into(),
+        "x".repeat(1 << 20),
+        deep(50_000),
+        format!("root ::= a0\n{chain}a3000 ::= \"x\""),
+    ];
+    let schemas = ["", "{", "[1,2]", r#"{"type":"nonsense"}"#, r##"{"$ref":"#/nowhere"}"##];
+    let schemas =
+        schemas.map(str::to_owned).into_iter().chain([format!("{}{}", "[".repeat(99_999), "]".repeat(99_999))]);
+    for grammar in texts.map(Grammar::Gbnf).into_iter().chain(schemas.map(Grammar::JsonSchema)) {
+        let (_, end) = finish(engine.submit(request(CODE, 5, following(grammar.clone()))).unwrap()).await;
+        assert!(matches!(end, Err(Failure::Sampling(_))), "{grammar:?}: {end:?}");
+    }
+    // Of use, though strange: nothing at all, and what never ends.
+    for nothing in ["root ::= \"\"", "root ::="] {
+        let (text, _) = run(&engine, request(CODE, 5, following(Grammar::Gbnf(nothing.into())))).await;
+        assert_eq!(text, "");
+    }
+    let endless = Grammar::Gbnf("root ::= (\"a\"? \"b\"?)*".into());
+    let (_, completion) = run(&engine, request(CODE, 20, following(endless))).await;
+    assert!(completion.completion_tokens <= 20);
+    assert!(run(&engine, request(CODE, 5, Sampling::greedy())).await.1.completion_tokens > 0);
+}
