@@ -7,7 +7,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # The appliance bounds its memory: no longer distances than 8 MiB.
-zstd -q -19 -T2 --zstd=wlog=23 -o "$work/content" "$slot"
+zstd -q -9 -T2 --zstd=wlog=23 -o "$work/content" "$slot"
 sum() { sha256sum "$1" | cut -c-64; }
 cat >"$work/manifest" <<MANIFEST
 compatible = "cerebrum-cm4"

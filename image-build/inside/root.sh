@@ -62,6 +62,9 @@ names $here/units | while read -r target unit; do
     done
     [ -L $root/etc/systemd/system/$target.wants/$unit ] || { echo "units: found no $unit in the root" >&2; exit 1; }
 done
+# The clock begins at the image's date, which this file's time tells.
+: >$root/usr/lib/clock-epoch
+ln -sf /dev/null $root/etc/systemd/system/sys-fs-fuse-connections.mount
 # The shell and its tools, where no package brings a bigger one. This machine's busybox tells the names.
 /usr/bin/busybox --list-full | sed 's|^linuxrc$||; s|^\(bin\|sbin\)/|usr/\1/|; /^$/d' | while read -r path; do
     name=${path##*/}
@@ -82,6 +85,14 @@ done
 for file in regulatory.db regulatory.db.p7s; do
     ln -sf $file-debian $root/usr/lib/firmware/$file
 done
+
+echo 'looking for missing libraries'
+missing=$(find $root/usr -type f \( -path '*/bin/*' -o -path '*/sbin/*' -o -name '*.so*' -o -path '*/lib/systemd/systemd*' \) -print0 |
+    xargs -0 readelf -d 2>/dev/null | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u | while read -r library; do
+    found=$(find $root/usr/lib -name "$library" -print -quit)
+    [ -n "$found" ] || echo "$library"
+done)
+[ -z "$missing" ] || { echo "root: found programs that need $missing, expected their packages in image-build/packages" >&2; exit 1; }
 
 echo 'packing the root'
 rm -f /image/root.squashfs

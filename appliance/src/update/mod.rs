@@ -22,7 +22,7 @@ const COMPATIBLE: &str = "cerebrum-cm4";
 /// How often a new system may be started before the old one is.
 const TRIAL: u32 = 2;
 /// Bytes written at a time.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = 64 << 10;
 
 /// The machine's disk and what is known of the running system; or a test's.
 #[derive(Clone, Debug)]

@@ -153,6 +153,31 @@ fn a_slot_that_was_not_written_whole_is_never_tried() {
 }
 
 #[test]
+fn the_power_may_go_at_any_of_ten_points() {
+    let content: Vec<u8> = (0..200_u32 << 10).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    for cut in 1..=10 {
+        let bench = Bench::new();
+        let path = bench.folder.path().join("bundle");
+        fs::write(&path, bench.bundle("1.3.0", &content)).unwrap();
+        let running = bench.slot(Slot::A);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            bench.machine.stage(&path, false, |share| {
+                if share * 10.0 >= f64::from(cut) {
+                    std::panic::resume_unwind(Box::new("the power goes"));
+                }
+            })
+        }));
+        assert!(outcome.is_err(), "point {cut} was not reached");
+        let state = bench.machine.state().unwrap();
+        assert_eq!((state.first, state.left(Slot::A), state.left(Slot::B)), (Slot::A, TRIES, 0), "point {cut}");
+        assert_eq!(bench.slot(Slot::A), running, "point {cut}");
+        assert!(bench.machine.try_other().is_err(), "point {cut}");
+        bench.machine.stage(&path, false, |_| {}).unwrap();
+        assert!(bench.machine.try_other().is_ok() && bench.slot(Slot::B).starts_with(&content), "point {cut}");
+    }
+}
+
+#[test]
 fn versions_are_compared_as_numbers_and_then_by_date() {
     let version = |numbers: &str, date| Version::new(numbers, date).unwrap();
     assert!(version("0.10.0", 0) > version("0.9.9", 9) && version("1.0.0", 2) > version("1.0.0", 1));

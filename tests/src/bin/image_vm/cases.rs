@@ -14,6 +14,8 @@ use crate::trace::Traced;
 
 /// Where slot a's root begins on the disk: after the slot's own boot files.
 const ROOT_A: u64 = (139_264 + 65_536) * 512;
+/// Where slot b begins.
+const SLOT_B: u64 = 663_552 * 512;
 /// A client's key of its person's own choice.
 const CLIENT_KEY: &str = "chosen-by-the-person-0001";
 
@@ -57,7 +59,7 @@ impl Run {
         place.card()?;
         // The emulated watchdog resets the machine at the moment it is armed.
         let environment = std::fs::read_to_string(place.tree.join("image-build/boot/uboot.env"))?;
-        std::fs::write(place.folder.join("uboot.txt"), environment + "extra_args=systemd.watchdog_device=/dev/null\n")?;
+        std::fs::write(place.folder.join("uboot.txt"), environment + "extra_args=systemd.watchdog_device=/dev/none\n")?;
         place.done(&["mkenvimage", "-s", "0x4000", "-o", "/image/vm/uboot.env", "/image/vm/uboot.txt"])?;
         place.put("uboot.env", &std::fs::read(place.folder.join("uboot.env"))?)?;
         for name in ["ca.pem", "appliance.pem", "appliance.key", "server.secret"] {
@@ -187,8 +189,10 @@ impl Run {
             Ok(line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<f32>()? / 1024.0)
         };
         let used = value("MemTotal")? - value("MemAvailable")?;
-        let daemon = machine.run("grep VmRSS /proc/$(pidof cerebrumd)/status")?;
-        crate::say(&format!("       {used:.1} MiB; the daemon: {}", daemon.trim()));
+        crate::say(&format!(
+            "       {used:.1} MiB; the daemon: {}",
+            machine.run("grep VmRSS /proc/$(pidof cerebrumd)/status")?.trim()
+        ));
         self.figures.idle_mib = Some(used);
         Ok(())
     }
@@ -206,6 +210,99 @@ impl Run {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         Ok(())
+    }
+
+    /// One case of updates, counted.
+    fn update_case(&mut self, name: &str, outcome: anyhow::Result<()>) {
+        self.figures.update_all += 1;
+        match outcome {
+            Ok(()) => self.figures.update_good += 1,
+            Err(error) => crate::say(&format!("       update, {name}: {error:#}")),
+        }
+    }
+
+    fn all_updates_good(&self, before: u32, wanted: u32) -> anyhow::Result<()> {
+        let good = self.figures.update_good - before;
+        ensure!(good == wanted, "{good} of {wanted}");
+        Ok(())
+    }
+
+    pub(crate) async fn refused(&mut self) -> anyhow::Result<()> {
+        let before = self.figures.update_good;
+        let bundle = self.place.bundle()?;
+        let older = self.place.folder.join("older.update");
+        self.place.done(&["sh", "-euc", "echo older >/image/vm/older"])?;
+        self.place.bundle_of("0.0.1", "/image/vm/older", "/image/vm/older.update")?;
+        let machine = self.machine()?;
+        machine.send(&bundle, "/data/good.update")?;
+        machine.send(&older, "/data/older.update")?;
+        machine.run("head -c 20000000 /data/good.update >/data/torn.update")?;
+        let harm = |from: &str, name: &str, place: u64| {
+            machine.run(&format!(
+                "cp /data/{from}.update /data/{name}.update; printf X | dd of=/data/{name}.update bs=1 seek={place} conv=notrunc 2>/dev/null"
+            ))
+        };
+        harm("good", "damaged", 30_000_000)?;
+        harm("older", "unsigned", 40)?;
+        let mut outcomes = Vec::new();
+        let refusals =
+            [("torn", "torn"), ("damaged", "damaged"), ("unsigned", "not signed"), ("older", "older than the running")];
+        for (name, sentence) in refusals {
+            let output = machine.attempt(&format!(
+                "cerebrum update stage /data/{name}.update; r=$?; rm /data/{name}.update; exit $r"
+            ))?;
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            let right = !output.status.success() && told.contains(sentence);
+            outcomes.push((name, if right { Ok(()) } else { Err(anyhow::anyhow!("it says {told:?}")) }));
+        }
+        let count = outcomes.len() as u32;
+        outcomes.into_iter().for_each(|(name, outcome)| self.update_case(name, outcome));
+        self.all_updates_good(before, count)
+    }
+
+    pub(crate) async fn updated(&mut self) -> anyhow::Result<()> {
+        let before = self.figures.update_good;
+        let outcome = self.update();
+        self.update_case("good", outcome);
+        self.all_updates_good(before, 1)
+    }
+
+    fn update(&self) -> anyhow::Result<()> {
+        let machine = self.machine()?;
+        machine.run("cerebrum update stage /data/good.update && rm /data/good.update")?;
+        // The session ends with the system it runs on.
+        drop(machine.attempt("cerebrum update try")?);
+        machine.says("Cerebrum: starting slot b, tries left 1")?;
+        self.settled("slot b runs")
+    }
+
+    /// Waits until the running system has said that it is well.
+    fn settled(&self, runs: &str) -> anyhow::Result<()> {
+        let machine = self.machine()?;
+        machine.wait_for_ssh()?;
+        let until = Instant::now() + BOOT;
+        loop {
+            let status = machine.run("cerebrum update status; systemctl is-active cerebrum-settle.service || true")?;
+            let settled = status.contains("inactive") && !status.contains("trial");
+            if status.contains(runs) && settled {
+                return Ok(());
+            }
+            ensure!(Instant::now() < until, "{status}");
+            std::thread::sleep(Duration::from_secs(5));
+        }
+    }
+
+    pub(crate) async fn harmed_slot(&mut self) -> anyhow::Result<()> {
+        let before = self.figures.update_good;
+        self.machine = None;
+        // In the middle of slot b's kernel.
+        self.place.flip(SLOT_B + 12_000_000)?;
+        let outcome = self.start().map(drop).and_then(|()| {
+            self.machine()?.says("Cerebrum: slot b did not start")?;
+            self.settled("slot a runs")
+        });
+        self.update_case("harmed kernel", outcome);
+        self.all_updates_good(before, 1)
     }
 
     pub(crate) async fn verity(&mut self) -> anyhow::Result<()> {

@@ -18,8 +18,10 @@ const CARD_BYTES: u64 = 1 << 30;
 const BOOT_START: u64 = 8192 * 512;
 /// From the start to SSH; the emulated card alone takes half a minute to give the kernel.
 pub(crate) const BOOT: Duration = Duration::from_secs(600);
-/// For one command by SSH.
-const COMMAND: Duration = Duration::from_secs(120);
+/// For one command by SSH; writing and reading back a slot takes the emulated card some minutes.
+const COMMAND: Duration = Duration::from_secs(900);
+/// For bringing an update there.
+const SEND: Duration = Duration::from_secs(900);
 
 /// Folders and files of the tests.
 #[derive(Clone, Debug)]
@@ -55,6 +57,28 @@ impl Place {
         std::fs::write(self.folder.join("put"), content)?;
         let image = format!("/image/vm/card.img@@{BOOT_START}");
         self.done(&["mcopy", "-o", "-i", &image, "/image/vm/put", &format!("::{name}")]).map(drop)
+    }
+
+    /// A file of the card's boot partition.
+    pub(crate) fn get(&self, name: &str) -> anyhow::Result<String> {
+        self.done(&["mtype", "-i", &format!("/image/vm/card.img@@{BOOT_START}"), &format!("::{name}")])
+    }
+
+    /// The update that `make image` has made.
+    pub(crate) fn bundle(&self) -> anyhow::Result<PathBuf> {
+        let out = std::fs::read_dir(self.tree.join("target/image/out"))?;
+        let bundle =
+            out.flatten().map(|entry| entry.path()).find(|path| path.extension().is_some_and(|end| end == "update"));
+        bundle.context("found no update in target/image/out, expected make image to have made one")
+    }
+
+    /// Signs an update with the key that the image trusts.
+    pub(crate) fn bundle_of(&self, version: &str, slot: &str, bundle: &str) -> anyhow::Result<()> {
+        let image = self.tree.join("target/image").display().to_string();
+        let mut command = Command::new(self.tree.join("cross/debian.sh"));
+        command.args(["run", "--mount", &format!("{image}:/image"), "--mount", &format!("{image}/keys:/keys"), "--"]);
+        command.args(["/src/image-build/inside/bundle.sh", version, "1", slot, bundle]).stdin(Stdio::null());
+        output(command.output()?, &["bundle.sh"]).map(drop)
     }
 
     /// Turns one bit of the card around.
@@ -113,23 +137,29 @@ impl Machine {
 
     /// As [`Self::run`], whatever comes of it.
     pub(crate) fn attempt(&self, command: &str) -> anyhow::Result<Output> {
-        let key = self.place.folder.join("ssh");
-        Ok(Command::new("timeout")
-            .arg(COMMAND.as_secs().to_string())
-            .arg("ssh")
-            .arg("-i")
-            .arg(key)
-            .args([
-                "-p",
-                &self.door.to_string(),
-                "-o",
-                "StrictHostKeyChecking=no",
-                "-o",
-                "UserKnownHostsFile=/dev/null",
-            ])
-            .args(["-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-o", "ConnectTimeout=60", "root@127.0.0.1", command])
-            .stdin(Stdio::null())
-            .output()?)
+        Ok(self.ssh(COMMAND, command).stdin(Stdio::null()).output()?)
+    }
+
+    fn ssh(&self, limit: Duration, command: &str) -> Command {
+        let mut ssh = Command::new("timeout");
+        ssh.arg(limit.as_secs().to_string()).arg("ssh").arg("-i").arg(self.place.folder.join("ssh"));
+        ssh.args([
+            "-p",
+            &self.door.to_string(),
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+        ]);
+        ssh.args(["-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-o", "ConnectTimeout=60", "root@127.0.0.1", command]);
+        ssh
+    }
+
+    /// Brings a file there.
+    pub(crate) fn send(&self, file: &Path, to: &str) -> anyhow::Result<()> {
+        let mut command = self.ssh(SEND, &format!("cat >{to}"));
+        command.stdin(std::fs::File::open(file)?);
+        output(command.output()?, &["cat >", to]).map(drop)
     }
 
     /// Waits until somebody can log in.

@@ -104,6 +104,9 @@ async fn cases(run: &mut Run) -> (u32, u32) {
     case!(closed, "no passwords, and only the wanted ports are open");
     case!(idle, "memory in use when idle");
     case!(kept, "a power cut: keys, host key and machine's identity are as before");
+    case!(refused, "updates that are torn, damaged, unsigned or older are refused");
+    case!(updated, "a good update: written, started, healthy, confirmed");
+    case!(harmed_slot, "a slot with a harmed kernel is passed over at once, and the other confirmed");
     case!(verity, "a flipped bit of the root: the kernel refuses it");
     (good, all)
 }
