@@ -239,7 +239,8 @@ async fn pump(way: usize, mut from: OwnedReadHalf, to: &OwnedWriteHalf, shared: 
                 }
                 Some(Fault::Trickle) => slowly = 300,
                 Some(Fault::Duplicate) => {
-                    if write(to, &now[now.len().saturating_sub(40)..], &mut slowly).await.is_err() {
+                    let again = write(to, &now[now.len().saturating_sub(40)..], &mut slowly).await;
+                    if again.is_err() {
                         return false;
                     }
                 }
