@@ -239,8 +239,10 @@ async fn pump(way: usize, mut from: OwnedReadHalf, to: &OwnedWriteHalf, shared: 
                 }
                 Some(Fault::Trickle) => slowly = 300,
                 Some(Fault::Duplicate) => {
-                    let again = &now[now.len().saturating_sub(40)..];
-                    let Ok(()) = write(to, again, &mut slowly).await else { return false };
+                    let again = write(to, &now[now.len().saturating_sub(40)..], &mut slowly).await;
+                    if again.is_err() {
+                        return false;
+                    }
                 }
             }
         }
