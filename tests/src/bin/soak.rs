@@ -25,9 +25,9 @@ struct Arguments {
     /// Where the random choices begin.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Tokens guessed ahead, the server's `draft_tokens`. With any, a near tie may now and then be decided otherwise than by a server
-    /// at rest, since llama.cpp adds up the attention of one row and of several in different orders (see `cerebrum_engine::llama`).
-    #[arg(long, default_value_t = 0)]
+    /// Tokens guessed ahead, the server's `draft_tokens`. On x86 they change no text of the bundled model (see
+    /// `cerebrum_engine::llama`); elsewhere a near tie may be decided otherwise than by a server at rest.
+    #[arg(long, default_value_t = 32)]
     drafts: u64,
 }
 
