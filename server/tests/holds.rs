@@ -1,6 +1,8 @@
 //! Answers that outlive their connection: held while it is broken, given on from where it broke, and never for longer, for
 //! more, or for others than asked.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 #[expect(dead_code, reason = "each test program uses its part")]
 mod support;
 

@@ -93,7 +93,7 @@ async fn a_full_log_makes_its_writer_wait_until_somebody_reads() {
     assert_eq!(drain(&mut log.read(3).unwrap()), "<3>");
 }
 
-struct Item(Arc<EventLog>, Option<Writer>);
+struct Item(Arc<EventLog>, #[expect(dead_code, reason = "dropped, the log has ended")] Option<Writer>);
 
 impl Kept for Item {
     fn log(&self) -> &EventLog {
