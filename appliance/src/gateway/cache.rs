@@ -88,7 +88,7 @@ impl Cache {
     }
 
     /// What a call's answer would be remembered under; none when it would not come out the same again.
-    pub(super) fn key(&self, call: &Call) -> Option<Key> {
+    pub(super) fn key(&self, call: &Call, upstreams: &[Arc<Upstream>]) -> Option<Key> {
         let same = call.request.sampling.temperature == 0.0 && call.request.sampling.mirostat == 0;
         if !same
             || self.settings.bytes == 0
@@ -96,6 +96,9 @@ impl Cache {
             || call.reply.choices > 1
             || call.details.logprobs.is_some()
         {
+            return None;
+        }
+        if !upstreams.iter().any(|upstream| counts(upstream)) {
             return None;
         }
         let bytes = ask::frames(call).ok()?;
@@ -128,7 +131,7 @@ impl Cache {
     pub(super) fn keep(&self, lesson: Lesson, upstream: &Upstream, completion: &Completion) {
         let Some(source) = source_of(upstream, &completion.model) else {
             // The next probe tells which file it was loaded from.
-            return upstream.probe_now();
+            return upstream.ask_for_versions();
         };
         // What it took then says nothing of what it takes from memory.
         let completion = Completion { prefill_us: 0, decode_us: 0, ..completion.clone() };
@@ -158,6 +161,11 @@ impl State {
             self.bytes -= entry.answer.bytes;
         }
     }
+}
+
+/// Whether any answer of `upstream` can be remembered.
+fn counts(upstream: &Upstream) -> bool {
+    !upstream.local && (matches!(upstream.way, Way::Service(_)) || upstream.tells_versions())
 }
 
 /// What `upstream` writes answers of `model` with; none when it should be known and is not, or when better answers are to be
@@ -228,17 +236,17 @@ mod tests {
     }
 
     fn remember(cache: &Cache, number: u32, text: &str) -> Key {
-        let key = cache.key(&call(&format!(r#"{{"prompt":"{number}","temperature":0}}"#))).unwrap();
+        let key = cache.key(&call(&format!(r#"{{"prompt":"{number}","temperature":0}}"#)), &[service()]).unwrap();
         let mut lesson = cache.learn(key);
         assert!(lesson.take(&InferenceEvent::Token { text: text.into(), total_tokens: 1 }));
         cache.keep(lesson, &service(), &completion());
         key
     }
 
-    #[test]
-    fn only_what_comes_out_the_same_has_a_key_and_every_parameter_counts() {
+    #[tokio::test]
+    async fn only_what_comes_out_the_same_has_a_key_and_every_parameter_counts() {
         let cache = Cache::new(Settings::default());
-        let key = |body: &str| cache.key(&call(body));
+        let key = |body: &str| cache.key(&call(body), &[service()]);
         assert_eq!(key(r#"{"prompt":"a"}"#), None);
         assert_eq!(key(r#"{"prompt":"a","temperature":0,"mirostat":2}"#), None);
         let base = key(r#"{"prompt":"a","temperature":0}"#);
@@ -253,7 +261,8 @@ mod tests {
             assert_ne!(base, key(&format!("{{{other},\"temperature\":0}}")), "{other}");
         }
         assert_eq!(
-            Cache::new(Settings { bytes: 0, ..Settings::default() }).key(&call(r#"{"prompt":"a","temperature":0}"#)),
+            Cache::new(Settings { bytes: 0, ..Settings::default() })
+                .key(&call(r#"{"prompt":"a","temperature":0}"#), &[service()]),
             None
         );
     }

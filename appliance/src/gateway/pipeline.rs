@@ -121,7 +121,7 @@ async fn answer(
     if prepared.ready.call.reply.choices > 1 {
         return several::answer(gateway, prepared, record).await;
     }
-    prepared.remember = gateway.cache.key(&prepared.ready.call);
+    prepared.remember = gateway.cache.key(&prepared.ready.call, &gateway.upstreams);
     let remembered = prepared.remember.and_then(|key| gateway.cache.find(&key, &gateway.upstreams));
     let upstream = match remembered {
         Some(answer) => UpstreamStream::remembered(gateway, prepared, &answer, record),

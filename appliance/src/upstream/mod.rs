@@ -50,12 +50,24 @@ pub struct Upstream {
     pub local: bool,
     turn: spread::Turn,
     /// Which files its models were loaded from, as the newest probe told.
-    versions: Mutex<BTreeMap<String, String>>,
+    versions: Mutex<Versions>,
     base: String,
     key: Option<(HeaderName, HeaderValue)>,
     breaker: Mutex<Breaker>,
     probe: Notify,
 }
+
+/// Which files a server's models were loaded from.
+#[derive(Debug, Default)]
+struct Versions {
+    /// As the newest probe told; none where the server does not tell.
+    known: Option<BTreeMap<String, String>>,
+    /// When it was asked out of turn.
+    asked: Option<Instant>,
+}
+
+/// Pause between two questions out of turn.
+const VERSIONS_EVERY: Duration = Duration::from_secs(2);
 
 impl Upstream {
     /// Opens the connection in the background, keeps it, and probes the server's health until the program stops.
@@ -118,12 +130,31 @@ impl Upstream {
 
     /// Which file `model` was loaded from, where that is known.
     pub fn version(&self, model: &str) -> Option<String> {
-        self.versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(model).cloned()
+        self.versions().known.as_ref()?.get(model).cloned()
     }
 
-    /// Takes note of which files its models were loaded from.
-    fn loaded(&self, versions: BTreeMap<String, String>) {
-        *self.versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = versions;
+    /// Whether it tells which files its models were loaded from.
+    pub fn tells_versions(&self) -> bool {
+        self.versions().known.is_some()
+    }
+
+    /// A model was loaded since the newest probe: another one, though not one after the other.
+    pub fn ask_for_versions(&self) {
+        let mut versions = self.versions();
+        if versions.known.is_some() && versions.asked.is_none_or(|asked| asked.elapsed() > VERSIONS_EVERY) {
+            versions.asked = Some(Instant::now());
+            drop(versions);
+            self.probe_now();
+        }
+    }
+
+    /// Takes note of which files its models were loaded from, where it tells.
+    fn loaded(&self, known: Option<BTreeMap<String, String>>) {
+        self.versions().known = known;
+    }
+
+    fn versions(&self) -> MutexGuard<'_, Versions> {
+        self.versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The breaker, for one decision.

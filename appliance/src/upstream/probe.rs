@@ -46,7 +46,7 @@ pub(super) async fn keep(upstream: Arc<Upstream>, board: Board, tasks: Tasks) {
         key_taken &= still;
         if !still {
             // Whoever answers next may have loaded other files.
-            upstream.loaded(BTreeMap::new());
+            upstream.loaded(None);
         }
         let up = status.wait_for(connected);
         if !matches!(tasks.until_stopping(up).await, Some(Ok(_))) {
@@ -56,7 +56,7 @@ pub(super) async fn keep(upstream: Arc<Upstream>, board: Board, tasks: Tasks) {
         let answered = matches!(probe, Probe::Answered { .. });
         board.tell(Event::Probed { upstream: upstream.index, probe });
         if answered {
-            upstream.loaded(versions(&upstream).await.unwrap_or_default());
+            upstream.loaded(versions(&upstream).await);
             let refused = if key_taken { Some(false) } else { is_key_refused(&upstream).await };
             key_taken = refused == Some(false);
             let trouble = (refused == Some(true)).then_some(Trouble::Key);
