@@ -88,7 +88,7 @@ done
 
 echo 'looking for missing libraries'
 missing=$(find $root/usr -type f \( -path '*/bin/*' -o -path '*/sbin/*' -o -name '*.so*' -o -path '*/lib/systemd/systemd*' \) -print0 |
-    xargs -0 readelf -d 2>/dev/null | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u | while read -r library; do
+    { xargs -0 readelf -d 2>/dev/null || true; } | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u | while read -r library; do
     found=$(find $root/usr/lib -name "$library" -print -quit)
     [ -n "$found" ] || echo "$library"
 done)
