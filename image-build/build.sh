@@ -9,6 +9,8 @@
 # UPDATE_KEYS is the folder with update.key (Ed25519, PEM), which signs updates, and update.pub, which the image trusts; one for
 # trials is made in target/image/keys otherwise. Who publishes images keeps the key elsewhere, and offline.
 set -euo pipefail
+# Files get the modes that are meant, whatever the caller lets others do.
+umask 022
 cd "$(dirname "$0")/.."
 here=image-build
 work=$PWD/target/image
