@@ -26,7 +26,7 @@ keys=${UPDATE_KEYS:-$work/keys}
 inside() {
     mkdir -p "$keys"
     cross/debian.sh run --mount "$work:/image" --mount "$keys:/keys" -- env APT_CONFIG=/image/apt/apt.conf \
-        SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" ${IMAGE_CLOCK:+faketime -f "$IMAGE_CLOCK"} "$@"
+        SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" ${IMAGE_CLOCK:+faketime -f "$IMAGE_CLOCK"} "$@" </dev/null
 }
 
 prepare_apt() {
