@@ -5,10 +5,12 @@
 #   build.sh disk       only target/image/disk.img, for tests
 #   build.sh lock       renews image-build/packages.lock
 # IMAGE_VERSION and SOURCE_DATE_EPOCH may be given; they are the workspace's version and the lock's date otherwise.
-# IMAGE_CLOCK moves the clock that the build sees ("+800d"), for the check that it does not count.
+# IMAGE_CLOCK moves the clock that the build sees ("+800d"), for the check that it does not count; times of files stay theirs.
 # UPDATE_KEYS is the folder with update.key (Ed25519, PEM), which signs updates, and update.pub, which the image trusts; one for
 # trials is made in target/image/keys otherwise. Who publishes images keeps the key elsewhere, and offline.
 set -euo pipefail
+# Files get the modes that are meant, whatever the caller lets others do.
+umask 022
 cd "$(dirname "$0")/.."
 here=image-build
 work=$PWD/target/image
@@ -24,7 +26,7 @@ keys=${UPDATE_KEYS:-$work/keys}
 inside() {
     mkdir -p "$keys"
     cross/debian.sh run --mount "$work:/image" --mount "$keys:/keys" -- env APT_CONFIG=/image/apt/apt.conf \
-        SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" ${IMAGE_CLOCK:+faketime -f "$IMAGE_CLOCK"} "$@"
+        SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" ${IMAGE_CLOCK:+NO_FAKE_STAT=1 faketime -f "$IMAGE_CLOCK"} "$@" </dev/null
 }
 
 prepare_apt() {

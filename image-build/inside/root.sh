@@ -36,8 +36,11 @@ sed 's|^\([^:]*\):\*:|\1:x:|' /tmp/group >$root/etc/group
 sed 's|^\([^:]*\):.*|\1:*:20000:0:99999:7:::|' /tmp/passwd >$root/etc/shadow
 chmod 600 $root/etc/shadow
 mkdir -p $root/{boot,data,dev,proc,run,sys,tmp,var,root,etc/systemd/system,usr/bin}
-# The tree shares its files with the unpacked packages: none may be written through.
-cp -r --remove-destination --no-preserve=ownership,timestamps $here/root/. $root/
+# File by file: modes and empty folders of somebody's working tree must not count, and the tree shares its files with the
+# unpacked packages, of which none may be written through.
+(cd $here/root && find . -type f -print0) | while IFS= read -r -d '' file; do
+    install -D -m 644 "$here/root/$file" "$root/$file"
+done
 install -m 644 /src/systemd/cerebrumd.service $root/usr/lib/systemd/system/
 install -m 755 /src/target/cross/aarch64/{cerebrumd,cerebrum} $root/usr/bin/
 ln -sf ../usr/share/zoneinfo/UTC $root/etc/localtime
@@ -88,7 +91,7 @@ done
 
 echo 'looking for missing libraries'
 missing=$(find $root/usr -type f \( -path '*/bin/*' -o -path '*/sbin/*' -o -name '*.so*' -o -path '*/lib/systemd/systemd*' \) -print0 |
-    xargs -0 readelf -d 2>/dev/null | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u | while read -r library; do
+    { xargs -0 readelf -d 2>/dev/null || true; } | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u | while read -r library; do
     found=$(find $root/usr/lib -name "$library" -print -quit)
     [ -n "$found" ] || echo "$library"
 done)

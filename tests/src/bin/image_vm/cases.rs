@@ -104,12 +104,12 @@ impl Run {
     }
 
     pub(crate) async fn bad_settings(&mut self) -> anyhow::Result<()> {
-        let wrong = self.settings.replace("ca = \"ca.pem\"", "ca = \"no-such-file.pem\"").replace("[time]", "[tiem]");
+        let wrong = self.settings.replace("\"cerebrum-test\"", "\"my appliance\"").replace("[time]", "[tiem]");
         self.place.put("cerebrum.toml", wrong.as_bytes())?;
         let machine = self.start()?;
         machine.wait_for_ssh()?;
         let told = machine.run("cat /boot/cerebrum.toml.errors.txt")?;
-        ensure!(told.contains("no-such-file.pem") && told.contains("tiem: found an unknown key"), "{told}");
+        ensure!(told.contains("name: found \"my appliance\"") && told.contains("tiem: found an unknown key"), "{told}");
         let units = "systemctl is-active cerebrum-setup.service cerebrumd.service; true";
         let active = machine.run(units)?;
         ensure!(active.lines().eq(["active", "inactive"]), "{active}");

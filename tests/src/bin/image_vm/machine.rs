@@ -59,11 +59,6 @@ impl Place {
         self.done(&["mcopy", "-o", "-i", &image, "/image/vm/put", &format!("::{name}")]).map(drop)
     }
 
-    /// A file of the card's boot partition.
-    pub(crate) fn get(&self, name: &str) -> anyhow::Result<String> {
-        self.done(&["mtype", "-i", &format!("/image/vm/card.img@@{BOOT_START}"), &format!("::{name}")])
-    }
-
     /// The update that `make image` has made.
     pub(crate) fn bundle(&self) -> anyhow::Result<PathBuf> {
         let out = std::fs::read_dir(self.tree.join("target/image/out"))?;
