@@ -94,7 +94,7 @@ pub fn open(bundle: &mut impl Read, keys: &[[u8; 32]]) -> Result<Manifest, Bundl
     let mut head = vec![0; MAGIC.len() + 4];
     read_head(bundle, &mut head)?;
     let (magic, length) = head.split_at(MAGIC.len());
-    let length = length.iter().rev().fold(0_usize, |length, byte| length << 8 | usize::from(*byte));
+    let length = length.iter().rev().fold(0_usize, |length, byte| (length << 8) | usize::from(*byte));
     if magic != MAGIC || length > MANIFEST_BYTES {
         return Err(BundleError::NotOne);
     }

@@ -299,7 +299,7 @@ fn fill(from: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
 fn partition(disk: &File, slot: Slot) -> io::Result<(u64, u64)> {
     let mut entry = [0; 16];
     disk.read_exact_at(&mut entry, 0x1be + 16 * (slot.partition() as u64 - 1))?;
-    let number = |bytes: &[u8]| bytes.iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    let number = |bytes: &[u8]| bytes.iter().rev().fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
     let (first, sectors) = (number(&entry[8..12]), number(&entry[12..16]));
     if first == 0 || sectors == 0 {
         return Err(io::Error::other("found no partition for the slot, expected the image's table"));

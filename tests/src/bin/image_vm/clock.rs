@@ -15,9 +15,8 @@ pub(crate) fn serve() -> anyhow::Result<()> {
         let mut packet = [0; 48];
         while let Ok((48, from)) = socket.recv_from(&mut packet) {
             let Ok(now) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) else { return };
-            let stamp = (((now.as_secs() + NTP_EPOCH) << 32)
-                | (u64::from(now.subsec_nanos()) * (1 << 32) / 1_000_000_000))
-                .to_be_bytes();
+            let fraction = u64::from(now.subsec_nanos()) * (1 << 32) / 1_000_000_000;
+            let stamp = (((now.as_secs() + NTP_EPOCH) << 32) | fraction).to_be_bytes();
             // Version 4, mode server, stratum 1; the client's transmit time comes back as the originate time.
             let mut answer = [0; 48];
             answer[0] = 0x24;
