@@ -101,8 +101,13 @@ async fn equals_share_the_requests_by_their_weights_and_the_last_resort_says_so(
     let connected =
         |figures: &str| figures.matches("cerebrum_upstream_available{").count() == 3 && !figures.contains("\"} 0.0");
     let until = tokio::time::Instant::now() + cerebrum_tests::client::PATIENCE;
-    while !connected(std::str::from_utf8(&lan.get("/metrics").await.unwrap().body).unwrap()) {
-        assert!(tokio::time::Instant::now() < until, "not connected");
+    loop {
+        let figures = String::from_utf8(lan.get("/metrics").await.unwrap().body.to_vec()).unwrap();
+        if connected(&figures) {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < until, "{figures}");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await; // polling a condition
     }
     for _ in 0..8 {
         assert_eq!(lan.post("/v1/complete", &json!({"prompt": "x"})).await.unwrap().json().unwrap()["source"], "vps");

@@ -40,7 +40,7 @@ mod tests {
         clap_complete::generate(Shell::Bash, &mut Cli::command(), "cerebrum", &mut script);
         let script = String::from_utf8(script).unwrap();
         for sub in command.get_subcommands() {
-            assert!(script.contains(&format!("cerebrum__{}", sub.get_name())), "{}", sub.get_name());
+            assert!(script.contains(&format!("cerebrum,{})", sub.get_name())), "{}", sub.get_name());
         }
     }
 }

@@ -188,7 +188,11 @@ mod tests {
             .iter()
             .flat_map(|(path, methods, _)| methods.iter().map(move |method| (path, method.to_string())))
             .map(|(path, method)| {
-                (if path.ends_with("models/") { format!("{path}{{model}}") } else { (*path).to_owned() }, method)
+                let name = if path.ends_with("answers/") { "{id}" } else { "{model}" };
+                (
+                    if path.len() > 1 && path.ends_with('/') { format!("{path}{name}") } else { (*path).to_owned() },
+                    method,
+                )
             })
             .collect();
         assert_eq!(described, served);
