@@ -98,8 +98,10 @@ async fn equals_share_the_requests_by_their_weights_and_the_last_resort_says_so(
         + &of("light", &light, "priority = 7");
     let _appliance = start_appliance(&site, &upstreams);
     let lan = Client::plain(site.appliance, None);
-    let connected =
-        |figures: &str| figures.matches("cerebrum_upstream_available{").count() == 3 && !figures.contains("\"} 0.0");
+    let connected = |figures: &str| {
+        let available = figures.lines().filter(|line| line.starts_with("cerebrum_upstream_available{"));
+        available.filter(|line| line.ends_with(" 1.0")).count() == 3
+    };
     let until = tokio::time::Instant::now() + cerebrum_tests::client::PATIENCE;
     loop {
         let figures = String::from_utf8(lan.get("/metrics").await.unwrap().body.to_vec()).unwrap();
