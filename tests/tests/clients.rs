@@ -60,3 +60,22 @@ fn openai_for_node() {
     command.arg(script);
     run(command, &site);
 }
+
+/// What the description says of every call is what comes back, for made-up requests good and bad.
+#[test]
+fn the_openapi_description_is_true() {
+    let (site, _server, _appliance) = start();
+    let url = format!("http://{}", site.appliance);
+    let key = format!("X-API-Key: {}", site.client_key.expose());
+    let mut command = Command::new(installed("python/bin/schemathesis"));
+    command.current_dir(site.folder()).args(["run", &format!("{url}/openapi.json"), "--url", &url, "--header", &key]);
+    command.args(["--phases", "coverage,fuzzing", "--max-examples", "3", "--seed", "1", "--request-timeout", "60"]);
+    // Streams without an end, and what only so many attempts of an hour are allowed for.
+    command.args(["--exclude-path-regex", "^/v1/(events|pair)"]);
+    command.args([
+        "--checks",
+        "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+    ]);
+    let ended = command.output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stdout));
+}
