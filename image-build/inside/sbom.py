@@ -60,8 +60,9 @@ def spdx(version, created):
         entries.append((f"deb-{package['name']}", package["name"], package["version"], package["uri"], package["sha256"], purl))
     for crate in crates():
         name, number = crate["name"], crate["version"]
-        place = f"https://crates.io/crates/{name}/{number}" if "checksum" in crate else "NOASSERTION"
-        entries.append((f"crate-{name}-{number}", name, number, place, crate.get("checksum"), f"pkg:cargo/{name}@{number}"))
+        # Where it comes from is in its package URL.
+        found = (name, number, "NOASSERTION", crate.get("checksum"), f"pkg:cargo/{name}@{number}")
+        entries.append((f"crate-{name}-{number}", *found))
     root = identifier(f"cerebrum-cm4-{version}")
     described = [
         {
