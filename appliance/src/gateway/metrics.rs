@@ -90,6 +90,9 @@ impl Figures {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
     use super::*;
     use crate::status::{Board, Event};
 
@@ -107,6 +110,22 @@ mod tests {
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_dashboard_asks_for_figures_that_are_there() {
+        let board = Board::new(["vps".into()]);
+        board.tell(Event::Link { upstream: 0, connected: true });
+        let answered = Probe::Answered { status: "healthy".into(), available: true, round_trip: Duration::ZERO };
+        board.tell(Event::Probed { upstream: 0, probe: answered });
+        let text = board.look(describe);
+        let dashboard = include_str!("../../grafana.json");
+        let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+        let asked: BTreeSet<&str> = dashboard.split(word).filter(|word| word.starts_with("cerebrum_")).collect();
+        assert!(asked.len() > 10);
+        for name in asked {
+            assert!(text.lines().any(|line| line.split([' ', '{']).next() == Some(name)), "{name} in {text}");
         }
     }
 }
