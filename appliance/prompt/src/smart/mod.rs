@@ -25,7 +25,7 @@ mod zones;
 
 use std::panic::AssertUnwindSafe;
 
-use crate::language::{self, Language};
+use crate::language;
 use crate::report::{Outcome, Prepared, Report, Rule};
 use crate::request::{Mode, Profile, Rates, Request, Slot};
 use crate::tokens;
@@ -66,7 +66,7 @@ pub(crate) fn prepare(request: &Request<'_>) -> Prepared {
     // The last line of defence: a mistake in here costs a saving, not an answer.
     let work = || {
         let mut report = report.clone();
-        let outcome = Preparation::read(request, report.language.language).run(request, &mut report);
+        let outcome = shorten(request, &mut report);
         (outcome, report)
     };
     let outcome = match std::panic::catch_unwind(AssertUnwindSafe(work)) {
@@ -95,6 +95,35 @@ pub(crate) fn prepare(request: &Request<'_>) -> Prepared {
     };
     report.final_chars = prompt.chars().count();
     Prepared { prompt, report }
+}
+
+fn shorten(request: &Request<'_>, report: &mut Report) -> Result<(Outcome, String), Outcome> {
+    let lines = Lines::new(request.prompt, request.tokens);
+    let zones = zones::divide(&lines, report.language.language);
+    report.original_tokens = lines.tokens(&(0..lines.len()));
+    report.rule = rule(&lines, &zones, request);
+    report.said = spoken(&lines, &zones);
+    report.instruction = report.said.first().cloned();
+    if report.original_tokens < LEAST_TOKENS {
+        return Err(Outcome::Short);
+    }
+    Preparation::read(lines, zones, report.rule).run(request, report)
+}
+
+/// What tells the instruction from the code.
+fn rule(lines: &Lines<'_>, zones: &Zones<'_>, request: &Request<'_>) -> Rule {
+    let prose = || zones.zones.iter().filter(|zone| zone.kind == Kind::Prose);
+    if request.mode == Mode::Completion {
+        Rule::Completion
+    } else if request.instruction.is_some() {
+        Rule::Field
+    } else if prose().any(|zone| zones::marker(lines.trimmed(zone.lines.start)).is_some()) {
+        Rule::Marker
+    } else if prose().next().is_some() {
+        Rule::Prose
+    } else {
+        Rule::Completion
+    }
 }
 
 /// Where the user speaks in a prompt, in bytes: sentences outside the code.
@@ -141,31 +170,14 @@ struct Preparation<'a> {
 }
 
 impl<'a> Preparation<'a> {
-    fn read(request: &Request<'a>, language: Option<Language>) -> Self {
-        let lines = Lines::new(request.prompt, request.tokens);
-        let zones = zones::divide(&lines, language);
+    fn read(lines: Lines<'a>, zones: Zones<'a>, rule: Rule) -> Self {
         let Units { units, quoted } = units::scan(&lines, &zones.zones);
         let words = Words::new(&lines);
         let mut preparation = Self { lines, zones, units, quoted, words };
-        if preparation.rule(request) == Rule::Completion {
+        if rule == Rule::Completion {
             preparation.keep_tail();
         }
         preparation
-    }
-
-    fn rule(&self, request: &Request<'_>) -> Rule {
-        let prose = || self.zones.zones.iter().filter(|zone| zone.kind == Kind::Prose);
-        if request.mode == Mode::Completion {
-            Rule::Completion
-        } else if request.instruction.is_some() {
-            Rule::Field
-        } else if prose().any(|zone| zones::marker(self.lines.trimmed(zone.lines.start)).is_some()) {
-            Rule::Marker
-        } else if prose().next().is_some() {
-            Rule::Prose
-        } else {
-            Rule::Completion
-        }
     }
 
     /// Makes the end of the text untouchable, by cutting the unit that the tail begins in.
@@ -198,13 +210,6 @@ impl<'a> Preparation<'a> {
 
     fn run(mut self, request: &Request<'_>, report: &mut Report) -> Result<(Outcome, String), Outcome> {
         let all = 0..self.lines.len();
-        report.original_tokens = self.lines.tokens(&all);
-        report.rule = self.rule(request);
-        report.said = spoken(&self.lines, &self.zones);
-        report.instruction = report.said.first().cloned();
-        if report.original_tokens < LEAST_TOKENS {
-            return Err(Outcome::Short);
-        }
         let fits = request.room.is_none_or(|room| report.original_tokens <= self.usable(request, room));
         if fits && all.clone().any(|at| assemble::is_marker(self.lines.trimmed(at))) {
             return Err(Outcome::Prepared);
