@@ -18,6 +18,8 @@ const LIMITS: Limits = Limits { slots: 2, queue: 0, chunk_tokens: 64, prefix_byt
 /// The scripted model says that its weights are so large.
 const WEIGHTS: u64 = 1 << 20;
 
+/// Models load and generate on threads of their own, in real time. A paused clock runs ahead whenever the test waits for
+/// one of them, so tests pause it only when the models they look at have been used.
 struct Bench {
     registry: Registry,
     starts: Arc<AtomicUsize>,
@@ -171,12 +173,14 @@ async fn a_model_at_work_never_makes_room() {
     assert_eq!(bench.registry.loaded(), ["b"]);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn an_unused_model_is_really_unloaded_and_looking_is_no_use() {
     let bench = bench(|_| Script::saying("x"));
     let limit = Duration::from_secs(3600);
     bench.complete("a").await;
-    bench.tasks.spawn(keep_idle_unloaded(bench.registry.clone(), limit, bench.tasks.clone()));
+    tokio::time::pause();
+    let keeper = Tasks::new();
+    keeper.spawn(keep_idle_unloaded(bench.registry.clone(), limit, keeper.clone()));
     let mut passed = Duration::ZERO;
     while !bench.registry.loaded().is_empty() {
         tokio::time::sleep(Duration::from_secs(10)).await;
@@ -185,16 +189,19 @@ async fn an_unused_model_is_really_unloaded_and_looking_is_no_use() {
         assert!(passed < 2 * limit, "it never went");
     }
     assert!(passed > limit - Duration::from_secs(60), "gone after {passed:?}");
+    tokio::time::resume();
+    assert!(keeper.drain(PATIENCE).await);
     bench.complete("a").await;
     assert_eq!(bench.starts.load(Ordering::SeqCst), 2);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_long_generation_is_not_idle() {
     let bench = bench(|_| Script::saying("y".repeat(3000)).step_delay(Duration::from_millis(5)));
     let mut generation = bench.run("a").await.unwrap();
     assert!(generation.next().await.is_some());
     let limit = Duration::from_secs(60);
+    tokio::time::pause();
     bench.tasks.spawn(keep_idle_unloaded(bench.registry.clone(), limit, bench.tasks.clone()));
     tokio::time::sleep(10 * limit).await;
     assert_eq!(bench.registry.loaded(), ["a"]);
@@ -220,16 +227,17 @@ async fn the_last_request_says_for_how_long_a_model_stays() {
     eventually(|| bench.registry.loaded() == ["a"]).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_model_that_is_to_stay_does_and_one_that_is_not_waits_for_its_generations() {
     let slow = || Script::saying("y".repeat(3000)).step_delay(Duration::from_millis(5));
     let bench = bench(move |load| if load == 0 { Script::saying("x") } else { slow() });
-    bench.tasks.spawn(keep_idle_unloaded(bench.registry.clone(), Duration::from_secs(60), bench.tasks.clone()));
     bench.complete("a").await;
     bench.registry.keep("a", Some(KeepAlive::Forever));
     let mut generation = bench.run("b").await.unwrap();
     bench.registry.keep("b", Some(KeepAlive::Seconds(0)));
     assert!(generation.next().await.is_some());
+    tokio::time::pause();
+    bench.tasks.spawn(keep_idle_unloaded(bench.registry.clone(), Duration::from_secs(60), bench.tasks.clone()));
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(bench.registry.loaded(), ["a", "b"]);
     drop(generation);
