@@ -20,9 +20,6 @@ use crate::status::{Board, Event, Probe, Status};
 /// Pause between probes.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// A question that only those who have a key may ask.
-const KEYED: &str = "/v1/models";
-
 /// For one answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -35,16 +32,14 @@ struct Health {
     available: bool,
 }
 
-/// Probes until the program stops: at once when the connection comes up, then every [`EVERY`]. Whether the server takes our
-/// key, which the health does not tell, is asked once for every connection, and again while it does not.
+/// Probes until the program stops: at once when the connection comes up, then every [`EVERY`], or sooner where a person or a
+/// request wants to know. The health does not tell whether the server takes our key; the list of its models does, and which
+/// files they were loaded from.
 pub(super) async fn keep(upstream: Arc<Upstream>, board: Board, tasks: Tasks) {
     let mut status = board.follow();
-    let mut key_taken = false;
     loop {
         let connected = |status: &Status| status.upstreams.get(upstream.index).is_some_and(|known| known.connected);
-        let still = connected(&status.borrow_and_update());
-        key_taken &= still;
-        if !still {
+        if !connected(&status.borrow_and_update()) {
             // Whoever answers next may have loaded other files.
             upstream.loaded(None);
         }
@@ -56,22 +51,19 @@ pub(super) async fn keep(upstream: Arc<Upstream>, board: Board, tasks: Tasks) {
         let answered = matches!(probe, Probe::Answered { .. });
         board.tell(Event::Probed { upstream: upstream.index, probe });
         if answered {
-            upstream.loaded(versions(&upstream).await);
-            let refused = if key_taken { Some(false) } else { is_key_refused(&upstream).await };
-            key_taken = refused == Some(false);
-            let trouble = (refused == Some(true)).then_some(Trouble::Key);
+            let models = models(&upstream).await;
+            let trouble = matches!(models, Some(Models::KeyRefused)).then_some(Trouble::Key);
+            upstream.loaded(models.and_then(Models::versions));
             board.tell(Event::Trouble { upstream: upstream.index, trouble });
         }
         let next = async {
             tokio::select! {
-                () = tokio::time::sleep(EVERY) => false,
-                () = upstream.probe.notified() => true,
+                () = tokio::time::sleep(EVERY) => {}
+                () = upstream.probe.notified() => {}
             }
         };
-        match tasks.until_stopping(next).await {
-            // Asked for by a person, or by a request whose key was refused.
-            Some(asked_for) => key_taken &= !asked_for,
-            None => return,
+        if tasks.until_stopping(next).await.is_none() {
+            return;
         }
     }
 }
@@ -86,16 +78,31 @@ async fn probe(upstream: &Upstream) -> Probe {
     }
 }
 
-/// Which files its models were loaded from.
-async fn versions(upstream: &Upstream) -> Option<BTreeMap<String, String>> {
-    serde_json::from_value(ask(upstream, KEYED, ANSWER).await?.get_mut("versions")?.take()).ok()
+/// What the server says of its models.
+enum Models {
+    /// Nothing to those whose key it does not know.
+    KeyRefused,
+    /// Its list.
+    Listed(Value),
 }
 
-/// Whether the server refuses our key; `None` when it does not say in time.
-async fn is_key_refused(upstream: &Upstream) -> Option<bool> {
-    let request = upstream.request(Method::GET, KEYED).body(Bytes::new()).ok()?;
-    let answer = tokio::time::timeout(ANSWER, upstream.way.send(request)).await.ok()?.ok()?;
-    Some(matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN))
+impl Models {
+    /// Which files they were loaded from.
+    fn versions(self) -> Option<BTreeMap<String, String>> {
+        match self {
+            Self::Listed(mut list) => serde_json::from_value(list.get_mut("versions")?.take()).ok(),
+            Self::KeyRefused => None,
+        }
+    }
+}
+
+/// `None` when it does not say in time.
+async fn models(upstream: &Upstream) -> Option<Models> {
+    let (status, body) = answer(upstream, "/v1/models", ANSWER, ANSWER_BYTES).await?;
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(Models::KeyRefused),
+        _ => serde_json::from_slice(&body).ok().map(Models::Listed),
+    }
 }
 
 /// The server's JSON answer to a question, where it comes in time.
@@ -105,10 +112,15 @@ pub async fn ask(upstream: &Upstream, path: &str, deadline: Duration) -> Option<
 
 /// The server's answer to a question, of at most `limit` bytes, where it comes in time and is no refusal.
 pub async fn ask_bytes(upstream: &Upstream, path: &str, deadline: Duration, limit: usize) -> Option<Bytes> {
+    answer(upstream, path, deadline, limit).await.filter(|(status, _)| status.is_success()).map(|(_, body)| body)
+}
+
+async fn answer(upstream: &Upstream, path: &str, deadline: Duration, limit: usize) -> Option<(StatusCode, Bytes)> {
     let request = upstream.request(Method::GET, path).body(Bytes::new()).ok()?;
     let answer = async {
-        let response = upstream.way.send(request).await.ok().filter(|answer| answer.status().is_success())?;
-        Some(Limited::new(response.into_body(), limit).collect().await.ok()?.to_bytes())
+        let response = upstream.way.send(request).await.ok()?;
+        let status = response.status();
+        Some((status, Limited::new(response.into_body(), limit).collect().await.ok()?.to_bytes()))
     };
     tokio::time::timeout(deadline, answer).await.ok().flatten()
 }
