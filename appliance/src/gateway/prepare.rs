@@ -154,13 +154,35 @@ struct Draft {
     rules: Arc<Rules>,
     /// Of a chat.
     conversation: Option<Conversation>,
-    given: Option<String>,
-    detected: Detected,
-    named: Option<String>,
-    /// What the user says, where that matters.
-    said: String,
+    wish: Wish,
     route: Route,
     turn: Option<Turn>,
+}
+
+/// What a model is chosen by.
+#[derive(Clone)]
+struct Wish {
+    /// The language as the client names it.
+    language: Option<String>,
+    detected: Detected,
+    /// The model or tier that the client names.
+    model: Option<String>,
+    /// What the user says, where that matters.
+    said: String,
+}
+
+impl Wish {
+    fn route(&self, rules: &Rules, difficulty: Difficulty, turn: Option<&Turn>) -> Route {
+        let asked = Asked {
+            model: self.model.as_deref(),
+            language: self.language.as_deref(),
+            detected: self.detected,
+            request: &self.said,
+            difficulty,
+            held: turn.and_then(Turn::before).map(|session| &session.held),
+        };
+        route(&asked, rules)
+    }
 }
 
 impl Draft {
@@ -171,33 +193,30 @@ impl Draft {
         sessions: &Arc<Sessions>,
         client: &str,
     ) -> Result<Self, Refusal> {
-        let named = Some(call.request.model.trim().to_owned()).filter(|model| !model.is_empty());
-        let given = call.hints.language.take();
+        let model = Some(call.request.model.trim().to_owned()).filter(|model| !model.is_empty());
+        let language = call.hints.language.take();
         let conversation = match &call.details.input {
             Input::Chat(chat) => Some(Conversation::of(chat)),
             _ => None,
         };
         let text = text(&call, conversation.as_ref());
-        let detected = language::identify(text, given.as_deref());
-        let choosing = named.is_none() && rules.profile == RouteProfile::Size;
-        let tier = named.as_deref().and_then(Tier::named);
+        // Who names a model has chosen, whatever the language.
+        let detected = match model {
+            None => language::identify(text, language.as_deref()),
+            Some(_) => Detected { language: None, source: language::Source::Unknown },
+        };
+        let choosing = model.is_none() && rules.profile == RouteProfile::Size;
+        let tier = model.as_deref().and_then(Tier::named);
         let said = if choosing || tier.is_some() { cerebrum_prompt::user_request(text) } else { String::new() };
         let turn = match (call.hints.session.take(), &conversation) {
             (Some(name), _) => Some(sessions.turn(client, &name)),
             // Whose beginning is the same is the same conversation, as far as its model goes.
-            (None, Some(chat)) if named.is_none() => Some(sessions.turn(client, &chat.beginning())),
+            (None, Some(chat)) if model.is_none() => Some(sessions.turn(client, &chat.beginning())),
             _ => None,
         };
-        let asked = Asked {
-            model: named.as_deref(),
-            language: given.as_deref(),
-            detected,
-            request: &said,
-            difficulty: Difficulty::Easy,
-            held: turn.as_ref().and_then(Turn::before).map(|session| &session.held),
-        };
-        let route = route(&asked, &rules);
-        let mut draft = Self { call, limits, conversation, given, detected, named, said, turn, route, rules };
+        let wish = Wish { language, detected, model, said };
+        let route = wish.route(&rules, Difficulty::Easy, turn.as_ref());
+        let mut draft = Self { call, limits, rules, conversation, wish, route, turn };
         draft.apply_route();
         Ok(draft)
     }
@@ -222,20 +241,12 @@ impl Draft {
 
     /// Whether what preparation finds may ask for a larger model.
     fn may_be_harder(&self) -> bool {
-        self.named.is_none() && self.rules.profile == RouteProfile::Size
+        self.wish.model.is_none() && self.rules.profile == RouteProfile::Size
     }
 
     /// The same for a larger model, where it looks hard.
     fn harder(mut self, report: &Report) -> Option<Self> {
-        let asked = Asked {
-            model: None,
-            language: self.given.as_deref(),
-            detected: self.detected,
-            request: &self.said,
-            difficulty: difficulty(&self.said, report),
-            held: self.turn.as_ref().and_then(Turn::before).map(|session| &session.held),
-        };
-        let route = route(&asked, &self.rules);
+        let route = self.wish.route(&self.rules, difficulty(&self.wish.said, report), self.turn.as_ref());
         if route.model == self.route.model {
             return None;
         }
@@ -249,7 +260,7 @@ impl Draft {
         let tokens = facts.vocabulary.as_deref().map_or(estimate, |exact| exact);
         let usual = Rates::default();
         let request = Request {
-            language: self.given.as_deref(),
+            language: self.wish.language.as_deref(),
             room: facts.context.map(|context| self.room(context, tokens)),
             rates: Rates {
                 prefill_per_s: facts.prefill_per_s.unwrap_or(usual.prefill_per_s),
@@ -294,7 +305,7 @@ impl Draft {
             turn.sent(&self.call.request.prompt, report.stable_bytes, self.route.held.clone());
         }
         // A language we do not know is still the client's word, and may have a model of its own.
-        let language = self.given.unwrap_or_else(|| report.language.name().to_owned());
+        let language = self.wish.language.unwrap_or_else(|| report.language.name().to_owned());
         let counted = facts.vocabulary.is_some();
         Ready { call: self.call, language, report, route: self.route, counted, turn: self.turn }
     }
