@@ -34,6 +34,7 @@ pub fn snapshot(status: &Status, port: u16, now: Instant) -> Snapshot {
         },
         addresses: status.addresses.clone(),
         error: fault(status, now),
+        update: status.update.clone(),
         ..Snapshot::default()
     }
 }

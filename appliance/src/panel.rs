@@ -1,10 +1,11 @@
 //! The board in the daemon: it gets a snapshot of the status and nothing else, and its presses come back as commands on a
 //! bounded channel, which one task carries out.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebrum_board::{Board, Command, Snapshot, Stage, Wiring};
+use cerebrum_board::{Board, Command, Snapshot, Stage, Update, Wiring};
 use cerebrum_common::keyring::Keyring;
 use cerebrum_common::lifecycle::Tasks;
 use tokio::sync::mpsc;
@@ -14,6 +15,7 @@ use crate::display;
 use crate::gateway::stops::Stops;
 use crate::pairing::{Pairing, Standing};
 use crate::status;
+use crate::update::notice::Notice;
 use crate::upstream::Upstream;
 
 /// Commands on their way; a person presses slower than they are carried out.
@@ -30,6 +32,10 @@ pub struct Settings {
     pub power_off: Vec<String>,
     /// Program and arguments that forget everything; nothing when empty.
     pub factory_reset: Vec<String>,
+    /// Program and arguments that install or start the update that is shown; nothing when empty.
+    pub apply_update: Vec<String>,
+    /// Where updates leave word of themselves.
+    pub update_file: Option<PathBuf>,
 }
 
 /// What commands work on.
@@ -66,6 +72,9 @@ pub fn start(settings: Settings, inside: Arc<Inside>, tasks: &Tasks) -> std::io:
         }
     };
     let board = Arc::new(Board::start(&wiring, latest, send)?);
+    if let Some(file) = settings.update_file.clone() {
+        tasks.spawn(watch_update(file, inside.board.clone(), tasks.clone()));
+    }
     let own = tasks.clone();
     tasks.spawn(async move {
         while let Some(Some(command)) = own.until_stopping(pressed.recv()).await {
@@ -90,6 +99,23 @@ impl Inside {
     }
 }
 
+/// Pause between two looks for an update.
+const UPDATE_EVERY: Duration = Duration::from_secs(1);
+
+async fn watch_update(file: PathBuf, board: status::Board, tasks: Tasks) {
+    let mut told = None;
+    loop {
+        let update = Notice::read(&file).map(Update::from);
+        if update != told {
+            told.clone_from(&update);
+            board.tell(status::Event::Update(update));
+        }
+        if tasks.until_stopping(tokio::time::sleep(UPDATE_EVERY)).await.is_none() {
+            return;
+        }
+    }
+}
+
 /// How long the splash stays. The daemon serves within milliseconds of its start, and nobody could read it otherwise.
 const SPLASH: Duration = Duration::from_millis(1500);
 
@@ -109,7 +135,7 @@ async fn carry_out(command: Command, inside: &Inside, settings: &Settings, tasks
         Command::GrantPairing { id } => grant(inside, id),
         Command::RefusePairing { id } => inside.pairing.decide(id, Standing::Refused),
         Command::DismissError => inside.board.tell(status::Event::Dismissed),
-        Command::ApplyUpdate => tracing::warn!("there is no update to apply"),
+        Command::ApplyUpdate => run("apply_update", &settings.apply_update, tasks).await,
         Command::PowerOff => run("power_off", &settings.power_off, tasks).await,
         Command::FactoryReset => run("factory_reset", &settings.factory_reset, tasks).await,
     }

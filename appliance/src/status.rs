@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cerebrum_board::Update;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -37,6 +38,8 @@ pub struct Status {
     pub strain: Strain,
     /// Whether keys can be read and kept.
     pub keys_sound: bool,
+    /// A newer system, where one is known.
+    pub update: Option<Update>,
     /// What is wrong and has been read by a person.
     pub dismissed: Vec<Problem>,
 }
@@ -183,6 +186,8 @@ pub enum Event {
     Strain(Strain),
     /// The key file was looked at: whether it can be used.
     Keys(bool),
+    /// There is an update, or how far it is; or there is none any more.
+    Update(Option<Update>),
     /// A person has read what is wrong.
     Dismissed,
 }
@@ -253,6 +258,7 @@ pub fn reduce(status: &mut Status, event: Event, now: Instant) {
         }
         Event::Strain(strain) => status.strain = strain,
         Event::Keys(sound) => status.keys_sound = sound,
+        Event::Update(update) => status.update = update,
         Event::Dismissed => status.dismissed.extend(problem::shown(status, now)),
     }
     // What comes again is news again.
@@ -314,6 +320,7 @@ impl Board {
             alone_since: Some(Instant::now()),
             strain: Strain::default(),
             keys_sound: true,
+            update: None,
             dismissed: Vec::new(),
         });
         Self(sender)

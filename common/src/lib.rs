@@ -5,6 +5,7 @@
 //! - [`program`]: arguments, settings, log, work, and the exit code.
 //! - [`settings`], [`tls`], [`pki`], [`keys`], [`keyring`], [`lifecycle`], [`telemetry`]: leaves that know nothing of requests.
 //! - [`event_log`]: answers that outlive their connection.
+//! - [`fetch`]: files from the web.
 //! - [`watchdog`]: tells systemd that requests are being served.
 //! - [`corpus`]: folders of settings files, for tests.
 //!
@@ -12,6 +13,7 @@
 
 pub mod corpus;
 pub mod event_log;
+pub mod fetch;
 pub mod keyring;
 pub mod keys;
 pub mod lifecycle;

@@ -5,3 +5,4 @@ pub mod proxy;
 pub mod random;
 pub mod scripted;
 pub mod stack;
+pub mod vm;

@@ -91,7 +91,9 @@ impl Page {
             Self::Request => snapshot.request.as_ref().map(|request| Command::StopRequest { id: request.id }),
             Self::Upstreams => Some(Command::ProbeUpstreams),
             Self::Pairing => snapshot.pairing.as_ref().map(|pairing| Command::RefusePairing { id: pairing.id }),
-            Self::Update => snapshot.update.as_ref().map(|_| Command::ApplyUpdate),
+            Self::Update => {
+                snapshot.update.as_ref().filter(|update| update.state.waits()).map(|_| Command::ApplyUpdate)
+            }
             Self::Error => snapshot.error.as_ref().map(|_| Command::DismissError),
             Self::ConfirmPowerOff => Some(Command::PowerOff),
             Self::Splash | Self::Status | Self::Network | Self::Savings => None,

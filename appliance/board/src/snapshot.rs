@@ -201,6 +201,14 @@ pub enum UpdateState {
     Failed,
 }
 
+impl UpdateState {
+    /// Whether it is a person's turn.
+    #[must_use]
+    pub const fn waits(self) -> bool {
+        matches!(self, Self::Available | Self::RestartNeeded | Self::Failed)
+    }
+}
+
 /// What is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {

@@ -90,8 +90,8 @@ pub enum Command {
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Update {
-    /// The update bundle to install and start
-    pub bundle: Option<PathBuf>,
+    /// The update bundle to install and start: a file, or an http(s) URL
+    pub bundle: Option<String>,
     /// One step of it.
     #[command(subcommand)]
     pub command: Option<UpdateCommand>,
@@ -112,15 +112,21 @@ pub enum UpdateCommand {
     Rollback,
     /// Which slot runs, and which goes first
     Status,
+    /// Do what the panel offers: install what was checked, or start what is staged; the image's own unit does so after a press
+    Apply,
     /// Confirm the running system once it is healthy; the image's own unit does so at every start
-    Settle,
+    Settle {
+        /// For how long it may be unhealthy
+        #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+        within: u64,
+    },
 }
 
 /// A bundle, and how old it may be.
 #[derive(Args, Debug)]
 pub struct Bundle {
-    /// The update bundle
-    pub bundle: PathBuf,
+    /// The update bundle: a file, or an http(s) URL
+    pub bundle: String,
     /// Also one that is older than the running system
     #[arg(long)]
     pub allow_older: bool,

@@ -2,41 +2,48 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use cerebrum_common::fetch::{self, Patience};
+
+use crate::update::fetch::{fetch, forget};
+use crate::update::notice::{Notice, Stage};
 use crate::update::{Machine, UpdateError};
 
 use super::cli::{Update, UpdateCommand};
 use super::console::Console;
 use super::failure::Failure;
 
-/// How long a system may take to become healthy. An emulated board on a busy machine needs some minutes.
-const SETTLE: Duration = Duration::from_secs(600);
 /// Pause between two looks, and how long one may take.
 const LOOK: Duration = Duration::from_secs(2);
 /// Written by the image's own units when the settings are right.
 const PROVISIONED: &str = "/run/cerebrum/provisioned";
 /// The daemon's settings on the image.
 const SETTINGS: &str = "/run/cerebrum/cerebrum.toml";
+/// What is fetched from the web, until it is installed.
+const FETCHED: &str = "/data/system/update";
+/// What the panel is told.
+const NOTICE: &str = "/run/cerebrum/update.toml";
 
 /// Runs the command.
 pub(super) fn run(arguments: &Update, console: &mut Console) -> Result<ExitCode, Failure> {
     let machine = Machine::this()?;
+    let mut work = Work { machine: &machine, console };
     match (&arguments.command, &arguments.bundle) {
-        (Some(UpdateCommand::Check(bundle)), _) => {
-            let manifest = machine.check(&bundle.bundle, bundle.allow_older)?;
-            console.line(&format!("version {} can be installed; {} runs", manifest.version, machine.version))?;
-        }
-        (Some(UpdateCommand::Stage(bundle)), _) => stage(&machine, &bundle.bundle, bundle.allow_older, console)?,
+        (Some(UpdateCommand::Check(bundle)), _) => work.check(&bundle.bundle, bundle.allow_older)?,
+        (Some(UpdateCommand::Stage(bundle)), _) => work.stage(&bundle.bundle, bundle.allow_older)?,
         (Some(UpdateCommand::Try), _) => start_anew(machine.try_other().map(|slot| slot.name())?, console)?,
         (Some(UpdateCommand::Rollback), _) => start_anew(machine.roll_back().map(|slot| slot.name())?, console)?,
         (Some(UpdateCommand::Confirm), _) => machine.confirm()?,
-        (Some(UpdateCommand::Settle), _) => return settle(&machine, console),
+        (Some(UpdateCommand::Apply), _) => work.apply()?,
+        (Some(UpdateCommand::Settle { within }), _) => {
+            return settle(&machine, Duration::from_secs(*within), console);
+        }
         (Some(UpdateCommand::Status), _) | (None, None) => status(&machine, console)?,
         (None, Some(bundle)) => {
-            stage(&machine, bundle, false, console)?;
+            work.stage(bundle, false)?;
             start_anew(machine.try_other().map(|slot| slot.name())?, console)?;
         }
     }
@@ -56,19 +63,124 @@ fn status(machine: &Machine, console: &mut Console) -> Result<(), Failure> {
         state.left(running),
         other.name(),
         state.left(other)
-    ))
+    ))?;
+    match machine.staged()? {
+        Some(version) => console.line(&format!("version {version} is in slot {}, not started yet", other.name())),
+        None => Ok(()),
+    }
 }
 
-fn stage(machine: &Machine, bundle: &Path, allow_older: bool, console: &mut Console) -> Result<(), Failure> {
-    let mut shown = 0;
-    let manifest = machine.stage(bundle, allow_older, |share| {
-        let percent = (share * 10.0) as u32 * 10;
-        if percent > shown {
-            shown = percent;
-            console.note(&format!("{percent} %"));
+/// An update's way from where it comes from into the other slot, told to the console and the panel.
+struct Work<'a> {
+    machine: &'a Machine,
+    console: &'a mut Console,
+}
+
+impl Work<'_> {
+    fn check(&mut self, source: &str, allow_older: bool) -> Result<(), Failure> {
+        let path = self.bring(source)?;
+        self.tell(source, Stage::Checking, 0);
+        let manifest = self.good(source, self.machine.check(&path, allow_older))?;
+        tell(&Notice { version: manifest.version.numbers(), ..notice(source, Stage::Available) });
+        self.console.line(&format!("version {} can be installed; {} runs", manifest.version, self.machine.version))
+    }
+
+    fn stage(&mut self, source: &str, allow_older: bool) -> Result<(), Failure> {
+        let path = self.bring(source)?;
+        self.tell(source, Stage::Checking, 0);
+        let mut steps = Steps::new("installed");
+        let staged = self.machine.stage(&path, allow_older, |share| {
+            steps.reach((share * 100.0) as u8, self.console, |percent| {
+                tell(&Notice { percent, ..notice(source, Stage::Installing) });
+            });
+        });
+        let manifest = self.good(source, staged)?;
+        if fetch::url(source).is_some() {
+            forget(Path::new(FETCHED));
         }
-    })?;
-    console.line(&format!("version {} is in slot {}", manifest.version, machine.running.other().name()))
+        tell(&Notice { version: manifest.version.numbers(), ..notice(source, Stage::RestartNeeded) });
+        self.console.line(&format!("version {} is in slot {}", manifest.version, self.machine.running.other().name()))
+    }
+
+    /// What a press on the panel's page asks for.
+    fn apply(&mut self) -> Result<(), Failure> {
+        if self.machine.staged()?.is_none() {
+            let source = Notice::read(Path::new(NOTICE)).and_then(|notice| notice.source);
+            let source = source.ok_or_else(|| Failure::Missing(format!("found no update in {NOTICE} to install")))?;
+            self.stage(&source, false)?;
+        }
+        start_anew(self.machine.try_other().map(|slot| slot.name())?, self.console)
+    }
+
+    /// The file, fetched first where it is a URL.
+    fn bring(&mut self, source: &str) -> Result<PathBuf, Failure> {
+        let Some(url) = fetch::url(source) else { return Ok(source.into()) };
+        let mut steps = Steps::new("fetched");
+        let fetched = fetch(&url, Path::new(FETCHED), Patience::default(), |done, total| {
+            let percent = done.saturating_mul(100) / total.unwrap_or(u64::MAX).max(1);
+            steps.reach(percent as u8, self.console, |percent| {
+                tell(&Notice { percent, ..notice(source, Stage::Fetching) });
+            });
+        });
+        // What came of a file that was cut off is not bad: the next attempt goes on with it.
+        fetched.map_err(|error| {
+            tell(&notice(source, Stage::Failed));
+            error.into()
+        })
+    }
+
+    /// Bytes that are no good update are not kept for the next attempt.
+    fn good<T>(&self, source: &str, outcome: Result<T, UpdateError>) -> Result<T, Failure> {
+        outcome.map_err(|error| {
+            if fetch::url(source).is_some() && matches!(error, UpdateError::Bundle(_)) {
+                forget(Path::new(FETCHED));
+            }
+            tell(&notice(source, Stage::Failed));
+            error.into()
+        })
+    }
+
+    fn tell(&self, source: &str, stage: Stage, percent: u8) {
+        tell(&Notice { percent, ..notice(source, stage) });
+    }
+}
+
+/// Of an update whose version is not known yet: as it was told before, or as the file is called.
+fn notice(source: &str, stage: Stage) -> Notice {
+    let known = Notice::read(Path::new(NOTICE)).filter(|known| known.source.as_deref() == Some(source));
+    let name = source.rsplit('/').next().unwrap_or(source);
+    let version = known.map(|known| known.version);
+    let version =
+        version.unwrap_or_else(|| name.trim_end_matches(".update").trim_start_matches("cerebrum-cm4-").into());
+    Notice { version, source: Some(source.to_owned()), stage, percent: 0 }
+}
+
+/// Without its panel the update is the same.
+fn tell(notice: &Notice) {
+    drop(notice.write(Path::new(NOTICE)));
+}
+
+/// Per cents, each told once; every tenth to people.
+struct Steps {
+    what: &'static str,
+    reached: Option<u8>,
+}
+
+impl Steps {
+    const fn new(what: &'static str) -> Self {
+        Self { what, reached: None }
+    }
+
+    fn reach(&mut self, percent: u8, console: &mut Console, tell: impl FnOnce(u8)) {
+        if self.reached.is_some_and(|reached| percent <= reached) {
+            return;
+        }
+        tell(percent);
+        if percent / 10 > self.reached.unwrap_or(0) / 10 {
+            console.note(&format!("{} {} %", self.what, percent / 10 * 10));
+        }
+        self.reached = Some(percent);
+    }
 }
 
 fn start_anew(slot: &str, console: &mut Console) -> Result<(), Failure> {
@@ -87,9 +199,12 @@ fn reboot() -> Result<(), Failure> {
 
 /// Confirms the running system once it is healthy. One on trial that is not in time is left for the other; one that was
 /// healthy before stays, since the other would hardly do better, and a person can still reach it.
-fn settle(machine: &Machine, console: &mut Console) -> Result<ExitCode, Failure> {
+fn settle(machine: &Machine, within: Duration, console: &mut Console) -> Result<ExitCode, Failure> {
     let trial = machine.is_on_trial()?;
-    let until = Instant::now() + SETTLE;
+    if let Some(version) = machine.staged()? {
+        tell(&Notice { version, source: None, stage: Stage::RestartNeeded, percent: 0 });
+    }
+    let until = Instant::now() + within;
     while Instant::now() < until {
         if healthy() {
             machine.confirm()?;
@@ -100,6 +215,7 @@ fn settle(machine: &Machine, console: &mut Console) -> Result<ExitCode, Failure>
     }
     if trial {
         console.note("this system does not get healthy: going back to the other one");
+        machine.give_up()?;
         reboot()?;
     }
     Ok(ExitCode::FAILURE)

@@ -63,10 +63,11 @@ fn usable(settings: Settings) -> Result<(), SettingsError> {
 fn board(table: &mut Table) {
     let board = table.entry("board").or_insert_with(|| Table::new().into());
     let Some(board) = board.as_table_mut() else { return };
-    for (key, request) in [("power_off", "power-off"), ("factory_reset", "reset")] {
+    for (key, request) in [("power_off", "power-off"), ("factory_reset", "reset"), ("apply_update", "update")] {
         let command = ["touch".to_owned(), format!("/run/cerebrumd/{request}")];
         board.entry(key).or_insert_with(|| command.map(Value::from).to_vec().into());
     }
+    board.entry("update_file").or_insert_with(|| "/run/cerebrum/update.toml".into());
 }
 
 /// Replaces the names of files by where the daemon will find them; notes which is to become which.

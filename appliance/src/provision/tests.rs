@@ -98,6 +98,7 @@ fn the_daemon_gets_its_settings_and_systemd_its_secrets() {
     assert_eq!(daemon["name"].as_str(), Some("studio.local"));
     assert_eq!(daemon["upstream"][0]["key_file"].as_str(), Some("/run/credentials/cerebrumd.service/secret_vps.key"));
     assert_eq!(daemon["board"]["power_off"][1].as_str(), Some("/run/cerebrumd/power-off"));
+    assert_eq!(daemon["board"]["apply_update"][1].as_str(), Some("/run/cerebrumd/update"));
     assert!(!daemon.contains_key("wifi"));
     assert_eq!(machine.run("cerebrum/secrets/vps.key"), "cbr_0123456789\r\n");
     let ring = Keyring::new(Some(machine.places.keys()), Vec::new()).unwrap();

@@ -30,6 +30,8 @@ pub(super) fn read(section: &mut Section<'_>, name: String) -> panel::Settings {
         name,
         power_off: section.take("power_off").unwrap_or_else(power_off),
         factory_reset: section.take("factory_reset").unwrap_or_default(),
+        apply_update: section.take("apply_update").unwrap_or_default(),
+        update_file: section.take("update_file"),
     }
 }
 

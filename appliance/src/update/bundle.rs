@@ -77,12 +77,17 @@ impl Version {
         let numbers = numbers.split('.').map(|number| number.parse().ok()).collect::<Option<Vec<_>>>()?;
         Some(Self { numbers, date })
     }
+
+    /// `1.2.3`, without the date.
+    pub fn numbers(&self) -> String {
+        let numbers: Vec<_> = self.numbers.iter().map(ToString::to_string).collect();
+        numbers.join(".")
+    }
 }
 
 impl std::fmt::Display for Version {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let numbers: Vec<_> = self.numbers.iter().map(ToString::to_string).collect();
-        write!(f, "{} of {}", numbers.join("."), self.date)
+        write!(f, "{} of {}", self.numbers(), self.date)
     }
 }
 

@@ -2,9 +2,12 @@
 //!
 //! Owns the order of things, which is what makes a power cut harmless at any moment: the other slot is barred before the
 //! first byte of it is written, is read back and compared before it may be tried, and the running slot stays what the boot
-//! loader goes back to until the new one has said that it is well. `state` is what the boot loader goes by, `bundle` the file.
+//! loader goes back to until the new one has said that it is well. `state` is what the boot loader goes by, `bundle` the file,
+//! `fetch` how it comes from the web, `notice` what the panel is told.
 
 pub mod bundle;
+pub mod fetch;
+pub mod notice;
 pub mod state;
 
 use std::fs::{File, OpenOptions};
@@ -82,6 +85,24 @@ pub enum UpdateError {
     /// The other slot holds nothing that may be tried.
     #[error("there is nothing to start in slot {}: stage an update first", .0.name())]
     Nothing(Slot),
+    /// It did not come from the web.
+    #[error("{url}: {reason}; what has come is kept, and the next attempt goes on with it")]
+    Fetch {
+        /// Where it was to come from.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+    /// There is no room for what is to be fetched.
+    #[error("the update needs {needed} bytes, {folder} has {free} free")]
+    NoRoom {
+        /// Where it was to go.
+        folder: String,
+        /// Bytes that are to come.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
 }
 
 impl Machine {
@@ -155,7 +176,7 @@ impl Machine {
         state.first = self.running;
         state.allow(slot, 0);
         state.write(&disk).map_err(|source| self.trouble(source))?;
-        mark(&disk, start, room, None).map_err(|source| self.trouble(source))?;
+        Mark::write(None, &disk, start, room).map_err(|source| self.trouble(source))?;
 
         let mut file = open(path)?;
         bundle::open(&mut file, &self.keys)?;
@@ -168,7 +189,8 @@ impl Machine {
         if found != *sum {
             return Err(UpdateError::Disk);
         }
-        mark(&disk, start, room, Some(*size)).map_err(|source| self.trouble(source))?;
+        let mark = Mark { version: manifest.version.numbers() };
+        Mark::write(Some(&mark), &disk, start, room).map_err(|source| self.trouble(source))?;
         Ok(manifest)
     }
 
@@ -180,7 +202,7 @@ impl Machine {
         let slot = self.running.other();
         let disk = self.open()?;
         let (start, room) = partition(&disk, slot).map_err(|source| self.trouble(source))?;
-        if !is_marked(&disk, start, room).map_err(|source| self.trouble(source))? {
+        if Mark::read(&disk, start, room).map_err(|source| self.trouble(source))?.is_none() {
             return Err(UpdateError::Nothing(slot));
         }
         let mut state = State::read(&disk).map_err(|source| self.trouble(source))?;
@@ -226,6 +248,33 @@ impl Machine {
         state.first = self.running;
         state.allow(self.running, TRIES);
         state.write(&disk).map_err(|source| self.trouble(source))
+    }
+
+    /// The running system does not get well: the other goes first, and this one is not started again until it is staged anew.
+    ///
+    /// # Errors
+    /// [`UpdateError::Io`].
+    pub fn give_up(&self) -> Result<(), UpdateError> {
+        let disk = self.open()?;
+        let mut state = State::read(&disk).map_err(|source| self.trouble(source))?;
+        state.first = self.running.other();
+        state.allow(self.running, 0);
+        state.write(&disk).map_err(|source| self.trouble(source))?;
+        let (start, room) = partition(&disk, self.running).map_err(|source| self.trouble(source))?;
+        Mark::write(None, &disk, start, room).map_err(|source| self.trouble(source))
+    }
+
+    /// The version that lies in the other slot, whole, and was never started.
+    ///
+    /// # Errors
+    /// [`UpdateError::Io`].
+    pub fn staged(&self) -> Result<Option<String>, UpdateError> {
+        let disk = self.open()?;
+        let other = self.running.other();
+        let state = State::read(&disk).map_err(|source| self.trouble(source))?;
+        let mark = partition(&disk, other).and_then(|(start, room)| Mark::read(&disk, start, room));
+        let mark = mark.map_err(|source| self.trouble(source))?;
+        Ok(mark.filter(|_| state.left(other) == 0).map(|mark| mark.version))
     }
 
     fn open(&self) -> Result<File, UpdateError> {
@@ -310,23 +359,35 @@ fn partition(disk: &File, slot: Slot) -> io::Result<(u64, u64)> {
 /// Bytes of the disk's smallest piece.
 const SECTOR: u64 = 512;
 
-/// The last sector of a slot that was written whole says so.
-const MARK: &[u8; 16] = b"CRBSLOT complete";
-
-fn mark(disk: &File, start: u64, room: u64, complete: Option<u64>) -> io::Result<()> {
-    let mut sector = [0; 512];
-    if let Some(size) = complete {
-        sector[..16].copy_from_slice(MARK);
-        sector[16..24].copy_from_slice(&size.to_le_bytes());
-    }
-    disk.write_all_at(&sector, start + room - SECTOR)?;
-    disk.sync_all()
+/// The last sector of a slot that was written whole: says so, then the version's length as one byte, and the version.
+struct Mark {
+    version: String,
 }
 
-fn is_marked(disk: &File, start: u64, room: u64) -> io::Result<bool> {
-    let mut found = [0; 16];
-    disk.read_exact_at(&mut found, start + room - SECTOR)?;
-    Ok(found == *MARK)
+impl Mark {
+    const BEGINS: &[u8; 16] = b"CRBSLOT complete";
+
+    fn write(mark: Option<&Self>, disk: &File, start: u64, room: u64) -> io::Result<()> {
+        let mut sector = [0; SECTOR as usize];
+        if let Some(mark) = mark {
+            let version = &mark.version.as_bytes()[..mark.version.len().min(64)];
+            sector[..16].copy_from_slice(Self::BEGINS);
+            sector[16] = version.len() as u8;
+            sector[17..][..version.len()].copy_from_slice(version);
+        }
+        disk.write_all_at(&sector, start + room - SECTOR)?;
+        disk.sync_all()
+    }
+
+    fn read(disk: &File, start: u64, room: u64) -> io::Result<Option<Self>> {
+        let mut sector = [0; SECTOR as usize];
+        disk.read_exact_at(&mut sector, start + room - SECTOR)?;
+        if !sector.starts_with(Self::BEGINS) {
+            return Ok(None);
+        }
+        let version = sector[17..].get(..sector[16].into()).unwrap_or_default();
+        Ok(Some(Self { version: String::from_utf8_lossy(version).into_owned() }))
+    }
 }
 
 #[cfg(test)]

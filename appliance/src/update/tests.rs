@@ -82,6 +82,7 @@ fn a_good_update_is_written_tried_and_confirmed() {
     bench.stage(&bench.bundle("1.3.0", &system(1)), false).unwrap();
     assert!(bench.slot(Slot::B).starts_with(&system(1)));
     assert_eq!(bench.machine.state().unwrap().left(Slot::B), 0, "nobody has asked for a trial yet");
+    assert_eq!(bench.machine.staged().unwrap().as_deref(), Some("1.3.0"));
 
     assert_eq!(bench.machine.try_other().unwrap(), Slot::B);
     let state = bench.machine.state().unwrap();
@@ -97,6 +98,22 @@ fn a_good_update_is_written_tried_and_confirmed() {
     assert!(!new.is_on_trial().unwrap());
     assert_eq!(new.roll_back().unwrap(), Slot::A);
     assert_eq!(new.state().unwrap().first, Slot::A);
+}
+
+#[test]
+fn a_system_that_does_not_get_well_is_left_for_good() {
+    let bench = Bench::new();
+    bench.stage(&bench.bundle("1.3.0", &system(1)), false).unwrap();
+    bench.machine.try_other().unwrap();
+    assert_eq!(bench.machine.staged().unwrap(), None, "it is on its way, not waiting");
+    let new = Machine { running: Slot::B, ..bench.machine.clone() };
+    new.give_up().unwrap();
+    let state = bench.machine.state().unwrap();
+    assert_eq!((state.first, state.left(Slot::A), state.left(Slot::B)), (Slot::A, TRIES, 0));
+    assert_eq!(bench.machine.staged().unwrap(), None, "nor is it offered again");
+    assert!(bench.machine.try_other().is_err() && bench.machine.roll_back().is_err());
+    bench.stage(&bench.bundle("1.3.1", &system(2)), false).unwrap();
+    assert_eq!(bench.machine.staged().unwrap().as_deref(), Some("1.3.1"));
 }
 
 #[test]
@@ -146,7 +163,7 @@ fn a_slot_that_was_not_written_whole_is_never_tried() {
     assert!(cut.is_err());
     let state = bench.machine.state().unwrap();
     assert_eq!((state.first, state.left(Slot::B)), (Slot::A, 0));
-    assert!(!is_marked(&disk, start, room).unwrap());
+    assert!(Mark::read(&disk, start, room).unwrap().is_none());
     assert!(bench.machine.try_other().is_err());
     bench.machine.stage(&path, false, |_| {}).unwrap();
     assert!(bench.machine.try_other().is_ok() && bench.slot(Slot::B).starts_with(&system(2)));

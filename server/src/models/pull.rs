@@ -3,16 +3,13 @@
 //! What has come is kept when the connection fails, also over the end of this program, and gone on with by the next pull of the
 //! same place, if the file there is still the same one. It gets a model's name only when its hash and header are right.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
+use cerebrum_common::fetch::{Client, FetchError, Note, Patience, Sink};
 use cerebrum_common::keys::Secret;
-use http::Uri;
-use serde::Deserialize;
 
 use super::draft::has_room;
-use super::fetch::{Answer, Client, Trouble};
-use super::{Draft, Folder, Manifest, ModelError, Name, Package, Patience, Progress, Source, is_package};
+use super::{Draft, Folder, Manifest, ModelError, Name, Package, Progress, Source, is_package};
 
 /// What to pull, and how.
 #[derive(Debug)]
@@ -55,7 +52,7 @@ impl Pull {
         let packed = is_package(self.source.url.path());
         let fetched = if packed { folder.package(&self.name) } else { target.clone() };
         let mut draft = Draft::open(folder, &self.name, &fetched)?;
-        let note = Note::beside(&draft);
+        let note = Note::beside(draft.path());
         let outcome = self.fetch(folder, &mut draft, &note, progress).await;
         // Worth keeping is what a later pull can go on with.
         let continues = draft.bytes() > 0 && note.read(&self.source.asked).is_some();
@@ -90,68 +87,52 @@ impl Pull {
         progress: &Progress,
     ) -> Result<Fetched, ModelError> {
         let client = Client::new(self.token.clone(), self.patience);
-        let mut validator = note.read(&self.source.asked);
+        let validator = note.read(&self.source.asked);
         draft.keep(true);
         let resumed = if validator.is_some() { draft.resume()? } else { 0 };
-        let mut said = None;
-        let mut in_vain = 0;
-        loop {
-            let before = draft.bytes();
-            match self.attempt(&client, folder, draft, note, &mut validator, &mut said, progress).await? {
-                None => break,
-                Some(Trouble::Passing(_)) if draft.bytes() > before => in_vain = 0,
-                Some(Trouble::Passing(_)) if in_vain + 1 < self.patience.attempts => in_vain += 1,
-                Some(Trouble::Passing(reason) | Trouble::Lasting(reason)) => {
-                    return Err(ModelError::Fetch { url: shown(&self.source.url), reason });
-                }
-            }
-            tokio::time::sleep(self.pause(in_vain)).await;
-        }
+        let mut part = Part { draft, note, folder, source: &self.source.asked };
+        let progress = |done, total| progress.set(done, total);
+        let said = client.download(&self.source.url, validator, &mut part, progress).await?;
+        let said = said.filter(|_| self.source.hub);
         let expected = self.sha256.as_deref().or(said.as_deref());
         Ok(Fetched { sha256: draft.checked(expected)?, expected: expected.is_some(), resumed })
     }
+}
 
-    fn pause(&self, in_vain: u32) -> Duration {
-        match in_vain {
-            0 => Duration::ZERO,
-            n => self.patience.pause * 2_u32.saturating_pow(n - 1),
-        }
+/// A draft that is being fetched.
+struct Part<'a> {
+    draft: &'a mut Draft,
+    note: &'a Note,
+    folder: &'a Folder,
+    source: &'a str,
+}
+
+impl Sink for Part<'_> {
+    type Error = ModelError;
+
+    fn bytes(&self) -> u64 {
+        self.draft.bytes()
     }
 
-    // One exchange: what came is in the draft. `None` when that is all of it.
-    #[expect(clippy::too_many_arguments, reason = "what lasts over the attempts of a pull")]
-    async fn attempt(
-        &self,
-        client: &Client,
-        folder: &Folder,
-        draft: &mut Draft,
-        note: &Note,
-        validator: &mut Option<String>,
-        said: &mut Option<String>,
-        progress: &Progress,
-    ) -> Result<Option<Trouble>, ModelError> {
-        let mut answer = match client.get(&self.source.url, draft.bytes(), validator.as_deref()).await {
-            Ok(answer) => answer,
-            Err(trouble) => return Ok(Some(trouble)),
-        };
-        if answer.from == 0 {
-            draft.restart()?;
-        }
-        *said = answer.sha256.take().filter(|_| self.source.hub).or(said.take());
-        *validator = answer.validator.take();
-        note.write(&self.source.asked, validator.as_deref())?;
-        has_room(folder, answer.total.map_or(0, |total| total.saturating_sub(draft.bytes())))?;
-        pour(&mut answer, draft, progress).await
+    fn restart(&mut self) -> Result<(), ModelError> {
+        self.draft.restart()
+    }
+
+    fn expect(&mut self, validator: Option<&str>, rest: Option<u64>) -> Result<(), ModelError> {
+        self.note.write(self.source, validator).map_err(ModelError::writing(self.note.path(), 0))?;
+        has_room(self.folder, rest.unwrap_or(0))
+    }
+
+    fn write(&mut self, block: &[u8]) -> Result<(), ModelError> {
+        self.draft.write(block)
     }
 }
 
-async fn pour(answer: &mut Answer, draft: &mut Draft, progress: &Progress) -> Result<Option<Trouble>, ModelError> {
-    loop {
-        progress.set(draft.bytes(), answer.total);
-        match answer.next().await {
-            Ok(Some(block)) => draft.write(&block)?,
-            Ok(None) => return Ok(None),
-            Err(trouble) => return Ok(Some(trouble)),
+impl From<FetchError<Self>> for ModelError {
+    fn from(error: FetchError<Self>) -> Self {
+        match error {
+            FetchError::Fetch { url, reason } => Self::Fetch { url, reason },
+            FetchError::Sink(error) => error,
         }
     }
 }
@@ -167,53 +148,4 @@ fn unpack(path: &Path, folder: &Folder, name: &Name, progress: &Progress) -> Res
         progress.set(done, Some(total));
         true
     })
-}
-
-// Without what follows the question mark, where some places put a key.
-fn shown(url: &Uri) -> String {
-    let authority = url.authority().map_or("", |authority| authority.as_str());
-    format!(
-        "{}://{}{}",
-        url.scheme_str().unwrap_or_default(),
-        authority.rsplit('@').next().unwrap_or_default(),
-        url.path()
-    )
-}
-
-/// Where the part of a file came from, beside it.
-struct Note(PathBuf);
-
-#[derive(Deserialize)]
-struct Noted {
-    source: String,
-    validator: String,
-}
-
-impl Note {
-    fn beside(draft: &Draft) -> Self {
-        let mut path = draft.path().as_os_str().to_owned();
-        path.push(".toml");
-        Self(path.into())
-    }
-
-    /// By what the rest can be asked for, if the part is from the same place.
-    fn read(&self, source: &str) -> Option<String> {
-        let noted: Noted = toml::from_str(&std::fs::read_to_string(&self.0).ok()?).ok()?;
-        (noted.source == source).then_some(noted.validator)
-    }
-
-    fn write(&self, source: &str, validator: Option<&str>) -> Result<(), ModelError> {
-        let Some(validator) = validator else {
-            self.remove();
-            return Ok(());
-        };
-        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
-        let text = format!("source = {}\nvalidator = {}\n", quoted(source), quoted(validator));
-        std::fs::write(&self.0, text).map_err(ModelError::writing(&self.0, 0))
-    }
-
-    fn remove(&self) {
-        // Not there is what is wanted.
-        drop(std::fs::remove_file(&self.0));
-    }
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, bail, ensure};
 use cerebrum_board::{Button, Frame};
 use cerebrum_tests::client::Client;
+use cerebrum_tests::vm::trace::Traced;
 
 use crate::machine::Machine;
-use crate::trace::Traced;
 
 /// How long the board may take to show what it should; the emulated processors are slow, and shared.
 const PATIENCE: Duration = Duration::from_secs(40);

@@ -7,9 +7,7 @@
 mod bench;
 mod cases;
 mod machine;
-mod trace;
 
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -18,31 +16,14 @@ use anyhow::Context;
 use cerebrum_common::pki::{IDENTITY_DAYS, Role};
 use cerebrum_tests::client::Client;
 use cerebrum_tests::stack::Site;
+use cerebrum_tests::vm::{self, Tally, say};
 
 use bench::Bench;
 use cases::{Figures, Run};
 use machine::Machine;
 
 fn main() -> ExitCode {
-    let outcome = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("no runtime")
-        .and_then(|runtime| runtime.block_on(try_everything()));
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            say(&format!("the test itself failed: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    // A reader that went away is no failure.
-    drop(writeln!(out, "{line}").and_then(|()| out.flush()));
+    vm::main(try_everything())
 }
 
 async fn try_everything() -> anyhow::Result<bool> {
@@ -66,7 +47,7 @@ async fn try_everything() -> anyhow::Result<bool> {
     let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
     let bench = Bench::new(machine, lan, pictures)?;
     let mut run = Run { bench, site, server, figures: Figures::default() };
-    let (good, all) = cases(&mut run).await;
+    let Tally { good, all } = cases(&mut run).await;
     let Figures { splash_ms, press_ms, rss_mib } = run.figures;
     say(&format!(
         "RESULT board_cases={good}/{all} boot_s={boot_s:.1} splash_ms={splash_ms} press_ms={press_ms} rss_mib={rss_mib:.1}"
@@ -83,20 +64,13 @@ fn prepare(machine: &mut Machine, site: &Site) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tries every case, whatever became of the ones before; how many were good, and of how many.
-async fn cases(run: &mut Run) -> (u32, u32) {
-    let (mut good, mut all) = (0, 0);
+async fn cases(run: &mut Run) -> Tally {
+    let mut tally = Tally::default();
     macro_rules! case {
         ($name:ident, $what:literal) => {
             let began = Instant::now();
             let outcome = run.$name().await;
-            all += 1;
-            good += u32::from(outcome.is_ok());
-            let word = if outcome.is_ok() { "ok    " } else { "FAILED" };
-            say(&format!("{word} {:5.1} s  {}", began.elapsed().as_secs_f32(), $what));
-            if let Err(error) = outcome {
-                say(&format!("       {error:#}"));
-            }
+            tally.count($what, began, outcome);
         };
     }
     case!(splash, "the splash is on the panel within a second of the daemon's start");
@@ -115,5 +89,5 @@ async fn cases(run: &mut Run) -> (u32, u32) {
     case!(wrong_address, "a panel at another address: one warning, everything else works");
     case!(nothing_there, "no bus and no pins: one warning each, prompts are answered");
     case!(plugged_in_later, "bus and pins that come later, and pins that go and come");
-    (good, all)
+    tally
 }

@@ -7,15 +7,14 @@ use cerebrum_board::Frame;
 use cerebrum_common::pki::{IDENTITY_DAYS, Role};
 use cerebrum_tests::client::Client;
 use cerebrum_tests::stack::{Program, Site};
+use cerebrum_tests::vm::trace::Traced;
+use cerebrum_tests::vm::{Tally, say};
 use serde_json::json;
 
 use crate::machine::{BOOT, Machine, Place, make_key};
-use crate::trace::Traced;
 
 /// Where slot a's root begins on the disk: after the slot's own boot files.
 const ROOT_A: u64 = (139_264 + 65_536) * 512;
-/// Where slot b begins.
-const SLOT_B: u64 = 663_552 * 512;
 /// A client's key of its person's own choice.
 const CLIENT_KEY: &str = "chosen-by-the-person-0001";
 
@@ -24,20 +23,18 @@ const CLIENT_KEY: &str = "chosen-by-the-person-0001";
 pub(crate) struct Figures {
     pub(crate) first_answer_s: Option<f32>,
     pub(crate) idle_mib: Option<f32>,
-    pub(crate) update_good: u32,
-    pub(crate) update_all: u32,
+    pub(crate) updates: Tally,
 }
 
 /// Everything that a case works on.
 #[derive(Debug)]
 pub(crate) struct Run {
-    place: Place,
+    pub(crate) place: Place,
     site: Site,
     _server: Program,
-    machine: Option<Machine>,
+    pub(crate) machine: Option<Machine>,
     lan: Client,
     settings: String,
-    identity: String,
     pub(crate) figures: Figures,
 }
 
@@ -66,23 +63,14 @@ impl Run {
             place.put(name, &std::fs::read(site.folder().join(name))?)?;
         }
         let lan = Client::plain(site.appliance, Some(CLIENT_KEY));
-        Ok(Self {
-            place,
-            site,
-            _server: server,
-            machine: None,
-            lan,
-            settings,
-            identity: String::new(),
-            figures: Figures::default(),
-        })
+        Ok(Self { place, site, _server: server, machine: None, lan, settings, figures: Figures::default() })
     }
 
-    fn machine(&self) -> anyhow::Result<&Machine> {
+    pub(crate) fn machine(&self) -> anyhow::Result<&Machine> {
         self.machine.as_ref().context("no machine runs")
     }
 
-    fn start(&mut self) -> anyhow::Result<&Machine> {
+    pub(crate) fn start(&mut self) -> anyhow::Result<&Machine> {
         self.machine = None;
         self.machine = Some(Machine::start(&self.place, self.site.appliance.port())?);
         self.machine()
@@ -189,7 +177,7 @@ impl Run {
             Ok(line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<f32>()? / 1024.0)
         };
         let used = value("MemTotal")? - value("MemAvailable")?;
-        crate::say(&format!(
+        say(&format!(
             "       {used:.1} MiB; the daemon: {}",
             machine.run("grep VmRSS /proc/$(pidof cerebrumd)/status")?.trim()
         ));
@@ -197,112 +185,27 @@ impl Run {
         Ok(())
     }
 
-    pub(crate) async fn kept(&mut self) -> anyhow::Result<()> {
-        let asked = "sha256sum /data/cerebrum/keys.toml /data/system/machine-id /data/system/ssh/*";
-        self.identity = self.machine()?.run(asked)?;
-        let machine = self.start()?;
-        machine.wait_for_ssh()?;
-        let after = machine.run(asked)?;
-        ensure!(after == self.identity, "before:\n{}after:\n{after}", self.identity);
+    /// What has to outlive everything: the clients' keys, and who the machine is.
+    pub(crate) fn lasting(&self) -> anyhow::Result<String> {
+        self.machine()?.run("sha256sum /data/cerebrum/keys.toml /data/system/machine-id /data/system/ssh/*")
+    }
+
+    /// Until a prompt is answered.
+    pub(crate) async fn serves(&self) -> anyhow::Result<()> {
         let until = Instant::now() + BOOT;
-        while self.prompt().await.is_err() {
-            ensure!(Instant::now() < until, "no prompt is answered");
+        while let Err(error) = self.prompt().await {
+            ensure!(Instant::now() < until, "no prompt is answered: {error:#}");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         Ok(())
     }
 
-    /// One case of updates, counted.
-    fn update_case(&mut self, name: &str, outcome: anyhow::Result<()>) {
-        self.figures.update_all += 1;
-        match outcome {
-            Ok(()) => self.figures.update_good += 1,
-            Err(error) => crate::say(&format!("       update, {name}: {error:#}")),
-        }
-    }
-
-    fn all_updates_good(&self, before: u32, wanted: u32) -> anyhow::Result<()> {
-        let good = self.figures.update_good - before;
-        ensure!(good == wanted, "{good} of {wanted}");
-        Ok(())
-    }
-
-    pub(crate) async fn refused(&mut self) -> anyhow::Result<()> {
-        let before = self.figures.update_good;
-        let bundle = self.place.bundle()?;
-        let older = self.place.folder.join("older.update");
-        self.place.done(&["sh", "-euc", "echo older >/image/vm/older"])?;
-        self.place.bundle_of("0.0.1", "/image/vm/older", "/image/vm/older.update")?;
-        let machine = self.machine()?;
-        machine.send(&bundle, "/data/good.update")?;
-        machine.send(&older, "/data/older.update")?;
-        machine.run("head -c 20000000 /data/good.update >/data/torn.update")?;
-        let harm = |from: &str, name: &str, place: u64| {
-            machine.run(&format!(
-                "cp /data/{from}.update /data/{name}.update; printf X | dd of=/data/{name}.update bs=1 seek={place} conv=notrunc 2>/dev/null"
-            ))
-        };
-        harm("good", "damaged", 30_000_000)?;
-        harm("older", "unsigned", 40)?;
-        let mut outcomes = Vec::new();
-        let refusals =
-            [("torn", "torn"), ("damaged", "damaged"), ("unsigned", "not signed"), ("older", "older than the running")];
-        for (name, sentence) in refusals {
-            let output = machine.attempt(&format!(
-                "cerebrum update stage /data/{name}.update; r=$?; rm /data/{name}.update; exit $r"
-            ))?;
-            let told = String::from_utf8_lossy(&output.stderr).into_owned();
-            let right = !output.status.success() && told.contains(sentence);
-            outcomes.push((name, if right { Ok(()) } else { Err(anyhow::anyhow!("it says {told:?}")) }));
-        }
-        let count = outcomes.len() as u32;
-        outcomes.into_iter().for_each(|(name, outcome)| self.update_case(name, outcome));
-        self.all_updates_good(before, count)
-    }
-
-    pub(crate) async fn updated(&mut self) -> anyhow::Result<()> {
-        let before = self.figures.update_good;
-        let outcome = self.update();
-        self.update_case("good", outcome);
-        self.all_updates_good(before, 1)
-    }
-
-    fn update(&self) -> anyhow::Result<()> {
-        let machine = self.machine()?;
-        machine.run("cerebrum update stage /data/good.update && rm /data/good.update")?;
-        // The session ends with the system it runs on.
-        drop(machine.attempt("cerebrum update try")?);
-        machine.says("Cerebrum: starting slot b, tries left 1")?;
-        self.settled("slot b runs")
-    }
-
-    /// Waits until the running system has said that it is well.
-    fn settled(&self, runs: &str) -> anyhow::Result<()> {
-        let machine = self.machine()?;
-        machine.wait_for_ssh()?;
-        let until = Instant::now() + BOOT;
-        loop {
-            let status = machine.run("cerebrum update status; systemctl is-active cerebrum-settle.service || true")?;
-            let settled = status.contains("inactive") && !status.contains("trial");
-            if status.contains(runs) && settled {
-                return Ok(());
-            }
-            ensure!(Instant::now() < until, "{status}");
-            std::thread::sleep(Duration::from_secs(5));
-        }
-    }
-
-    pub(crate) async fn harmed_slot(&mut self) -> anyhow::Result<()> {
-        let before = self.figures.update_good;
-        self.machine = None;
-        // In the middle of slot b's kernel.
-        self.place.flip(SLOT_B + 12_000_000)?;
-        let outcome = self.start().map(drop).and_then(|()| {
-            self.machine()?.says("Cerebrum: slot b did not start")?;
-            self.settled("slot a runs")
-        });
-        self.update_case("harmed kernel", outcome);
-        self.all_updates_good(before, 1)
+    pub(crate) async fn kept(&mut self) -> anyhow::Result<()> {
+        let before = self.lasting()?;
+        self.start()?.wait_for_ssh()?;
+        let after = self.lasting()?;
+        ensure!(after == before, "before:\n{before}after:\n{after}");
+        self.serves().await
     }
 
     pub(crate) async fn verity(&mut self) -> anyhow::Result<()> {

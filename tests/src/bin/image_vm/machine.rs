@@ -76,6 +76,13 @@ impl Place {
         output(command.output()?, &["bundle.sh"]).map(drop)
     }
 
+    /// An update, signed with the key that the image trusts, whose system starts and never gets healthy.
+    pub(crate) fn sick_bundle(&self) -> anyhow::Result<PathBuf> {
+        let mut command = Command::new(self.tree.join("tests/image-vm/sick.sh"));
+        output(command.stdin(Stdio::null()).output()?, &["sick.sh"])?;
+        Ok(self.tree.join("target/image/vm/sick/sick.update"))
+    }
+
     /// Turns one bit of the card around.
     pub(crate) fn flip(&self, place: u64) -> anyhow::Result<()> {
         let card = std::fs::OpenOptions::new().read(true).write(true).open(self.folder.join("card.img"))?;
@@ -171,6 +178,14 @@ impl Machine {
         }
     }
 
+    /// Asks for the staged system to be started; what the console says from then on.
+    pub(crate) fn tries(&self) -> anyhow::Result<Since<'_>> {
+        let since = Since { machine: self, line: self.console.lines().len() };
+        // The session ends with the system it runs on.
+        drop(self.attempt("cerebrum update try")?);
+        Ok(since)
+    }
+
     /// Waits until the console says something.
     pub(crate) fn says(&self, wanted: &str) -> anyhow::Result<String> {
         self.console.wait_for(BOOT, |line| line.contains(wanted)).with_context(|| format!("waiting for {wanted:?}"))
@@ -184,6 +199,25 @@ impl Machine {
     /// What the I2C bus carried.
     pub(crate) fn trace(place: &Place) -> PathBuf {
         place.folder.join("i2c.trace")
+    }
+}
+
+/// The console from some line on.
+#[derive(Debug)]
+pub(crate) struct Since<'a> {
+    machine: &'a Machine,
+    line: usize,
+}
+
+impl Since<'_> {
+    /// Waits until the console says something.
+    pub(crate) fn says(&self, wanted: &str) -> anyhow::Result<()> {
+        let until = Instant::now() + BOOT;
+        while !self.machine.console.lines().iter().skip(self.line).any(|line| line.contains(wanted)) {
+            ensure!(Instant::now() < until, "waiting for {wanted:?}; the console:\n{}", self.machine.said());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
     }
 }
 

@@ -6,40 +6,20 @@
 mod cases;
 mod clock;
 mod machine;
-#[path = "../board_vm/trace.rs"]
-#[allow(dead_code, reason = "the board's test uses more of it")]
-mod trace;
+mod updates;
 
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context;
+use cerebrum_tests::vm::{self, Tally, say};
 
 use cases::Run;
 use machine::Place;
 
 fn main() -> ExitCode {
-    let outcome = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("no runtime")
-        .and_then(|runtime| runtime.block_on(try_everything()));
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            say(&format!("the test itself failed: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    // A reader that went away is no failure.
-    drop(writeln!(out, "{line}").and_then(|()| out.flush()));
+    vm::main(try_everything())
 }
 
 async fn try_everything() -> anyhow::Result<bool> {
@@ -49,7 +29,7 @@ async fn try_everything() -> anyhow::Result<bool> {
     clock::serve()?;
     let place = Place { tree: tree.clone(), folder };
     let mut run = Run::new(place)?;
-    let (good, all) = cases(&mut run).await;
+    let Tally { good, all } = cases(&mut run).await;
     let mib = |path: &str| -> anyhow::Result<f64> {
         Ok(std::fs::metadata(tree.join(path)).with_context(|| path.to_owned())?.len() as f64 / f64::from(1 << 20))
     };
@@ -72,15 +52,14 @@ async fn try_everything() -> anyhow::Result<bool> {
         mib("target/cross/aarch64/cerebrumd")?,
         figures.first_answer_s.map_or("none".into(), |seconds| format!("{seconds:.0}")),
         figures.idle_mib.map_or("none".into(), |mib| format!("{mib:.0}")),
-        figures.update_good,
-        figures.update_all,
+        figures.updates.good,
+        figures.updates.all,
     ));
     Ok(good == all)
 }
 
-/// Tries every case, whatever became of the ones before; how many were good, and of how many.
-async fn cases(run: &mut Run) -> (u32, u32) {
-    let (mut good, mut all) = (0, 0);
+async fn cases(run: &mut Run) -> Tally {
+    let mut tally = Tally::default();
     // Names of cases, for who works on one; each needs those before it that start the machine.
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     macro_rules! case {
@@ -88,13 +67,7 @@ async fn cases(run: &mut Run) -> (u32, u32) {
             if wanted.is_empty() || wanted.iter().any(|name| name == stringify!($name)) {
                 let began = Instant::now();
                 let outcome = run.$name().await;
-                all += 1;
-                good += u32::from(outcome.is_ok());
-                let word = if outcome.is_ok() { "ok    " } else { "FAILED" };
-                say(&format!("{word} {:5.1} s  {}", began.elapsed().as_secs_f32(), $what));
-                if let Err(error) = outcome {
-                    say(&format!("       {error:#}"));
-                }
+                tally.count($what, began, outcome);
             }
         };
     }
@@ -110,7 +83,9 @@ async fn cases(run: &mut Run) -> (u32, u32) {
     case!(refused, "updates that are torn, damaged, unsigned or older are refused");
     case!(updated, "a good update: written, started, healthy, confirmed");
     case!(harmed_slot, "a slot with a harmed kernel is passed over at once, and the other confirmed");
+    case!(unhealthy, "an update that starts and never gets healthy: back to the old system by itself");
+    case!(power_cuts, "the power goes at ten points of an update: it always starts, and nothing is lost");
     case!(kept, "a power cut: keys, host key and machine's identity are as before");
     case!(verity, "a flipped bit of the root: the kernel refuses it");
-    (good, all)
+    tally
 }

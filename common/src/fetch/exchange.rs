@@ -1,12 +1,9 @@
-//! One HTTP exchange for a model's file, from some byte on. Follows redirections; decides what is worth another attempt.
+//! One HTTP exchange for a file, from some byte on. Follows redirections; decides what is worth another attempt.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cerebrum_common::keys::Secret;
-use cerebrum_common::lifecycle::Tasks;
-use cerebrum_common::tls::client_roots;
 use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -16,8 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::manifest::is_hash;
-use super::source::redirected;
+use crate::keys::Secret;
+use crate::lifecycle::Tasks;
+use crate::tls::client_roots;
 
 /// Why an exchange gave nothing (more).
 #[derive(Debug)]
@@ -56,11 +54,17 @@ impl Default for Patience {
 }
 
 /// A client that fetches files.
-pub(super) struct Client {
+pub struct Client {
     tls: TlsConnector,
     token: Option<Secret>,
     pub(super) patience: Patience,
     tasks: Tasks,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("patience", &self.patience).finish_non_exhaustive()
+    }
 }
 
 /// An answer whose head has arrived.
@@ -73,15 +77,17 @@ pub(super) struct Answer {
     pub(super) validator: Option<String>,
     /// SHA-256 of the whole file, where the hub says it.
     pub(super) sha256: Option<String>,
-    body: Incoming,
+    /// Nothing when the file has no byte more.
+    body: Option<Incoming>,
     idle: Duration,
 }
 
 impl Answer {
     /// The next bytes; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Trouble> {
+        let Some(body) = &mut self.body else { return Ok(None) };
         loop {
-            match tokio::time::timeout(self.idle, self.body.frame()).await {
+            match tokio::time::timeout(self.idle, body.frame()).await {
                 Err(_) => return Err(Trouble::passing("nothing came any more")),
                 Ok(None) => return Ok(None),
                 Ok(Some(Err(error))) => return Err(Trouble::passing(format!("the connection was cut ({error})"))),
@@ -95,8 +101,8 @@ impl Answer {
 }
 
 impl Client {
-    /// A client that trusts whom the system trusts.
-    pub(super) fn new(token: Option<Secret>, patience: Patience) -> Self {
+    /// A client that trusts whom the system trusts. A `token` is shown to those who are asked first, not to where they send on.
+    pub fn new(token: Option<Secret>, patience: Patience) -> Self {
         // A root that cannot be read is one less to trust; without any, the handshake says so.
         let config = match client_roots(None) {
             Ok(config) => config,
@@ -107,7 +113,7 @@ impl Client {
 
     /// Asks for the file from byte `from` on, if it is still the one that `validator` was given for; otherwise for all of it.
     pub(super) async fn get(&self, url: &Uri, from: u64, validator: Option<&str>) -> Result<Answer, Trouble> {
-        let range = validator.filter(|_| from > 0).map(|validator| (from, validator));
+        let mut range = validator.filter(|_| from > 0).map(|validator| (from, validator));
         let mut at = url.clone();
         let mut sha256 = None;
         for _ in 0..REDIRECTIONS {
@@ -116,6 +122,16 @@ impl Client {
             let response = self.exchange(&at, range, known).await?;
             sha256 = sha256.or_else(|| hash(response.headers()));
             match redirection(&response) {
+                None if response.status() == StatusCode::RANGE_NOT_SATISFIABLE && range.is_some() => {
+                    let unit = text(&response, header::CONTENT_RANGE).and_then(|told| told.strip_prefix("bytes */"));
+                    if unit.and_then(|total| total.parse().ok()) == Some(from) {
+                        let validator = validator.map(str::to_owned);
+                        let idle = self.patience.idle;
+                        return Ok(Answer { from, total: Some(from), validator, sha256, body: None, idle });
+                    }
+                    // What is here is no beginning of what is there.
+                    range = None;
+                }
                 None => return self.answer(response, range, sha256),
                 Some(location) => {
                     let refused =
@@ -185,8 +201,7 @@ impl Client {
         range: Option<(u64, &str)>,
         sha256: Option<String>,
     ) -> Result<Answer, Trouble> {
-        let headers = response.headers();
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let text = |name| text(&response, name);
         let (from, total) = match response.status() {
             StatusCode::OK => (0, text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok())),
             StatusCode::PARTIAL_CONTENT => {
@@ -203,8 +218,12 @@ impl Client {
         // By a weak one, two files that differ may be taken for one.
         let strong = text(header::ETAG).filter(|tag| tag.starts_with('"'));
         let validator = strong.or_else(|| text(header::LAST_MODIFIED)).map(str::to_owned);
-        Ok(Answer { from, total, validator, sha256, idle: self.patience.idle, body: response.into_body() })
+        Ok(Answer { from, total, validator, sha256, idle: self.patience.idle, body: Some(response.into_body()) })
     }
+}
+
+fn text<B>(response: &Response<B>, name: header::HeaderName) -> Option<&str> {
+    response.headers().get(name)?.to_str().ok()
 }
 
 fn refused(status: StatusCode) -> Trouble {
@@ -212,23 +231,21 @@ fn refused(status: StatusCode) -> Trouble {
     match status {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Trouble::Passing(reason),
         _ if status.is_server_error() => Trouble::Passing(reason),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            Trouble::Lasting(format!("{reason}: it may want a token (--token-file)"))
-        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Trouble::Lasting(format!("{reason}: it may want a token")),
         _ => Trouble::Lasting(reason),
     }
 }
 
 fn redirection(response: &Response<Incoming>) -> Option<String> {
-    let location = response.headers().get(header::LOCATION).filter(|_| response.status().is_redirection());
-    location.and_then(|location| location.to_str().ok()).map(str::to_owned)
+    text(response, header::LOCATION).filter(|_| response.status().is_redirection()).map(str::to_owned)
 }
 
 // The hub names large files by their SHA-256, first of all in the answer that sends on to where they are stored.
 fn hash(headers: &HeaderMap) -> Option<String> {
     let tag = headers.get("x-linked-etag").or_else(|| headers.get(header::ETAG))?.to_str().ok()?;
     let tag = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
-    is_hash(tag).then(|| tag.to_ascii_lowercase())
+    let is_hash = tag.len() == 64 && tag.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hash.then(|| tag.to_ascii_lowercase())
 }
 
 // `bytes 10-99/100`: the first byte, and the length where it is known.
@@ -238,3 +255,29 @@ fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
 }
 
 const REDIRECTIONS: u32 = 8;
+
+/// The place that an answer sends to, as seen from where it came from. Never from TLS to the clear.
+fn redirected(from: &Uri, location: &str) -> Option<Uri> {
+    let to: Uri = match location.starts_with('/') && !location.starts_with("//") {
+        true => format!("{}://{}{location}", from.scheme_str()?, from.authority()?).parse().ok()?,
+        false => location.parse().ok()?,
+    };
+    let kept = from.scheme_str() == to.scheme_str() || to.scheme_str() == Some("https");
+    Some(to).filter(|to| kept && to.host().is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirections_stay_safe() {
+        let to = |from: &str, location: &str| redirected(&from.parse().unwrap(), location).map(|to| to.to_string());
+        assert_eq!(to("https://h:1/a", "/b?c").as_deref(), Some("https://h:1/b?c"));
+        assert_eq!(to("https://h/a", "https://cdn/b").as_deref(), Some("https://cdn/b"));
+        assert_eq!(to("http://h/a", "https://cdn/b").as_deref(), Some("https://cdn/b"));
+        for location in ["http://cdn/b", "//cdn/b", "b", ""] {
+            assert_eq!(to("https://h/a", location), None, "{location}");
+        }
+    }
+}

@@ -27,7 +27,7 @@ enum Happened {
 
 /// The panel as the bytes on the bus have left it.
 #[derive(Debug)]
-pub(crate) struct Traced {
+pub struct Traced {
     trace: BufReader<File>,
     /// A line that the emulator has not finished writing.
     unfinished: String,
@@ -39,7 +39,7 @@ impl Traced {
     ///
     /// # Errors
     /// There is no such file.
-    pub(crate) fn follow(trace: &Path) -> std::io::Result<Self> {
+    pub fn follow(trace: &Path) -> std::io::Result<Self> {
         let trace = BufReader::new(File::open(trace)?);
         Ok(Self { trace, unfinished: String::new(), bus: Bus::default() })
     }
@@ -48,7 +48,7 @@ impl Traced {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(crate) fn catch_up(&mut self) -> std::io::Result<&Bus> {
+    pub fn catch_up(&mut self) -> std::io::Result<&Bus> {
         while self.trace.read_line(&mut self.unfinished)? > 0 && self.unfinished.ends_with('\n') {
             self.bus.take(&self.unfinished);
             self.unfinished.clear();
@@ -57,14 +57,14 @@ impl Traced {
     }
 
     /// As the last look left it.
-    pub(crate) fn bus(&self) -> &Bus {
+    pub fn bus(&self) -> &Bus {
         &self.bus
     }
 }
 
 /// The bus and the panel on it.
 #[derive(Debug, Default)]
-pub(crate) struct Bus {
+pub struct Bus {
     panel: PanelModel,
     write: Option<Vec<u8>>,
     changed_at: Duration,
@@ -95,17 +95,17 @@ impl Bus {
     }
 
     /// The picture in the panel's memory.
-    pub(crate) fn frame(&self) -> Frame {
+    pub fn frame(&self) -> Frame {
         self.panel.frame()
     }
 
     /// Whether the panel is switched on.
-    pub(crate) fn is_on(&self) -> bool {
+    pub fn is_on(&self) -> bool {
         self.panel.is_on()
     }
 
     /// When the picture changed last, by this machine's wall clock.
-    pub(crate) fn changed_at(&self) -> Duration {
+    pub fn changed_at(&self) -> Duration {
         self.changed_at
     }
 }
