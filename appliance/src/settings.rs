@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cerebrum_common::event_log::Retention;
 use cerebrum_common::keyring::Keyring;
 use cerebrum_common::keys::{Allowance, Secret};
 use cerebrum_common::settings::{Section, SettingsError, environment, read_file, read_text};
@@ -48,7 +49,7 @@ pub struct Settings {
     /// Deadlines of answers.
     pub stream: Stream,
     /// Answers that outlive their client's connection.
-    pub keep: kept::Keeping,
+    pub keep: Retention,
     /// Answers that would come out the same again.
     pub cache: cache::Settings,
     /// Lamps, panel and buttons.
@@ -130,7 +131,7 @@ fn settings(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Sett
     let prompt = cerebrum_prompt::Settings { profile: root.section("prepare", profile) };
     let rules = root.section("models", rules);
     let stream = root.section("stream", stream);
-    let keep = root.section("resume", keeping);
+    let keep = root.section("resume", |section| Retention::read(section, kept::RETENTION));
     let cache = root.section("cache", caching);
     let breaker = root.section("breaker", breaker_policy);
     let name = root.or("name", "cerebrum.local".to_owned());
@@ -262,13 +263,6 @@ fn stream(section: &mut Section<'_>) -> Stream {
         idle: section.time("idle_ms", Duration::from_secs(120)),
         total: section.time("total_ms", Duration::from_secs(3600)),
     }
-}
-
-fn keeping(section: &mut Section<'_>) -> kept::Keeping {
-    let base = kept::Keeping::default();
-    let answer = section.within("answer_kib", (base.answer_bytes >> 10) as u64, 64, 1 << 20) as usize;
-    let all = section.within("all_mib", (base.all_bytes >> 20) as u64, 1, 1 << 14) as usize;
-    kept::Keeping { time: section.or("time_ms", base.time), answer_bytes: answer << 10, all_bytes: all << 20 }
 }
 
 fn caching(section: &mut Section<'_>) -> cache::Settings {

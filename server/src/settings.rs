@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cerebrum_common::event_log::Retention;
 use cerebrum_common::keyring::Keyring;
 use cerebrum_common::keys::{KnownKey, Secret};
 use cerebrum_common::settings::{Section, SettingsError, environment, read_file};
@@ -15,7 +16,7 @@ use cerebrum_common::{program, serve};
 use cerebrum_engine::llama::AdapterFile;
 
 use crate::guards;
-use crate::http::Holding;
+use crate::http::hold;
 
 /// Everything the server can be told.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ pub struct Settings {
     /// Silence after which a stream gets a heartbeat.
     pub heartbeat: Duration,
     /// Answers that outlive their connection.
-    pub hold: Holding,
+    pub hold: Retention,
     /// Bounds of `max_tokens`.
     pub tokens: TokenLimits,
     /// What the machine must have to spare.
@@ -113,7 +114,7 @@ fn convert(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Setti
     let tls = tls(root, listen);
     let keys = keys(root, environment).map(Arc::new);
     let heartbeat = root.time("heartbeat_ms", HEARTBEAT);
-    let hold = root.section("hold", holding);
+    let hold = root.section("hold", |section| Retention::read(section, hold::RETENTION));
     let tokens = root.section("generation", TokenLimits::read);
     let guards = root.section("guards", guard_limits);
     let models = models(root, environment);
@@ -122,13 +123,6 @@ fn convert(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Setti
 
 fn limits(section: &mut Section<'_>) -> (serve::Limits, Duration) {
     (serve::Limits::read(section), section.or("drain_ms", DRAIN))
-}
-
-fn holding(section: &mut Section<'_>) -> Holding {
-    let base = Holding::default();
-    let answer = section.within("answer_kib", (base.answer_bytes >> 10) as u64, 64, 1 << 20) as usize;
-    let all = section.within("all_mib", (base.all_bytes >> 20) as u64, 1, 1 << 14) as usize;
-    Holding { time: section.or("time_ms", base.time), answer_bytes: answer << 10, all_bytes: all << 20 }
 }
 
 /// Keys and prompts would cross the network in the clear: that has to be asked for.

@@ -9,9 +9,10 @@ mod support;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cerebrum_common::event_log::Retention;
 use cerebrum_common::wire::{InferenceEvent, InferenceRequest, Sampling, frame, held};
 use cerebrum_engine::scripted::Script;
-use cerebrum_server::http::Holding;
+use cerebrum_server::http::hold::RETENTION;
 use http::Method;
 use http_body_util::BodyExt;
 use support::{Answer, KEY, ONE, OTHER_KEY, PATIENCE, Site, Stream, eventually, framed, holding, scripted};
@@ -100,7 +101,7 @@ async fn a_request_that_comes_again_joins_its_answer() {
 
 #[tokio::test]
 async fn a_reset_over_a_connection_that_lives_ends_the_generation_at_once() {
-    let site = holding(slow(), Holding { time: Duration::from_secs(3600), ..Holding::default() });
+    let site = holding(slow(), Retention { time: Duration::from_secs(3600), ..RETENTION });
     let mut stream = open(&site, true).await;
     some(&mut stream, 1).await;
     let Stream { response, connection, sender: _sender, socket: _socket } = stream;
@@ -115,7 +116,7 @@ async fn a_reset_over_a_connection_that_lives_ends_the_generation_at_once() {
 #[tokio::test]
 async fn nobody_coming_back_ends_the_generation_when_its_time_is_over() {
     let script = Script::saying("y".repeat(4000)).step_delay(Duration::from_millis(5));
-    let site = holding(script, Holding { time: Duration::from_millis(50), ..Holding::default() });
+    let site = holding(script, Retention { time: Duration::from_millis(50), ..RETENTION });
     let mut stream = open(&site, true).await;
     some(&mut stream, 1).await;
     stream.cut();
@@ -128,7 +129,7 @@ async fn nobody_coming_back_ends_the_generation_when_its_time_is_over() {
 
 #[tokio::test]
 async fn who_left_while_the_link_was_down_is_cancelled_when_it_is_back() {
-    let site = holding(slow(), Holding { time: Duration::from_secs(3600), ..Holding::default() });
+    let site = holding(slow(), Retention { time: Duration::from_secs(3600), ..RETENTION });
     let mut stream = open(&site, true).await;
     some(&mut stream, 1).await;
     stream.cut();
@@ -155,7 +156,7 @@ async fn positions_that_are_not_there_are_refused_with_what_is() {
 
 #[tokio::test]
 async fn without_places_answers_are_given_without_being_held() {
-    let site = holding(slow(), Holding { time: Duration::ZERO, ..Holding::default() });
+    let site = holding(slow(), Retention { time: Duration::ZERO, ..RETENTION });
     let mut stream = open(&site, true).await;
     assert!(stream.response.headers().get(held::HEADER).is_none());
     some(&mut stream, 1).await;

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use cerebrum_common::event_log::{Entered, EventLog, Kept, Missed, Reader, Shelf, Writer};
+use cerebrum_common::event_log::{Entered, EventLog, Kept, Missed, Reader, Retention, Shelf, Writer};
 use cerebrum_common::keys::Client;
 use cerebrum_common::request_id::RequestId;
 use cerebrum_common::serve::{Answer, Refusal, empty};
@@ -27,23 +27,10 @@ use tokio::sync::watch;
 use super::pipeline::{self, Body, Delivery};
 use super::{Gateway, authenticate};
 
-/// How much is kept, and how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keeping {
-    /// From the moment on when nobody reads; none switches it off.
-    pub time: Duration,
-    /// Bytes of one answer; what is longer loses its beginning once that has been read.
-    pub answer_bytes: usize,
-    /// Bytes of all answers.
-    pub all_bytes: usize,
-}
-
-impl Default for Keeping {
-    /// A minute; 4 MiB are 10,000 tokens in OpenAI's words with room for as many that nobody has read; eight such answers.
-    fn default() -> Self {
-        Self { time: Duration::from_secs(60), answer_bytes: 4 << 20, all_bytes: 32 << 20 }
-    }
-}
+/// A minute; 4 MiB are 10,000 tokens in OpenAI's words with room for as many that nobody has read, and what is longer loses its
+/// beginning once that has been read; eight such answers.
+pub const RETENTION: Retention =
+    Retention { time: Duration::from_secs(60), answer_bytes: 4 << 20, all_bytes: 32 << 20 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const RESUME: HeaderName = HeaderName::from_static("x-cerebrum-resume");
@@ -59,7 +46,7 @@ const BATCH_BYTES: usize = 8 << 10;
 /// The answers that are kept.
 #[derive(Debug)]
 pub(super) struct KeptAnswers {
-    settings: Keeping,
+    settings: Retention,
     shelf: Shelf<(Client, String), KeptAnswer>,
 }
 
@@ -86,9 +73,8 @@ enum Head {
 }
 
 impl KeptAnswers {
-    pub(super) fn new(settings: Keeping) -> Self {
-        let places = if settings.time.is_zero() { 0 } else { settings.all_bytes / settings.answer_bytes.max(1) };
-        Self { settings, shelf: Shelf::new(places) }
+    pub(super) fn new(settings: Retention) -> Self {
+        Self { settings, shelf: Shelf::new(settings.places()) }
     }
 }
 

@@ -9,8 +9,10 @@
 //!
 //! Never knows what an event means. [`Shelf`] keeps several logs within a number of places.
 
+mod retention;
 mod shelf;
 
+pub use retention::Retention;
 pub use shelf::{Entered, Kept, Shelf};
 
 use std::collections::{BTreeMap, VecDeque};

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cerebrum_common::event_log::{Entered, EventLog, Kept, Missed, Reader, Shelf, Writer};
+use cerebrum_common::event_log::{Entered, EventLog, Kept, Missed, Reader, Retention, Shelf, Writer};
 use cerebrum_common::keys::Client;
 use cerebrum_common::serve::{Answer, Connection, Refusal, empty};
 use cerebrum_common::wire::{InferenceEvent, frame, held};
@@ -23,28 +23,14 @@ use super::Api;
 use super::job::Job;
 use super::stream::{BATCH_BYTES, Style, relay, repeated};
 
-/// How much is held, and how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holding {
-    /// From the moment on when nobody reads; none switches holding off.
-    pub time: Duration,
-    /// Bytes of one answer; a longer one waits for its reader.
-    pub answer_bytes: usize,
-    /// Bytes of all answers.
-    pub all_bytes: usize,
-}
-
-impl Default for Holding {
-    /// A minute; 256 KiB are about 15,000 tokens, and 16 MiB are 64 such answers.
-    fn default() -> Self {
-        Self { time: Duration::from_secs(60), answer_bytes: 256 << 10, all_bytes: 16 << 20 }
-    }
-}
+/// A minute; 256 KiB are about 15,000 tokens, and an answer that is longer waits for its reader; 16 MiB are 64 such answers.
+pub const RETENTION: Retention =
+    Retention { time: Duration::from_secs(60), answer_bytes: 256 << 10, all_bytes: 16 << 20 };
 
 /// The answers that are held.
 #[derive(Debug)]
 pub struct Holds {
-    settings: Holding,
+    settings: Retention,
     shelf: Shelf<u128, Held>,
 }
 
@@ -62,9 +48,8 @@ impl Kept for Held {
 
 impl Holds {
     /// None yet.
-    pub fn new(settings: Holding) -> Self {
-        let places = if settings.time.is_zero() { 0 } else { settings.all_bytes / settings.answer_bytes.max(1) };
-        Self { settings, shelf: Shelf::new(places) }
+    pub fn new(settings: Retention) -> Self {
+        Self { settings, shelf: Shelf::new(settings.places()) }
     }
 
     /// Whether no answer is held.

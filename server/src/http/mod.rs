@@ -12,7 +12,7 @@
 mod assemble;
 mod embeddings;
 mod facts;
-mod hold;
+pub mod hold;
 mod inference;
 mod info;
 mod job;
@@ -25,7 +25,7 @@ mod template;
 mod tokens;
 mod whole;
 
-pub use hold::{Holding, Holds};
+pub use hold::Holds;
 pub use routes::{Access, ROUTES, Route};
 
 use std::sync::Arc;

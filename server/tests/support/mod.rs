@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use cerebrum_common::event_log::Retention;
 use cerebrum_common::keyring::Keyring;
 use cerebrum_common::keys::{KnownKey, Secret};
 use cerebrum_common::lifecycle::Tasks;
@@ -16,7 +17,8 @@ use cerebrum_common::wire::{InferenceEvent, frame, sse};
 use cerebrum_engine::scripted::Script;
 use cerebrum_engine::{Engine, Limits};
 use cerebrum_server::guards::{self, Vitals};
-use cerebrum_server::http::{Api, Holding, Holds};
+use cerebrum_server::http::hold::RETENTION;
+use cerebrum_server::http::{Api, Holds};
 use cerebrum_server::registry::{Catalog, Parts, Registry, Starter};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -50,15 +52,15 @@ pub(crate) const ONE: Limits = Limits { slots: 1, queue: 0, chunk_tokens: 64, pr
 
 /// A server whose models `tiny` and `other` follow `script`.
 pub(crate) fn scripted(script: Script, limits: Limits) -> Site {
-    with_models(script, limits, Holding { time: Duration::from_millis(500), ..Holding::default() })
+    with_models(script, limits, Retention { time: Duration::from_millis(500), ..RETENTION })
 }
 
 /// The same with one slot, that holds answers like this.
-pub(crate) fn holding(script: Script, holding: Holding) -> Site {
+pub(crate) fn holding(script: Script, holding: Retention) -> Site {
     with_models(script, ONE, holding)
 }
 
-fn with_models(script: Script, limits: Limits, holding: Holding) -> Site {
+fn with_models(script: Script, limits: Limits, holding: Retention) -> Site {
     let folder = tempfile::tempdir().unwrap();
     for name in ["tiny", "other"] {
         std::fs::write(folder.path().join(format!("{name}.gguf")), "GGUF").unwrap();
@@ -70,10 +72,10 @@ fn with_models(script: Script, limits: Limits, holding: Holding) -> Site {
 
 /// A server over the models of `folder`.
 pub(crate) fn site(folder: &Path, starter: Starter) -> Site {
-    site_holding(folder, starter, Holding::default())
+    site_holding(folder, starter, RETENTION)
 }
 
-fn site_holding(folder: &Path, starter: Starter, holding: Holding) -> Site {
+fn site_holding(folder: &Path, starter: Starter, holding: Retention) -> Site {
     let holds = Arc::new(Holds::new(holding));
     let tasks = Tasks::new();
     let catalog = Catalog {
