@@ -177,7 +177,7 @@ impl Bench {
 
     /// The panel's picture moved back from each of the places to which it moves against burn-in. The pages leave the
     /// outermost pixels dark, so that nothing is lost by it.
-    fn unmoved(&mut self) -> anyhow::Result<Vec<Frame>> {
+    pub(crate) fn unmoved(&mut self) -> anyhow::Result<Vec<Frame>> {
         let frame = self.picture()?;
         let places: [(i8, i8); 9] = [(0, 0), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1)];
         Ok(places.iter().map(|(x, y)| frame.shifted(-*x, -*y)).collect())

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use cerebrum_board::{Button, Cause, Fault, Page, Snapshot, Stage, render};
+use cerebrum_board::{Button, Cause, Fault, Page, Snapshot, Stage, Update, UpdateState, render};
 use cerebrum_tests::client::{Client, eventually};
 use cerebrum_tests::stack::{Program, Site};
 use serde_json::json;
@@ -51,7 +51,8 @@ pub(crate) fn settings(site: &Site, board: &str) -> String {
 
 fn wiring(chip: &str) -> String {
     format!(
-        "gpio_chip = \"{chip}\"\nfactory_reset = [\"touch\", \"/tmp/reset\"]\npower_off = [\"touch\", \"/tmp/off\"]"
+        "gpio_chip = \"{chip}\"\nfactory_reset = [\"touch\", \"/tmp/reset\"]\npower_off = [\"touch\", \"/tmp/off\"]\n\
+         apply_update = [\"touch\", \"/tmp/applied\"]\nupdate_file = \"/tmp/update.toml\""
     )
 }
 
@@ -195,6 +196,26 @@ impl Run {
         self.bench.machine.run("usleep 7000000; [ -e /tmp/reset ]").context("no reset after ten seconds")?;
         let up = Button::ALL.map(|button| format!("echo pull-up >{}", crate::bench::pull(button))).join("\n");
         self.bench.machine.run(&up).map(drop)
+    }
+
+    /// What `cerebrum update` leaves word of has a page of its own, and a long press there applies it.
+    pub(crate) async fn update(&mut self) -> anyhow::Result<()> {
+        let update = Some(Update { version: "9.8.7".to_owned(), state: UpdateState::RestartNeeded });
+        let page = render(&Snapshot { update, ..known() }, Page::Update);
+        self.bench.machine.put("/tmp/update.toml", "version = \"9.8.7\"\nstage = \"restart-needed\"")?;
+        let until = tokio::time::Instant::now() + Duration::from_secs(60);
+        while !self.bench.unmoved()?.contains(&page) {
+            ensure!(tokio::time::Instant::now() < until, "there is no page of the update");
+            self.bench.press(Button::First, SHORT)?;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        self.bench.shows("update", &page).await?;
+        self.bench.machine.run("[ ! -e /tmp/applied ]").context("applied without being asked")?;
+        self.bench.press(Button::First, LONG)?;
+        self.bench.machine.run("usleep 500000; [ -e /tmp/applied ]").context("not applied")?;
+        // Without an update there is no such page, and the status comes back.
+        self.bench.machine.run("rm /tmp/update.toml")?;
+        self.bench.shows_the_display("status", Some(&page)).await.map(drop)
     }
 
     /// The server goes, and comes back.

@@ -81,6 +81,7 @@ async fn cases(run: &mut Run) -> Tally {
     case!(generating, "a prompt through to the server and back: request page, activity lamp");
     case!(pairing, "a client gets its key by a press");
     case!(reset, "both buttons: countdown, and reset after ten seconds only");
+    case!(update, "an update has its page, and a long press applies it");
     case!(server_gone, "the server goes: two blinks and the problem page; it comes back: dark");
     case!(clock, "a clock that is behind is said to be; set right, all is well");
     case!(moves, "the picture moves against burn-in");
