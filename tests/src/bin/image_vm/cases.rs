@@ -15,6 +15,8 @@ use crate::machine::{BOOT, Machine, Place, make_key};
 
 /// Where slot a's root begins on the disk: after the slot's own boot files.
 const ROOT_A: u64 = (139_264 + 65_536) * 512;
+/// Starts of which one has to reach the network.
+const STARTS: u32 = 3;
 /// A client's key of its person's own choice.
 const CLIENT_KEY: &str = "chosen-by-the-person-0001";
 
@@ -76,6 +78,19 @@ impl Run {
         self.machine()
     }
 
+    /// Starts it, and waits until somebody can log in.
+    pub(crate) fn up(&mut self) -> anyhow::Result<&Machine> {
+        for _ in 1..STARTS {
+            self.start()?;
+            match self.machine()?.wait_for_ssh() {
+                Err(error) if self.machine()?.is_cut_off() => say(&format!("       once more: {error}")),
+                outcome => return outcome.and_then(|()| self.machine()),
+            }
+        }
+        self.start()?.wait_for_ssh()?;
+        self.machine()
+    }
+
     /// The picture on the panel, kept for people.
     fn picture(&self, name: &str) -> anyhow::Result<Frame> {
         let frame = Traced::follow(&Machine::trace(&self.place))?.catch_up()?.frame();
@@ -94,8 +109,7 @@ impl Run {
     pub(crate) async fn bad_settings(&mut self) -> anyhow::Result<()> {
         let wrong = self.settings.replace("\"cerebrum-test\"", "\"my appliance\"").replace("[time]", "[tiem]");
         self.place.put("cerebrum.toml", wrong.as_bytes())?;
-        let machine = self.start()?;
-        machine.wait_for_ssh()?;
+        let machine = self.up()?;
         let told = machine.run("cat /boot/cerebrum.toml.errors.txt")?;
         ensure!(told.contains("name: found \"my appliance\"") && told.contains("tiem: found an unknown key"), "{told}");
         let units = "systemctl is-active cerebrum-setup.service cerebrumd.service; true";
@@ -112,11 +126,12 @@ impl Run {
     pub(crate) async fn good_settings(&mut self) -> anyhow::Result<()> {
         self.machine = None;
         self.place.put("cerebrum.toml", self.settings.as_bytes())?;
-        let started = self.start()?.started;
+        let mut started = self.start()?.started;
         let until = started + BOOT;
         loop {
             match self.prompt().await {
                 Ok(()) => break,
+                Err(_) if self.machine()?.is_cut_off() && Instant::now() < until => started = self.start()?.started,
                 Err(error) => ensure!(Instant::now() < until, "{error:#}; the console:\n{}", self.machine()?.said()),
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -202,7 +217,7 @@ impl Run {
 
     pub(crate) async fn kept(&mut self) -> anyhow::Result<()> {
         let before = self.lasting()?;
-        self.start()?.wait_for_ssh()?;
+        self.up()?;
         let after = self.lasting()?;
         ensure!(after == before, "before:\n{before}after:\n{after}");
         self.serves().await

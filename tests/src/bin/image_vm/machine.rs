@@ -157,6 +157,12 @@ impl Machine {
         ssh
     }
 
+    /// Whether the emulator's USB host, through which all the network goes, does not see what is plugged into it. It happens
+    /// at some starts on a busy machine, and lasts until the next.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.console.lines().iter().filter(|line| line.contains("dwc2") && line.contains("Not connected")).count() > 8
+    }
+
     /// Brings a file there.
     pub(crate) fn send(&self, file: &Path, to: &str) -> anyhow::Result<()> {
         let mut command = self.ssh(SEND, &format!("cat >{to}"));
@@ -171,6 +177,7 @@ impl Machine {
             if self.attempt("true")?.status.success() {
                 return Ok(());
             }
+            ensure!(!self.is_cut_off(), "the emulated network was never plugged in");
             if Instant::now() > until {
                 bail!("nobody can log in within {BOOT:?}; the console:\n{}", self.said());
             }

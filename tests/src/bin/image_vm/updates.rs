@@ -67,7 +67,7 @@ impl Run {
         self.all_updates_good(before, 1)
     }
 
-    fn update(&self) -> anyhow::Result<()> {
+    fn update(&mut self) -> anyhow::Result<()> {
         let machine = self.machine()?;
         machine.run("cerebrum update stage /data/good.update")?;
         machine.tries()?.says("Cerebrum: starting slot b, tries left 1")?;
@@ -75,9 +75,12 @@ impl Run {
     }
 
     /// Waits until the running system has said that it is well.
-    fn settled(&self, runs: &str) -> anyhow::Result<()> {
+    fn settled(&mut self, runs: &str) -> anyhow::Result<()> {
+        match self.machine()?.wait_for_ssh() {
+            Err(_) if self.machine()?.is_cut_off() => self.up().map(drop)?,
+            outcome => outcome?,
+        }
         let machine = self.machine()?;
-        machine.wait_for_ssh()?;
         let until = Instant::now() + BOOT;
         loop {
             let status = machine.run("cerebrum update status; systemctl is-active cerebrum-settle.service || true")?;
@@ -110,7 +113,7 @@ impl Run {
         self.all_updates_good(before, 1)
     }
 
-    fn relapse(&self) -> anyhow::Result<()> {
+    fn relapse(&mut self) -> anyhow::Result<()> {
         let sick = self.place.sick_bundle()?;
         let machine = self.machine()?;
         machine.send(&sick, "/data/sick.update")?;
@@ -121,7 +124,7 @@ impl Run {
         said.says("Cerebrum: starting slot b, tries left 1")?;
         said.says("Cerebrum: starting slot a")?;
         self.settled("slot a runs")?;
-        let status = machine.run("cerebrum update status")?;
+        let status = self.machine()?.run("cerebrum update status")?;
         ensure!(status.contains("b 0") && !status.contains("99.0.0"), "{status}");
         Ok(())
     }
@@ -156,7 +159,7 @@ impl Run {
     }
 
     /// After a new start this system runs, and what lasts is as it was.
-    fn runs(&self, runs: &str, lasting: &str) -> anyhow::Result<()> {
+    fn runs(&mut self, runs: &str, lasting: &str) -> anyhow::Result<()> {
         self.settled(runs)?;
         let after = self.lasting()?;
         ensure!(after == lasting, "before:\n{lasting}after:\n{after}");
@@ -171,7 +174,7 @@ impl Run {
              [ $(sed -n 's/percent = //p' /run/cerebrum/update.toml) -ge {percent} ]; do \
              kill -0 $! || exit 1; sleep 0.1; done"
         ))?;
-        self.start()?;
+        self.up()?;
         self.runs("slot a runs", lasting)?;
         let status = self.machine()?.run("cerebrum update status")?;
         ensure!(status.contains("b 0") && !status.contains("not started yet"), "{status}");
@@ -180,7 +183,7 @@ impl Run {
 
     fn cut_when_whole(&mut self, lasting: &str) -> anyhow::Result<()> {
         self.machine()?.run("cerebrum update stage /data/good.update")?;
-        self.start()?;
+        self.up()?;
         self.runs("slot a runs", lasting)?;
         let status = self.machine()?.run("cerebrum update status")?;
         ensure!(status.contains("is in slot b, not started yet"), "{status}");
