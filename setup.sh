@@ -8,6 +8,11 @@ cd "$(dirname "$0")"
 # The newest release that is known to build with the oldest compiler we support; installed with its own lock file.
 NEXTEST_VERSION=0.9.143
 
+# Where a browser is put on a machine whose packages have none.
+BROWSER=target/clients/browser/chromium
+BROWSER_VERSION=153.0.0
+BROWSER_SHA256=38e1e1649db20fa4ea644bf5987688ce81a4c9eb10e7eae8380b74fc0d699fea
+
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 
 as_root() {
@@ -24,9 +29,25 @@ missing_packages() {
     command -v git >/dev/null || echo git
 }
 
-# Tests make network namespaces where they may.
+# Any of them will do.
+has_browser() {
+    command -v chromium chromium-headless-shell google-chrome google-chrome-stable >/dev/null || [ -x "$BROWSER" ]
+}
+
+is_debian() {
+    (. /etc/os-release && [ "$ID" = debian ])
+}
+
+missing_browser_libraries() {
+    compgen -G '/usr/lib/*/libnss3.so' >/dev/null || echo libnss3
+    compgen -G '/usr/lib/*/libexpat.so*' >/dev/null || echo libexpat1
+}
+
+# Tests make network namespaces where they may, and look at the status page with a browser that has a font.
 missing_test_packages() {
     command -v ip >/dev/null || [ -x /usr/sbin/ip ] || echo iproute2
+    has_browser || if is_debian; then echo chromium-headless-shell; else missing_browser_libraries; fi
+    compgen -G '/usr/share/fonts/*/*' >/dev/null || echo fonts-dejavu-core
 }
 
 install_packages() {
@@ -76,7 +97,7 @@ install_clients() {
     mkdir -p target/clients
     cat tests/clients/requirements.txt tests/clients/node/package-lock.json >"$wanted"
     cmp -s "$wanted" "$stamp" && return 0
-    say "Installing the clients that the tests use: OpenAI's and Anthropic's"
+    say "Installing the clients that the tests use: OpenAI's and Anthropic's, and what drives the browser"
     rm -rf target/clients/python target/clients/node
     python3 -m venv target/clients/python
     target/clients/python/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
@@ -84,6 +105,20 @@ install_clients() {
     cp tests/clients/node/package*.json target/clients/node/
     npm ci --prefix target/clients/node --no-audit --no-fund --ignore-scripts --silent
     cp "$wanted" "$stamp"
+}
+
+# Ubuntu has Chromium as a snap only, which sees no folder but the user's; npm has its headless shell, packed.
+install_browser() {
+    has_browser && return 0
+    local package=@sparticuz/chromium folder
+    folder=$(dirname "$BROWSER")
+    say "Installing a headless Chromium ($package $BROWSER_VERSION, 67 MB)"
+    npm install --prefix "$folder" --no-audit --no-fund --ignore-scripts --silent "$package@$BROWSER_VERSION"
+    echo "$BROWSER_SHA256  $folder/node_modules/$package/bin/chromium.br" | sha256sum --check --quiet
+    node -e 'const fs = require("fs"), zlib = require("zlib"), [from, to] = process.argv.slice(1);
+        fs.writeFileSync(to, zlib.brotliDecompressSync(fs.readFileSync(from)), { mode: 0o755 });' \
+        "$folder/node_modules/$package/bin/chromium.br" "$BROWSER.new"
+    mv "$BROWSER.new" "$BROWSER"
 }
 
 # For comparison in `make bench-gateway` only; RUNLEVEL keeps Debian from starting it as a service.
@@ -104,6 +139,7 @@ for part in "$@"; do
             install_nextest
             install_packages missing_client_packages
             install_clients
+            install_browser
             ;;
         nginx)
             install_packages missing_nginx

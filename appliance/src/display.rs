@@ -1,12 +1,15 @@
 //! From the status to what the board shows: the only place that knows both.
 
+use std::time::Duration;
+
 use cerebrum_board::{
     Counters, Fault, Frame, Page, Phase, Request, Savings, Snapshot, Stage, Upstream, UpstreamState, render,
 };
 use tokio::time::Instant;
 
 use crate::problem;
-use crate::status::{Current, Status, UpstreamStatus};
+use crate::status::requests::{Running, Sent};
+use crate::status::{Status, UpstreamStatus};
 
 /// What the board may know of the appliance.
 pub fn snapshot(status: &Status, port: u16, now: Instant) -> Snapshot {
@@ -16,15 +19,16 @@ pub fn snapshot(status: &Status, port: u16, now: Instant) -> Snapshot {
         port,
         uptime: now - status.started,
         stage: Stage::Ready,
-        active: status.active,
+        active: status.requests.active(),
         queued: status.queued,
-        request: status.current.as_ref().map(|current| request(current, now)),
+        request: status.requests.current().map(|(running, sent)| request(running, sent, now)),
         upstreams: status.upstreams.iter().map(upstream).collect(),
         savings: Savings {
             prompts: totals.sent,
             characters_before: totals.prompt_chars,
             characters_after: totals.prepared_chars,
-            ..Savings::default()
+            // To the second: finer, the page would be drawn anew for nothing.
+            time_saved: Duration::from_secs(status.savings.total.seconds as u64),
         },
         counters: Counters {
             served: totals.successful,
@@ -48,15 +52,14 @@ pub fn frame(snapshot: &Snapshot) -> Frame {
     render(snapshot, if snapshot.request.is_some() { Page::Request } else { Page::Status })
 }
 
-fn request(current: &Current, now: Instant) -> Request {
-    let seconds = current.first_token.map_or(0.0, |first| (now - first).as_secs_f32());
+fn request(running: &Running, sent: &Sent, now: Instant) -> Request {
     Request {
-        id: current.id,
-        phase: if current.tokens > 0 { Phase::Generating } else { Phase::Reading },
-        progress: current.progress,
-        tokens: current.tokens,
-        tokens_per_second: if seconds > 0.0 { current.tokens as f32 / seconds } else { 0.0 },
-        model: current.model.to_string(),
+        id: running.arrival.id.as_u128(),
+        phase: if running.tokens > 0 { Phase::Generating } else { Phase::Reading },
+        progress: running.progress,
+        tokens: running.tokens,
+        tokens_per_second: running.rate(now).unwrap_or_default() as f32,
+        model: sent.model.to_string(),
     }
 }
 

@@ -40,6 +40,15 @@ fn python(script: &str) {
     run(command, &site);
 }
 
+fn node(script: &str) -> Command {
+    // Node looks for modules beside the script, and the script is no part of what was installed.
+    let copy = installed("node/node_modules").with_file_name(script);
+    std::fs::copy(folder().join("node").join(script), &copy).unwrap();
+    let mut command = Command::new("node");
+    command.arg(copy);
+    command
+}
+
 #[test]
 fn openai_for_python() {
     python("openai_client.py");
@@ -53,11 +62,27 @@ fn anthropic_for_python() {
 #[test]
 fn openai_for_node() {
     let (site, _server, _appliance) = start();
-    // Node looks for modules beside the script, and the script is no part of what was installed.
-    let script = installed("node/node_modules").with_file_name("openai_client.mjs");
-    std::fs::copy(folder().join("node/openai_client.mjs"), &script).unwrap();
-    let mut command = Command::new("node");
-    command.arg(script);
+    run(node("openai_client.mjs"), &site);
+}
+
+/// The browser: any that is there, else the one that `./setup.sh test` has put among the clients.
+fn chromium() -> PathBuf {
+    let names = "chromium chromium-headless-shell google-chrome google-chrome-stable";
+    let found = Command::new("bash").args(["-c", &format!("command -v {names} | head -n 1")]).output().unwrap();
+    let path = String::from_utf8(found.stdout).unwrap();
+    if path.is_empty() { installed("browser/chromium") } else { path.trim().into() }
+}
+
+/// Screenshots stay in `target/page`.
+#[test]
+fn the_status_page_in_chromium() {
+    let site = Site::new().unwrap();
+    let _server = site.start_server("").unwrap();
+    let _appliance = site.start_appliance("[board]\nbackend = \"sim\"").unwrap();
+    let pictures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/page");
+    std::fs::create_dir_all(&pictures).unwrap();
+    let mut command = node("page.mjs");
+    command.env("CHROMIUM", chromium()).env("SCREENSHOTS", pictures);
     run(command, &site);
 }
 

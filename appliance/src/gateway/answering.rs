@@ -75,7 +75,7 @@ impl UpstreamStream {
 
     /// An answer that is remembered.
     pub(super) fn remembered(gateway: &Gateway, prepared: Prepared, answer: &Remembered, record: &mut Record) -> Self {
-        record.remembered(answer.model());
+        record.remembered(answer.model(), &prepared.ready);
         let reader = Reader::Remembered(answer.events().into_iter());
         Self::over(gateway, prepared, Source { body: way::Body::Empty, reader, hold: None }, record)
     }
@@ -233,6 +233,7 @@ impl UpstreamStream {
             InferenceEvent::Token { text, .. } if text.is_empty() => {}
             InferenceEvent::Token { total_tokens, .. } => self.record.tokens(*total_tokens),
             InferenceEvent::Done(completion) => {
+                let mut reads_per_s = None;
                 if let Some(pass) = &mut self.pass {
                     pass.succeeded();
                     self.prepared.permit.spend(completion.usage.prompt_tokens + completion.usage.completion_tokens);
@@ -240,10 +241,12 @@ impl UpstreamStream {
                         cache.keep(lesson, pass.upstream(), completion);
                     }
                     let ready = &mut self.prepared.ready;
-                    pass.upstream().knowledge.measure(&ready.call.request.model, completion);
+                    let (knowledge, model) = (&pass.upstream().knowledge, &ready.call.request.model);
+                    knowledge.measure(model, completion);
+                    reads_per_s = knowledge.facts(model).prefill_per_s;
                     ready.turn.iter_mut().for_each(|turn| turn.answered(completion, pass.upstream().index));
                 }
-                self.record.complete(completion);
+                self.record.complete(completion, reads_per_s);
                 self.ended = true;
                 self.source.hold.iter_mut().for_each(Hold::over);
             }

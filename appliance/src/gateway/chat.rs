@@ -101,6 +101,9 @@ fn account(seen: &[Message<'_>], prepared: &PreparedChat<'_>, limits: &Request<'
     let chars = |text: Option<&str>| text.map_or(0, |text| text.chars().count());
     report.original_chars = seen.iter().map(|message| chars(message.text)).sum();
     report.final_chars = prepared.texts.iter().map(|text| chars(text.as_deref())).sum();
+    // Of the messages that were looked at; the others are sent as they came.
+    report.original_tokens = prepared.reports.iter().map(|(_, report)| report.original_tokens).sum();
+    report.final_tokens = prepared.reports.iter().map(|(_, report)| report.final_tokens).sum();
     report.saved_s = prepared.reports.iter().map(|(_, report)| report.saved_s).sum();
     report
 }

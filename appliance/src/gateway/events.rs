@@ -1,5 +1,6 @@
-//! `/v1/events`: what the board shows and how the appliance is, as server-sent events whenever they change. It tells no
-//! more than `/health` and `/display.png`, so it needs no key either; the number of watchers is limited instead.
+//! `/v1/events`: what the board shows and how the appliance is, as server-sent events whenever they change. To everybody it
+//! tells no more than `/health` and `/display.png`, so it needs no key either; the number of watchers is limited instead. Who
+//! shows a key with the request, as for `/v1/stats`, gets its figures as well, for as long as that key counts.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -8,19 +9,21 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use cerebrum_board::{Board, Shown};
+use cerebrum_board::{Backend, Board, Shown};
+use cerebrum_common::keyring::Keyring;
 use cerebrum_common::lifecycle::Tasks;
 use cerebrum_common::serve::{Answer, Refusal};
 use cerebrum_common::wire::sse;
-use http::{HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::{Gateway, info};
-use crate::status;
+use super::figures::Now;
+use super::{Gateway, authenticate, figures, info};
+use crate::status::{self, Status};
 
 /// Watchers at a time.
 pub(super) const WATCHERS: usize = 32;
@@ -30,6 +33,31 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Looks without any change until a comment, so that a watcher that went away is noticed.
 const QUIET_LOOKS: u32 = 50;
+
+/// Looks from one at the figures to the next: three times a second is live, and no more than an eye follows.
+const FIGURES_LOOKS: u32 = 3;
+
+/// What a watcher may see besides.
+#[derive(Serialize)]
+struct Access<'a> {
+    /// Whether figures come; without them a key is missing, or is not known.
+    figures: bool,
+    /// The name of the key; `open` where none is needed.
+    client: Option<&'a str>,
+    /// Whether `/v1/board/press` has buttons to press.
+    pressable: bool,
+    /// The wall clock here, in UTC.
+    now: String,
+    #[serde(flatten)]
+    program: Option<Program>,
+}
+
+/// Only for those who may see figures.
+#[derive(Serialize)]
+struct Program {
+    version: &'static str,
+    uptime_seconds: u64,
+}
 
 /// The board as it can be seen.
 #[derive(Serialize)]
@@ -44,11 +72,11 @@ struct Display<'a> {
     light: String,
 }
 
-/// Starts watching.
+/// Starts watching, with the key among `headers` if there is one.
 ///
 /// # Errors
 /// When too many are.
-pub(super) fn watch(gateway: &Gateway) -> Result<Response<Answer>, Refusal> {
+pub(super) fn watch(gateway: &Gateway, headers: &HeaderMap) -> Result<Response<Answer>, Refusal> {
     let busy = |_| Refusal::Busy { who: "watchers", retry_after: Duration::from_secs(10) };
     let place = gateway.watchers.clone().try_acquire_owned().map_err(busy)?;
     let mut clock = interval(LOOK);
@@ -56,10 +84,16 @@ pub(super) fn watch(gateway: &Gateway) -> Result<Response<Answer>, Refusal> {
     let watcher = Watcher {
         board: gateway.board.clone(),
         panel: gateway.panel.clone(),
+        keys: gateway.keys.clone(),
+        shown_key: key_headers(headers),
         tasks: gateway.tasks.clone(),
         clock,
         shown: None,
         health: String::new(),
+        access: None,
+        figures: String::new(),
+        ended: None,
+        looks: 0,
         quiet: 0,
         _place: place,
     };
@@ -69,13 +103,28 @@ pub(super) fn watch(gateway: &Gateway) -> Result<Response<Answer>, Refusal> {
     Ok(response)
 }
 
+/// The headers that may hold a key; the others need not be kept.
+fn key_headers(headers: &HeaderMap) -> HeaderMap {
+    let kept = |name: &HeaderName| name == "x-api-key" || name == header::AUTHORIZATION;
+    headers.iter().filter(|(name, _)| kept(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 struct Watcher {
     board: status::Board,
     panel: Option<Arc<Board>>,
+    keys: Arc<Keyring>,
+    /// The headers that may hold a key.
+    shown_key: HeaderMap,
     tasks: Tasks,
     clock: Interval,
     shown: Option<Shown>,
     health: String,
+    /// Whom figures were last told to.
+    access: Option<Option<Arc<str>>>,
+    figures: String,
+    /// Requests that had ended when those that had were last told.
+    ended: Option<u64>,
+    looks: u32,
     quiet: u32,
     _place: OwnedSemaphorePermit,
 }
@@ -119,6 +168,10 @@ impl Watcher {
             sse::write_named("health", &health, &mut out);
             self.health = health;
         }
+        if self.looks.is_multiple_of(FIGURES_LOOKS) {
+            self.look_at_figures(&mut out);
+        }
+        self.looks = self.looks.wrapping_add(1);
         self.quiet = if out.is_empty() { self.quiet + 1 } else { 0 };
         if self.quiet == QUIET_LOOKS {
             self.quiet = 0;
@@ -126,6 +179,51 @@ impl Watcher {
         }
         out
     }
+}
+
+impl Watcher {
+    /// Figures, for those who may see them. Keys are asked for each time: one that is revoked ends the figures, too.
+    fn look_at_figures(&mut self, out: &mut BytesMut) {
+        let client = authenticate::authenticate(&self.keys, &self.shown_key).ok().map(|client| client.name);
+        let known = client.is_some();
+        if self.access.as_ref() != Some(&client) {
+            sse::write_named("access", &self.access(client.as_deref()), out);
+            (self.access, self.ended) = (Some(client), None);
+            self.figures.clear();
+        }
+        if !known {
+            return;
+        }
+        let (figures, recent) = self.board.look(|status| {
+            let now = Now::here();
+            let news = Some(status.requests.ended()) != self.ended;
+            self.ended = Some(status.requests.ended());
+            (text(&figures::live(status, now)), news.then(|| text(&figures::recent(status, now))))
+        });
+        if figures != self.figures {
+            sse::write_named("figures", &figures, out);
+            self.figures = figures;
+        }
+        if let Some(recent) = recent {
+            sse::write_named("recent", &recent, out);
+        }
+    }
+
+    fn access(&self, client: Option<&str>) -> String {
+        let uptime = |status: &Status| status.started.elapsed().as_secs();
+        let program = || Program { version: env!("CARGO_PKG_VERSION"), uptime_seconds: self.board.look(uptime) };
+        text(&Access {
+            figures: client.is_some(),
+            client,
+            pressable: self.panel.as_ref().is_some_and(|panel| panel.backend() == Backend::Sim),
+            now: cerebrum_common::wire::native::timestamp(),
+            program: client.map(|_| program()),
+        })
+    }
+}
+
+fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 fn display(shown: &Shown) -> String {
@@ -136,5 +234,5 @@ fn display(shown: &Shown) -> String {
         lamps: shown.lamps.levels(),
         light: format!("{:?}", shown.light).to_lowercase(),
     };
-    serde_json::to_string(&display).unwrap_or_default()
+    text(&display)
 }

@@ -119,9 +119,8 @@ async fn send(
     pass: &mut Pass,
     record: &mut Record,
 ) -> Result<Source, Refusal> {
-    let report = &prepared.ready.report;
     let call = &prepared.ready.call;
-    record.sent(&upstream.name, &call.request.model, report.original_chars, report.final_chars);
+    record.sent(&upstream.name, &prepared.ready);
     let Asked { path, media_type, bytes, reader } = ask::ask(upstream, call)?;
     let mut hold = match &upstream.way {
         Way::Frames(link) => Some(Hold::new(link.clone())),

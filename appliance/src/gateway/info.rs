@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Gateway;
+use super::figures::{self, Now};
 use crate::display;
-use crate::problem::{self, Problem};
-use crate::status::{Board, Probe, Status, UpstreamStatus};
+use crate::status::{Board, Probe, Status};
 use crate::upstream::probe::ask;
 use crate::upstream::way::Way;
 
@@ -60,7 +60,7 @@ fn describe(status: &Status, now: Instant) -> Health {
         vps_status: vps_status(status),
         vps_available: available,
         vps_connected: connected,
-        active_count: status.active,
+        active_count: status.requests.active(),
         queue_count: status.queued,
         uptime_seconds: uptime.as_secs(),
         uptime_text: uptime_text(uptime),
@@ -100,17 +100,13 @@ pub(super) fn display(gateway: &Gateway, picture: Picture) -> Response<Answer> {
     }
 }
 
-/// The status page: one file, nothing to build.
-pub(super) fn page() -> Response<Answer> {
-    file("text/html; charset=utf-8", include_str!("page.html"))
-}
-
 /// `/openapi.json`: every call, for programs.
 pub(super) fn description() -> Response<Answer> {
     file("application/json", include_str!("openapi.json"))
 }
 
-fn file(kind: &'static str, content: impl Into<Bytes>) -> Response<Answer> {
+/// A file that comes with the program, or is made anew each time.
+pub(super) fn file(kind: &'static str, content: impl Into<Bytes>) -> Response<Answer> {
     let mut response = Response::new(full(content));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -176,56 +172,13 @@ fn served(gateway: &Gateway, models: &Value) -> Vec<String> {
 /// `/v1/stats`: the appliance's own counts, and the server's where it answers.
 pub(super) async fn stats(gateway: &Gateway) -> Response<Answer> {
     let vps = first_answer(gateway, "/v1/stats").await.unwrap_or(Value::Null);
-    let mut cm4 = gateway.board.look(own_stats);
+    let figures = |status: &Status| serde_json::to_value(figures::everything(status, Now::here()));
+    let mut cm4 = gateway.board.look(figures).unwrap_or_default();
     let board = gateway.panel.as_ref().map_or("off".to_owned(), |panel| panel.parts());
     if let Some(cm4) = cm4.as_object_mut() {
         cm4.insert("board".into(), board.into());
     }
     json(StatusCode::OK, &json!({"cm4": cm4, "vps": vps}))
-}
-
-fn own_stats(status: &Status) -> Value {
-    let totals = status.totals;
-    let answered = totals.successful + totals.failed;
-    let share = |part: f64, whole: u64| if whole == 0 { 0.0 } else { part / whole as f64 };
-    let now = Instant::now();
-    json!({
-        "uptime_seconds": status.started.elapsed().as_secs(),
-        "vps_client": {
-            "requests_sent": totals.sent,
-            "requests_successful": totals.successful,
-            "requests_failed": totals.failed,
-            "requests_cancelled": totals.gone,
-            "requests_shed": totals.shed,
-            "answers_cached": totals.remembered,
-            "answers_resumed": totals.resumed,
-            "success_rate_percent": share(100.0 * totals.successful as f64, answered),
-            "avg_inference_time_seconds": share(totals.inference_seconds, totals.successful),
-            "total_inference_time_seconds": totals.inference_seconds,
-            "tokens_generated": totals.tokens,
-        },
-        "preparation": {
-            "original_chars": totals.prompt_chars,
-            "final_chars": totals.prepared_chars,
-        },
-        "upstreams": status.upstreams.iter().map(described_upstream).collect::<Vec<_>>(),
-        "problems": problem::standing(status, now).iter().map(Problem::message).collect::<Vec<_>>(),
-    })
-}
-
-fn described_upstream(upstream: &UpstreamStatus) -> Value {
-    let (word, round_trip) = match &upstream.probe {
-        Probe::Answered { status, round_trip, .. } => (&**status, Some(round_trip.as_secs_f64() * 1e3)),
-        Probe::Failed => ("unreachable", None),
-        Probe::Pending => ("unknown", None),
-    };
-    json!({
-        "name": &*upstream.name,
-        "connected": upstream.connected,
-        "available": upstream.available(),
-        "status": word,
-        "round_trip_ms": round_trip,
-    })
 }
 
 /// `/v1/vps/health`: asked now, unlike `/health`.

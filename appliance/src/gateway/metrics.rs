@@ -11,6 +11,10 @@ use tokio::time::Instant;
 
 use super::Gateway;
 use crate::status::{Probe, Status};
+use crate::upstream::breaker::State;
+
+/// Spans that the rate of tokens is measured over.
+const RATE_SPANS: usize = 5;
 
 /// The newest figures.
 pub(super) fn metrics(gateway: &Gateway) -> Response<Answer> {
@@ -34,7 +38,7 @@ struct Figures(Status);
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         let Self(status) = self;
-        let totals = &status.totals;
+        let (totals, saved) = (&status.totals, &status.savings.total);
         let counters = [
             ("cerebrum_requests_sent", "Requests sent to inference servers", totals.sent as f64),
             ("cerebrum_requests_successful", "Requests answered completely", totals.successful as f64),
@@ -46,16 +50,30 @@ impl Collector for Figures {
             ("cerebrum_tokens_generated", "Tokens generated", totals.tokens as f64),
             ("cerebrum_inference_seconds", "Time spent on complete answers", totals.inference_seconds),
             ("cerebrum_prompt_characters", "Characters of prompts as they came", totals.prompt_chars as f64),
+            ("cerebrum_prompt_tokens", "Prompt tokens of complete answers", totals.prompt_tokens as f64),
+            (
+                "cerebrum_prompt_tokens_cached",
+                "Prompt tokens that the server had in its cache",
+                totals.cached_tokens as f64,
+            ),
+            ("cerebrum_prompt_tokens_saved", "Prompt tokens that preparation left out", saved.tokens() as f64),
+            ("cerebrum_reading_seconds_saved", "Time that reading those would have taken", saved.seconds),
             ("cerebrum_prepared_characters", "Characters of prompts as they were sent", totals.prepared_chars as f64),
         ];
         for (name, help, value) in counters {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
-        let uptime = Instant::now().saturating_duration_since(status.started).as_secs_f64();
+        let running = Instant::now().saturating_duration_since(status.started);
+        let uptime = running.as_secs_f64();
         let gauges = [
-            ("cerebrum_requests_active", "Requests in progress", f64::from(status.active)),
+            ("cerebrum_requests_active", "Requests in progress", f64::from(status.requests.active())),
             ("cerebrum_requests_queued", "Requests waiting for a place", f64::from(status.queued)),
+            (
+                "cerebrum_tokens_per_second",
+                "Tokens written per second, over ten seconds",
+                status.pace.rate(running, RATE_SPANS),
+            ),
             ("cerebrum_cpu_percent", "Use of the appliance's processor", f64::from(status.cpu_percent)),
             ("cerebrum_uptime_seconds", "Time since the start", uptime),
         ];
@@ -84,6 +102,12 @@ impl Figures {
                 value.encode(trip.encode_family(&[("upstream", &*upstream.name)])?)?;
             }
         }
+        let help = "Whether the upstream is left alone after failures";
+        let mut open = encoder.encode_descriptor("cerebrum_upstream_breaker_open", help, None, kind)?;
+        for upstream in &self.0.upstreams {
+            let value = ConstGauge::new(if matches!(upstream.breaker, State::Open { .. }) { 1.0 } else { 0.0 });
+            value.encode(open.encode_family(&[("upstream", &*upstream.name)])?)?;
+        }
         Ok(())
     }
 }
@@ -107,6 +131,9 @@ mod tests {
             "cerebrum_requests_shed_total 1.0",
             "# TYPE cerebrum_requests_active gauge",
             "cerebrum_upstream_available{upstream=\"vps\"} 1.0",
+            "cerebrum_upstream_breaker_open{upstream=\"vps\"} 0.0",
+            "# TYPE cerebrum_prompt_tokens_saved counter",
+            "cerebrum_tokens_per_second 0.0",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");

@@ -94,7 +94,7 @@ pub(super) async fn answered(
     id: RequestId,
     delivery: Delivery,
 ) -> Response<Answer> {
-    let mut record = record::open(id, gateway);
+    let mut record = record::open(id, gateway, delivery);
     match answer(gateway, &head, &mut body, &mut record, delivery).await {
         Ok(response) => response,
         Err(refusal) => {

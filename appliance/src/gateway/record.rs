@@ -1,29 +1,23 @@
 //! One record per request, closed exactly once: by its outcome, or by being dropped, which means that the client left.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cerebrum_common::keys::Client;
 use cerebrum_common::lifecycle::Tasks;
 use cerebrum_common::request_id::RequestId;
 use cerebrum_common::serve::Refusal;
+use cerebrum_common::wire::details::Input;
+use cerebrum_common::wire::dialect::Dialect;
 use cerebrum_common::wire::native::inference_seconds;
-use cerebrum_common::wire::{Completion, Failure, FailureCode};
+use cerebrum_common::wire::{Completion, Failure, FailureCode, Usage};
 use tokio::time::Instant;
 
 use super::Gateway;
-use crate::status::{Board, Ending, Event};
-
-/// How a request ended, as the log calls it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    Complete,
-    Refused,
-    UpstreamFailed,
-    TimedOut,
-    ClientGone,
-    Stopped,
-}
+use super::pipeline::Delivery;
+use super::prepare::Ready;
+use crate::status::requests::{Arrival, Ending, Outcome, Sent};
+use crate::status::{Board, Event};
 
 /// The open record of one request.
 #[derive(Debug)]
@@ -32,30 +26,51 @@ pub(super) struct Record(Option<Entry>);
 #[derive(Clone, Debug)]
 struct Entry {
     id: RequestId,
+    call: &'static str,
     opened: Instant,
-    client: Option<Arc<str>>,
-    model: Arc<str>,
-    upstream: Option<Arc<str>>,
-    prompt_chars: u64,
-    prepared_chars: u64,
+    /// Its place, once it has one.
+    place: Option<Place>,
+    /// What was sent for it, once something was.
+    sent: Option<Sent>,
     tokens: u32,
-    admitted: bool,
     board: Board,
     tasks: Tasks,
 }
 
+#[derive(Clone, Debug)]
+struct Place {
+    number: u64,
+    client: Arc<str>,
+}
+
+/// How the log and the status say an answer came to its end.
+#[derive(Clone, Copy, Debug)]
+struct End<'r> {
+    outcome: Outcome,
+    /// A sentence for the log.
+    reason: &'r str,
+    /// A word for the status.
+    word: Option<&'static str>,
+    seconds: f64,
+    usage: Option<Usage>,
+    prefill_per_s: Option<f32>,
+}
+
+impl Default for End<'_> {
+    fn default() -> Self {
+        Self { outcome: Outcome::Complete, reason: "", word: None, seconds: 0.0, usage: None, prefill_per_s: None }
+    }
+}
+
 /// Opens the record of a request.
-pub(super) fn open(id: RequestId, gateway: &Gateway) -> Record {
+pub(super) fn open(id: RequestId, gateway: &Gateway, delivery: Delivery) -> Record {
     Record(Some(Entry {
         id,
+        call: call(delivery),
         opened: Instant::now(),
-        client: None,
-        model: "".into(),
-        upstream: None,
-        prompt_chars: 0,
-        prepared_chars: 0,
+        place: None,
+        sent: None,
         tokens: 0,
-        admitted: false,
         board: gateway.board.clone(),
         tasks: gateway.tasks.clone(),
     }))
@@ -78,47 +93,43 @@ impl Record {
         if last {
             return self.take();
         }
-        let entry = self.0.clone();
-        entry.iter().filter(|entry| entry.admitted).for_each(|entry| entry.board.tell(Event::Admitted));
+        let mut entry = self.0.clone();
+        if let Some(entry) = &mut entry
+            && let Some(Place { client, .. }) = entry.place.take()
+        {
+            entry.admit(client);
+        }
         Self(entry)
     }
 
     /// The request has a place.
     pub(super) fn admitted(&mut self, client: &Client) {
         if let Some(entry) = &mut self.0 {
-            entry.client = Some(client.name.clone());
-            entry.admitted = true;
-            entry.board.tell(Event::Admitted);
+            entry.admit(client.name.clone());
         }
     }
 
     /// The request goes to an upstream.
-    pub(super) fn sent(&mut self, upstream: &Arc<str>, model: &str, prompt_chars: usize, prepared_chars: usize) {
-        let Some(entry) = &mut self.0 else { return };
-        entry.upstream = Some(upstream.clone());
-        entry.model = model.into();
-        entry.prompt_chars = prompt_chars as u64;
-        entry.prepared_chars = prepared_chars as u64;
-        entry.board.tell(Event::Sent {
-            id: entry.id.as_u128(),
-            model: entry.model.clone(),
-            prompt_chars: entry.prompt_chars,
-            prepared_chars: entry.prepared_chars,
-        });
+    pub(super) fn sent(&mut self, upstream: &Arc<str>, ready: &Ready) {
+        self.tell_sent(Some(upstream.clone()), &ready.call.request.model, ready);
     }
 
     /// The answer is one that was given before.
-    pub(super) fn remembered(&mut self, model: &str) {
-        if let Some(entry) = &mut self.0 {
-            entry.model = model.into();
-            entry.board.tell(Event::Remembered);
-        }
+    pub(super) fn remembered(&mut self, model: &str, ready: &Ready) {
+        self.tell_sent(None, model, ready);
+    }
+
+    fn tell_sent(&mut self, upstream: Option<Arc<str>>, model: &str, ready: &Ready) {
+        let Some(entry) = &mut self.0 else { return };
+        let sent = sent(upstream, model, ready);
+        entry.sent = Some(sent.clone());
+        entry.tell(|number| Event::Sent { number, sent });
     }
 
     /// Part of the prompt has been read.
     pub(super) fn progress(&mut self, share: f32) {
         if let Some(entry) = &mut self.0 {
-            entry.board.tell(Event::Progress(share));
+            entry.tell(|number| Event::Progress { number, share });
         }
     }
 
@@ -126,7 +137,7 @@ impl Record {
     pub(super) fn tokens(&mut self, total: u32) {
         if let Some(entry) = &mut self.0 {
             entry.tokens = total;
-            entry.board.tell(Event::Tokens(total));
+            entry.tell(|number| Event::Tokens { number, tokens: total });
         }
     }
 
@@ -137,12 +148,13 @@ impl Record {
         }
     }
 
-    /// The answer is complete.
-    pub(super) fn complete(&mut self, completion: &Completion) {
+    /// The answer is complete; `prefill_per_s` is how fast its model reads, where that is known.
+    pub(super) fn complete(&mut self, completion: &Completion, prefill_per_s: Option<f32>) {
         if let Some(entry) = &mut self.0 {
             entry.tokens = completion.usage.completion_tokens;
         }
-        self.close(Outcome::Complete, inference_seconds(completion), "");
+        let (seconds, usage) = (inference_seconds(completion), Some(completion.usage));
+        self.close(End { seconds, usage, prefill_per_s, ..End::default() });
     }
 
     /// The answer broke.
@@ -152,28 +164,30 @@ impl Record {
             FailureCode::Stopping => Outcome::Stopped,
             _ => Outcome::UpstreamFailed,
         };
-        self.close(outcome, 0.0, &failure.message);
+        self.close(End { outcome, reason: &failure.message, word: Some(failure.code.as_str()), ..End::default() });
     }
 
     /// The request was refused.
     pub(super) fn refused(&mut self, refusal: &Refusal) {
+        let was_sent = |entry: &Entry| entry.sent.as_ref().is_some_and(|sent| sent.upstream.is_some());
         match refusal {
-            Refusal::Failed(failure) if self.0.as_ref().is_some_and(|entry| entry.upstream.is_some()) => {
-                self.failed(failure);
+            Refusal::Failed(failure) if self.0.as_ref().is_some_and(was_sent) => self.failed(failure),
+            _ => {
+                let (outcome, word) = (Outcome::Refused, Some(refusal.name()));
+                self.close(End { outcome, reason: &refusal.for_log(), word, ..End::default() });
             }
-            _ => self.close(Outcome::Refused, 0.0, &refusal.for_log()),
         }
     }
 
-    fn close(&mut self, outcome: Outcome, seconds: f64, reason: &str) {
+    fn close(&mut self, end: End<'_>) {
         let Some(entry) = self.0.take() else { return };
-        entry.count(outcome, seconds);
+        entry.count(end);
         let took = entry.opened.elapsed();
         if entry.tasks.is_stopping() {
-            return entry.log(outcome, took, reason);
+            return entry.log(end.outcome, took, end.reason);
         }
         // The line is written when the answer's last bytes are on their way: it takes longer than all else here.
-        let reason = reason.to_owned();
+        let (outcome, reason) = (end.outcome, end.reason.to_owned());
         entry.tasks.clone().spawn(async move { entry.log(outcome, took, &reason) });
     }
 }
@@ -181,20 +195,36 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let stopping = self.0.as_ref().is_some_and(|entry| entry.tasks.is_stopping());
-        self.close(if stopping { Outcome::Stopped } else { Outcome::ClientGone }, 0.0, "");
+        let outcome = if stopping { Outcome::Stopped } else { Outcome::ClientGone };
+        self.close(End { outcome, ..End::default() });
     }
 }
 
 impl Entry {
+    fn admit(&mut self, client: Arc<str>) {
+        let place = Place { number: self.board.number(), client };
+        let Place { number, client } = place.clone();
+        self.place = Some(place);
+        self.board.tell(Event::Admitted(Arrival { number, id: self.id, call: self.call, client }));
+    }
+
+    /// Tells the status of what happened to a request that has a place.
+    fn tell(&self, event: impl FnOnce(u64) -> Event) {
+        if let Some(place) = &self.place {
+            self.board.tell(event(place.number));
+        }
+    }
+
     fn log(&self, outcome: Outcome, took: Duration, reason: &str) {
+        let sent = self.sent.as_ref();
         tracing::info!(
             id = %self.id,
             outcome = ?outcome,
-            client = self.client.as_deref().unwrap_or("-"),
-            model = &*self.model,
-            upstream = self.upstream.as_deref().unwrap_or("-"),
-            prompt_chars = self.prompt_chars,
-            prepared_chars = self.prepared_chars,
+            client = self.place.as_ref().map_or("-", |place| &*place.client),
+            model = sent.map_or("", |sent| &*sent.model),
+            upstream = sent.and_then(|sent| sent.upstream.as_deref()).unwrap_or("-"),
+            prompt_chars = sent.map_or(0, |sent| sent.prompt_chars),
+            prepared_chars = sent.map_or(0, |sent| sent.prepared_chars),
             tokens = self.tokens,
             ms = took.as_millis() as u64,
             reason,
@@ -202,16 +232,59 @@ impl Entry {
         );
     }
 
-    fn count(&self, outcome: Outcome, seconds: f64) {
-        if !self.admitted {
-            return;
-        }
-        let ending = match outcome {
-            Outcome::Complete => Ending::Complete,
-            Outcome::Refused => Ending::Refused,
-            Outcome::UpstreamFailed | Outcome::TimedOut => Ending::Failed,
-            Outcome::ClientGone | Outcome::Stopped => Ending::Gone,
-        };
-        self.board.tell(Event::Ended { outcome: ending, tokens: self.tokens, seconds });
+    fn count(&self, end: End<'_>) {
+        let End { outcome, word, seconds, usage, prefill_per_s, .. } = end;
+        let (tokens, reason) = (self.tokens, word);
+        self.tell(|number| {
+            let hour = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() / 3600);
+            Event::Ended(Ending { number, outcome, reason, tokens, seconds, usage, prefill_per_s, hour })
+        });
+    }
+}
+
+/// A short name for what was called.
+fn call(delivery: Delivery) -> &'static str {
+    match delivery {
+        Delivery::Whole | Delivery::Asked(Dialect::Native) => "complete",
+        Delivery::Stream => "stream",
+        Delivery::Batch => "batch",
+        Delivery::Asked(Dialect::Chat) => "chat",
+        Delivery::Asked(Dialect::Completions) => "completions",
+        Delivery::Asked(Dialect::Messages) => "messages",
+        Delivery::Asked(Dialect::Infill) => "infill",
+    }
+}
+
+/// Characters of a token, about, where nobody counted them.
+const CHARS_PER_TOKEN: usize = 4;
+
+/// Characters of a name that are kept: model and language may be anything that a client says.
+const NAME_CHARS: usize = 64;
+
+fn name(said: &str) -> Arc<str> {
+    said.chars().take(NAME_CHARS).collect::<String>().into()
+}
+
+/// What is sent, in figures.
+fn sent(upstream: Option<Arc<str>>, model: &str, ready: &Ready) -> Sent {
+    let report = &ready.report;
+    let estimate = |chars: usize| chars.div_ceil(CHARS_PER_TOKEN);
+    let counted = report.original_tokens > 0;
+    let saved = match counted {
+        true => report.original_tokens.saturating_sub(report.final_tokens),
+        false => estimate(report.original_chars.saturating_sub(report.final_chars)),
+    };
+    // Of a chat only the long messages were counted.
+    let whole = counted && matches!(ready.call.details.input, Input::Prompt);
+    let tokens = if whole { report.final_tokens } else { estimate(report.final_chars) };
+    let bounded = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
+    Sent {
+        upstream,
+        model: name(model),
+        language: name(&ready.language),
+        prompt_chars: report.original_chars as u64,
+        prepared_chars: report.final_chars as u64,
+        tokens: bounded(tokens),
+        tokens_saved: bounded(saved),
     }
 }

@@ -7,6 +7,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 use super::info::{self, Picture};
+use super::page::{self, Asset};
 use super::pipeline::{self, Delivery};
 use super::{Gateway, authenticate, dry_run, events, kept, metrics, pair, pass, press};
 
@@ -24,7 +25,7 @@ enum Call {
     OpenApi,
     /// One of them, named by the path.
     Model,
-    Page,
+    Page(Asset),
     Pair,
     PairWait,
     /// The server's own, under its path there.
@@ -36,7 +37,7 @@ enum Call {
 }
 
 const ROUTES: &[(&str, &[Method], Call)] = &[
-    ("/", &[Method::GET], Call::Page),
+    ("/", &[Method::GET], Call::Page(Asset::Index)),
     ("/display.png", &[Method::GET], Call::Display(Picture::Png)),
     ("/display.txt", &[Method::GET], Call::Display(Picture::Text)),
     ("/chat/completions", &[Method::POST], Call::Complete(Delivery::Asked(Dialect::Chat))),
@@ -49,6 +50,12 @@ const ROUTES: &[(&str, &[Method], Call)] = &[
     ("/models", &[Method::GET], Call::Models),
     ("/openapi.json", &[Method::GET], Call::OpenApi),
     ("/models/", &[Method::GET], Call::Model),
+    ("/page/app.js", &[Method::GET], Call::Page(Asset::App)),
+    ("/page/draw.js", &[Method::GET], Call::Page(Asset::Draw)),
+    ("/page/icon.svg", &[Method::GET], Call::Page(Asset::Icon)),
+    ("/page/stream.js", &[Method::GET], Call::Page(Asset::Stream)),
+    ("/page/style.css", &[Method::GET], Call::Page(Asset::Style)),
+    ("/page/words.js", &[Method::GET], Call::Page(Asset::Words)),
     ("/props", &[Method::GET], Call::Passed("/props")),
     ("/tokenize", &[Method::POST], Call::Passed("/tokenize")),
     ("/v1/chat/completions", &[Method::POST], Call::Complete(Delivery::Asked(Dialect::Chat))),
@@ -92,7 +99,13 @@ impl Call {
     fn is_public(self) -> bool {
         matches!(
             self,
-            Self::Display(_) | Self::Events | Self::Health | Self::OpenApi | Self::Page | Self::Pair | Self::PairWait
+            Self::Display(_)
+                | Self::Events
+                | Self::Health
+                | Self::OpenApi
+                | Self::Page(_)
+                | Self::Pair
+                | Self::PairWait
         )
     }
 }
@@ -135,7 +148,7 @@ async fn answer(
     };
     Ok(match call {
         Call::Display(picture) => info::display(gateway, picture),
-        Call::Events => events::watch(gateway)?,
+        Call::Events => events::watch(gateway, &head.headers)?,
         Call::Pair => pair::begin(gateway, body, peer.address.ip()).await?,
         Call::PairWait => pair::wait(gateway, &head.headers).await?,
         Call::Passed(path) => pass::on(gateway, head.method.clone(), path, body, id).await?,
@@ -148,7 +161,7 @@ async fn answer(
         Call::Metrics => metrics::metrics(gateway),
         Call::Models => info::models(gateway).await,
         Call::Model => info::model(gateway, head.uri.path()).await,
-        Call::Page => info::page(),
+        Call::Page(asset) => page::file(asset),
         Call::Stats => info::stats(gateway).await,
         Call::VpsHealth => info::vps_health(gateway).await?,
         Call::Complete(_) => return Err(Refusal::NotFound { path: "completions are not reports".into() }),
@@ -209,6 +222,12 @@ mod tests {
                 "/display.txt",
                 "/health",
                 "/openapi.json",
+                "/page/app.js",
+                "/page/draw.js",
+                "/page/icon.svg",
+                "/page/stream.js",
+                "/page/style.css",
+                "/page/words.js",
                 "/v1/events",
                 "/v1/pair",
                 "/v1/pair/wait"

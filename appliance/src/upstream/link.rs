@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 
 use super::Upstream;
+use super::breaker::Breaker;
 use super::hold::{self, Left};
 use super::trust::{self, Noted, Noting};
 use crate::problem::Trouble;
@@ -319,7 +320,7 @@ pub(super) async fn keep(upstream: Arc<Upstream>, link: Arc<Link>, board: Board,
 /// Publishes an open connection and drives it until it ends.
 async fn run(upstream: &Upstream, link: &Link, open: Open, board: &Board, tasks: &Tasks) {
     let Open { sender, mut driver, noted } = open;
-    upstream.breaker().reconnected();
+    upstream.breaker(Breaker::reconnected);
     link.sender.send_replace(Some(sender));
     board.tell(Event::Link { upstream: upstream.index, connected: true });
     let pings = driver.pings();

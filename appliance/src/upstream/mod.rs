@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::settings;
-use crate::status::Board;
+use crate::status::{Board, Event};
 use breaker::Breaker;
 use knowledge::{Knowledge, Vocabularies};
 use link::Link;
@@ -54,6 +54,7 @@ pub struct Upstream {
     base: String,
     key: Option<(HeaderName, HeaderValue)>,
     breaker: Mutex<Breaker>,
+    board: Board,
     probe: Notify,
 }
 
@@ -98,6 +99,7 @@ impl Upstream {
             base: service::base(&settings.url),
             key: settings.key.as_ref().and_then(|key| header(key, &way)),
             breaker: Mutex::new(Breaker::new(settings.breaker)),
+            board: board.clone(),
             probe: Notify::new(),
         });
         match way {
@@ -157,9 +159,17 @@ impl Upstream {
         self.versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// The breaker, for one decision.
-    pub fn breaker(&self) -> MutexGuard<'_, Breaker> {
-        self.breaker.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// Tells the breaker something, or asks it; the status hears of what comes of it.
+    pub fn breaker<T>(&self, change: impl FnOnce(&mut Breaker) -> T) -> T {
+        let mut breaker = self.breaker.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let before = breaker.state();
+        let out = change(&mut breaker);
+        let state = breaker.state();
+        if state != before {
+            // Still locked, so that no older word comes after a newer one.
+            self.board.tell(Event::Breaker { upstream: self.index, state });
+        }
+        out
     }
 
     /// Whether a request may go through now.
@@ -167,7 +177,7 @@ impl Upstream {
     /// # Errors
     /// How long to wait.
     pub fn admit(self: &Arc<Self>) -> Result<Pass, Duration> {
-        self.breaker().admit(Instant::now())?;
+        self.breaker(|breaker| breaker.admit(Instant::now()))?;
         Ok(Pass { upstream: self.clone(), verdict: Verdict::Undecided, alive: false })
     }
 
@@ -202,6 +212,7 @@ impl Upstream {
             base: String::new(),
             key: None,
             breaker: Mutex::new(Breaker::new(breaker::Policy::default())),
+            board: Board::new([]),
             probe: Notify::new(),
         })
     }
@@ -213,7 +224,7 @@ impl Upstream {
 
     /// An attempt to reach it failed.
     fn failed(&self) {
-        self.breaker().failed(Instant::now(), chance());
+        self.breaker(|breaker| breaker.failed(Instant::now(), chance()));
     }
 }
 
@@ -258,7 +269,7 @@ impl Pass {
     pub fn alive(&mut self) {
         if !self.alive {
             self.alive = true;
-            self.upstream.breaker().alive();
+            self.upstream.breaker(Breaker::alive);
         }
     }
 
@@ -285,11 +296,10 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        let mut breaker = self.upstream.breaker();
-        match self.verdict {
+        self.upstream.breaker(|breaker| match self.verdict {
             Verdict::Undecided => breaker.undecided(),
             Verdict::Succeeded => breaker.succeeded(),
             Verdict::Failed => breaker.failed(Instant::now(), chance()),
-        }
+        });
     }
 }

@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Upstream;
+use super::breaker::Breaker;
 use super::link::LinkError;
 use crate::problem::Trouble;
 use crate::status::{Board, Event, Probe};
@@ -144,7 +145,7 @@ pub(super) async fn keep(upstream: Arc<Upstream>, service: Arc<Service>, board: 
         match (&there, before) {
             (Ok(()), false) => {
                 tracing::info!(upstream = %upstream.name, "connected");
-                upstream.breaker().reconnected();
+                upstream.breaker(Breaker::reconnected);
             }
             (Err(absent), true) => tracing::warn!(upstream = %upstream.name, reason = absent.reason, "connection lost"),
             _ => {}

@@ -1,29 +1,40 @@
 //! What is going on, as one small value: requests report [`Event`]s, the pure [`reduce`] folds them into [`Status`], and
 //! whoever shows something (health, statistics, page, board) reads the newest one. Nothing flows the other way.
 
+mod board;
+pub mod pace;
+pub mod requests;
+pub mod savings;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cerebrum_board::Update;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::problem::{self, Problem, Strain, Trouble};
+use crate::upstream::breaker;
+pub use board::Board;
+use pace::Pace;
+use requests::{Arrival, Ended, Ending, Outcome, Requests, Sent};
+use savings::Savings;
 
 /// The appliance at one moment. Never holds a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
     /// When the daemon started.
     pub started: Instant,
-    /// Requests in progress, streams counted until their body ends.
-    pub active: u32,
+    /// Requests in progress, streams counted until their body ends, and the last ones that ended.
+    pub requests: Requests,
     /// Requests that wait for a place.
     pub queued: u32,
-    /// The newest request in progress, for the board.
-    pub current: Option<Current>,
     /// Totals since the start.
     pub totals: Totals,
+    /// Tokens written over the last minutes.
+    pub pace: Pace,
+    /// What preparation saved.
+    pub savings: Savings,
     /// Upstreams in the order of the settings.
     pub upstreams: Vec<UpstreamStatus>,
     /// Processor use of the whole machine, in percent.
@@ -42,21 +53,6 @@ pub struct Status {
     pub update: Option<Update>,
     /// What is wrong and has been read by a person.
     pub dismissed: Vec<Problem>,
-}
-
-/// What the newest request is doing.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Current {
-    /// Its id as a number.
-    pub id: u128,
-    /// The model that answers it.
-    pub model: Arc<str>,
-    /// Share of the prompt that has been read, 0 to 1.
-    pub progress: f32,
-    /// Tokens so far.
-    pub tokens: u32,
-    /// When the first token came.
-    pub first_token: Option<Instant>,
 }
 
 /// Sums over all ended requests.
@@ -84,6 +80,10 @@ pub struct Totals {
     pub prompt_chars: u64,
     /// Characters of prompts as they were sent on.
     pub prepared_chars: u64,
+    /// Tokens of prompts that complete answers were given to.
+    pub prompt_tokens: u64,
+    /// Those of them that the upstream had in its cache.
+    pub cached_tokens: u64,
 }
 
 /// One upstream as last seen.
@@ -99,6 +99,8 @@ pub struct UpstreamStatus {
     pub refusing_since: Option<Instant>,
     /// Why it cannot be used, where more is known than that it does not answer.
     pub trouble: Option<Trouble>,
+    /// Whether requests are let through to it.
+    pub breaker: breaker::State,
 }
 
 /// What the newest health probe said.
@@ -124,38 +126,42 @@ pub enum Probe {
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A request took a place.
-    Admitted,
+    Admitted(Arrival),
     /// A request began or ceased to wait for a place.
     Queued(i32),
     /// A request was turned away for lack of a place.
     Shed,
-    /// An answer was given from memory.
-    Remembered,
     /// An answer went on over another connection.
     Resumed,
-    /// A request was sent to an upstream.
+    /// A request was sent to an upstream, or its answer found in memory.
     Sent {
-        /// The request's id as a number.
-        id: u128,
-        /// The model asked for.
-        model: Arc<str>,
-        /// Prompt as it came, in characters.
-        prompt_chars: u64,
-        /// Prompt as sent, in characters.
-        prepared_chars: u64,
+        /// The request's number.
+        number: u64,
+        /// What was sent.
+        sent: Sent,
     },
-    /// Part of the prompt was read, 0 to 1.
-    Progress(f32),
-    /// Tokens were written: the request's total so far.
-    Tokens(u32),
-    /// A request that had been admitted ended.
-    Ended {
-        /// How.
-        outcome: Ending,
-        /// Tokens it wrote.
+    /// Part of a prompt was read.
+    Progress {
+        /// The request's number.
+        number: u64,
+        /// How much of it, 0 to 1.
+        share: f32,
+    },
+    /// Tokens were written.
+    Tokens {
+        /// The request's number.
+        number: u64,
+        /// Its total so far.
         tokens: u32,
-        /// Seconds the upstream spent.
-        seconds: f64,
+    },
+    /// A request that had been admitted ended.
+    Ended(Ending),
+    /// An upstream's breaker opened, closed, or lets one request through.
+    Breaker {
+        /// Index of the upstream.
+        upstream: usize,
+        /// What it does now.
+        state: breaker::State,
     },
     /// A connection was made or lost.
     Link {
@@ -192,46 +198,32 @@ pub enum Event {
     Dismissed,
 }
 
-/// How an admitted request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// Answered to the end.
-    Complete,
-    /// Broken, or refused by the upstream.
-    Failed,
-    /// Its client left.
-    Gone,
-    /// Refused here, before it was sent.
-    Refused,
-}
-
 /// The status after `event`.
 pub fn reduce(status: &mut Status, event: Event, now: Instant) {
     match event {
-        Event::Admitted => status.active += 1,
+        Event::Admitted(arrival) => status.requests.admit(arrival, now),
         Event::Queued(change) => status.queued = status.queued.saturating_add_signed(change),
         Event::Shed => status.totals.shed += 1,
-        Event::Remembered => status.totals.remembered += 1,
         Event::Resumed => status.totals.resumed += 1,
-        Event::Sent { id, model, prompt_chars, prepared_chars } => {
-            status.totals.sent += 1;
-            status.totals.prompt_chars += prompt_chars;
-            status.totals.prepared_chars += prepared_chars;
-            status.current = Some(Current { id, model, progress: 0.0, tokens: 0, first_token: None });
+        Event::Sent { number, sent } => {
+            let totals = &mut status.totals;
+            if sent.upstream.is_some() {
+                totals.sent += 1;
+                totals.prompt_chars += sent.prompt_chars;
+                totals.prepared_chars += sent.prepared_chars;
+            } else {
+                totals.remembered += 1;
+            }
+            status.requests.send(number, sent);
         }
-        Event::Progress(progress) => {
-            if let Some(current) = &mut status.current {
-                current.progress = progress;
+        Event::Progress { number, share } => status.requests.progress(number, share),
+        Event::Tokens { number, tokens } => write(status, number, tokens, now),
+        Event::Ended(ending) => end(status, ending, now),
+        Event::Breaker { upstream, state } => {
+            if let Some(known) = status.upstreams.get_mut(upstream) {
+                known.breaker = state;
             }
         }
-        Event::Tokens(tokens) => {
-            if let Some(current) = &mut status.current {
-                current.progress = 1.0;
-                current.tokens = tokens;
-                current.first_token.get_or_insert(now);
-            }
-        }
-        Event::Ended { outcome, tokens, seconds } => end(status, outcome, tokens, seconds),
         Event::Link { upstream, connected } => {
             if let Some(known) = status.upstreams.get_mut(upstream) {
                 known.connected = connected;
@@ -268,22 +260,35 @@ pub fn reduce(status: &mut Status, event: Event, now: Instant) {
     }
 }
 
-fn end(status: &mut Status, outcome: Ending, tokens: u32, seconds: f64) {
-    status.active = status.active.saturating_sub(1);
-    if status.active == 0 {
-        status.current = None;
+fn write(status: &mut Status, number: u64, tokens: u32, now: Instant) {
+    let more = status.requests.write(number, tokens, now);
+    if more > 0 {
+        status.pace.write(now - status.started, more);
     }
+}
+
+fn end(status: &mut Status, ending: Ending, now: Instant) {
+    if ending.tokens > 0 {
+        write(status, ending.number, ending.tokens, now);
+    }
+    let Some(ended) = status.requests.end(ending, now) else { return };
+    let Ended { ending, .. } = &*ended;
     let totals = &mut status.totals;
-    totals.tokens += u64::from(tokens);
-    match outcome {
-        Ending::Complete => {
-            totals.successful += 1;
-            totals.inference_seconds += seconds;
-        }
-        Ending::Failed => totals.failed += 1,
-        Ending::Gone => totals.gone += 1,
-        Ending::Refused => {}
+    totals.tokens += u64::from(ending.tokens);
+    if let Some(usage) = ending.usage.filter(|_| !ended.running.is_remembered()) {
+        totals.prompt_tokens += u64::from(usage.prompt_tokens);
+        totals.cached_tokens += u64::from(usage.cached_tokens);
     }
+    match ending.outcome {
+        Outcome::Complete => {
+            totals.successful += 1;
+            totals.inference_seconds += ending.seconds;
+        }
+        Outcome::UpstreamFailed | Outcome::TimedOut => totals.failed += 1,
+        Outcome::ClientGone | Outcome::Stopped => totals.gone += 1,
+        Outcome::Refused => {}
+    }
+    status.savings.take(&ended);
 }
 
 impl UpstreamStatus {
@@ -293,69 +298,45 @@ impl UpstreamStatus {
     }
 }
 
-/// Where events go and the newest status is read. Clones share one status.
-#[derive(Clone, Debug)]
-pub struct Board(watch::Sender<Status>);
-
-impl Board {
-    /// A fresh status over the named upstreams.
-    pub fn new(upstreams: impl IntoIterator<Item = Arc<str>>) -> Self {
-        let upstream = |name| UpstreamStatus {
-            name,
-            connected: false,
-            probe: Probe::Pending,
-            refusing_since: None,
-            trouble: None,
-        };
-        let (sender, _) = watch::channel(Status {
-            started: Instant::now(),
-            active: 0,
-            queued: 0,
-            current: None,
-            totals: Totals::default(),
-            upstreams: upstreams.into_iter().map(upstream).collect(),
-            cpu_percent: 0.0,
-            addresses: Vec::new(),
-            unplugged_since: None,
-            alone_since: Some(Instant::now()),
-            strain: Strain::default(),
-            keys_sound: true,
-            update: None,
-            dismissed: Vec::new(),
-        });
-        Self(sender)
-    }
-
-    /// Folds in what happened. Never waits.
-    pub fn tell(&self, event: Event) {
-        self.0.send_modify(|status| reduce(status, event, Instant::now()));
-    }
-
-    /// Looks at the newest status.
-    pub fn look<T>(&self, look: impl FnOnce(&Status) -> T) -> T {
-        look(&self.0.borrow())
-    }
-
-    /// Follows the status.
-    pub fn follow(&self) -> watch::Receiver<Status> {
-        self.0.subscribe()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cerebrum_common::request_id::RequestId;
+    use cerebrum_common::wire::Usage;
     use proptest::prelude::*;
 
+    fn arrival(number: u64) -> Arrival {
+        Arrival { number, id: RequestId::random(), call: "complete", client: "laptop".into() }
+    }
+
+    fn sent() -> Sent {
+        Sent {
+            upstream: Some("vps".into()),
+            model: "qwen_7b".into(),
+            language: "python".into(),
+            prompt_chars: 100,
+            prepared_chars: 40,
+            tokens: 10,
+            tokens_saved: 15,
+        }
+    }
+
+    fn ending(number: u64, outcome: Outcome) -> Ending {
+        let usage = Some(Usage { prompt_tokens: 12, cached_tokens: 4, completion_tokens: 2 });
+        let usage = usage.filter(|_| outcome == Outcome::Complete);
+        Ending { number, outcome, reason: None, tokens: 2, seconds: 1.5, usage, prefill_per_s: Some(5.0), hour: 0 }
+    }
+
     fn any_event() -> impl Strategy<Value = Event> {
-        let outcome = prop::sample::select(vec![Ending::Complete, Ending::Failed, Ending::Gone, Ending::Refused]);
+        let outcomes = vec![Outcome::Complete, Outcome::UpstreamFailed, Outcome::ClientGone, Outcome::Refused];
+        let outcome = prop::sample::select(outcomes);
         prop_oneof![
-            Just(Event::Admitted),
+            (0_u64..3).prop_map(|number| Event::Admitted(arrival(number))),
             Just(Event::Queued(1)),
             Just(Event::Queued(-1)),
-            Just(Event::Sent { id: 1, model: "m".into(), prompt_chars: 10, prepared_chars: 5 }),
-            Just(Event::Tokens(3)),
-            outcome.prop_map(|outcome| Event::Ended { outcome, tokens: 1, seconds: 1.0 }),
+            (0_u64..3).prop_map(|number| Event::Sent { number, sent: sent() }),
+            (0_u64..3).prop_map(|number| Event::Tokens { number, tokens: 3 }),
+            (0_u64..3, outcome).prop_map(|(number, outcome)| Event::Ended(ending(number, outcome))),
             (0_usize..3).prop_map(|upstream| Event::Link { upstream, connected: true }),
         ]
     }
@@ -363,18 +344,47 @@ mod tests {
     #[tokio::test]
     async fn a_request_is_counted_from_admission_to_its_end() {
         let board = Board::new(["vps".into()]);
-        board.tell(Event::Admitted);
-        board.tell(Event::Sent { id: 1, model: "qwen_7b".into(), prompt_chars: 100, prepared_chars: 40 });
-        board.tell(Event::Tokens(2));
+        board.tell(Event::Admitted(arrival(1)));
+        board.tell(Event::Sent { number: 1, sent: sent() });
+        board.tell(Event::Tokens { number: 1, tokens: 2 });
         board.look(|status| {
-            assert_eq!(status.active, 1);
-            assert_eq!(status.current.as_ref().unwrap().tokens, 2);
+            assert_eq!(status.requests.active(), 1);
+            assert_eq!(status.requests.current().unwrap().0.tokens, 2);
         });
-        board.tell(Event::Ended { outcome: Ending::Complete, tokens: 2, seconds: 1.5 });
+        board.tell(Event::Ended(ending(1, Outcome::Complete)));
+        board.tell(Event::Ended(ending(1, Outcome::Complete)));
         board.look(|status| {
-            assert_eq!((status.active, &status.current), (0, &None));
+            assert_eq!((status.requests.active(), status.requests.recent().len()), (0, 1));
+            assert!(status.requests.current().is_none());
             assert_eq!((status.totals.successful, status.totals.tokens), (1, 2));
+            assert_eq!((status.totals.prompt_tokens, status.totals.cached_tokens), (12, 4));
+            assert_eq!((status.savings.total.tokens(), status.savings.total.seconds), (15, 3.0));
         });
+    }
+
+    #[tokio::test]
+    async fn the_board_shows_the_newest_request_that_is_still_there() {
+        let board = Board::new(["vps".into()]);
+        for number in [1, 2] {
+            board.tell(Event::Admitted(arrival(number)));
+            board.tell(Event::Sent { number, sent: sent() });
+        }
+        let current = || board.look(|status| status.requests.current().map(|(running, _)| running.arrival.number));
+        assert_eq!(current(), Some(2));
+        board.tell(Event::Ended(ending(2, Outcome::ClientGone)));
+        assert_eq!(current(), Some(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_written_shows_in_the_pace_once() {
+        let board = Board::new(["vps".into()]);
+        board.tell(Event::Admitted(arrival(1)));
+        board.tell(Event::Sent { number: 1, sent: sent() });
+        board.tell(Event::Tokens { number: 1, tokens: 2 });
+        // The answer's end tells of tokens that no event told of.
+        board.tell(Event::Ended(Ending { tokens: 7, ..ending(1, Outcome::Complete) }));
+        let later = pace::SPAN * 2;
+        board.look(|status| assert_eq!(status.pace.spans(later).iter().sum::<u32>(), 7));
     }
 
     proptest! {
@@ -383,11 +393,11 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(async {
                 let board = Board::new(["vps".into()]);
-                let admitted = events.iter().filter(|event| matches!(event, Event::Admitted)).count();
+                let admitted = events.iter().filter(|event| matches!(event, Event::Admitted(_))).count();
                 for event in events {
                     board.tell(event);
                 }
-                board.look(|status| assert!(status.active as usize <= admitted));
+                board.look(|status| assert!(status.requests.active() as usize <= admitted));
             });
         }
     }
