@@ -121,13 +121,9 @@ fn call(
     let sampling = crate::wire::Sampling { logit_bias, ..request.sampling };
     let max_tokens = if warm_up { 0 } else { request.max_tokens };
     let choices = u32::from(within("n", body.n.unwrap_or(1), 1, CHOICES)?);
-    let stream = body.stream.unwrap_or(false);
-    if stream && choices > 1 {
-        return Err(refuse("n", choices, "1 in a stream; ask for a whole answer, or several times"));
-    }
     let reply = Reply {
         dialect,
-        stream,
+        stream: body.stream.unwrap_or(false),
         usage: body.stream_options.as_ref().is_some_and(|options| options.include_usage),
         progress,
         tools: matches!(&input, Input::Chat(chat) if !chat.tools.is_empty()),
