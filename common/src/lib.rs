@@ -12,6 +12,7 @@
 
 pub mod corpus;
 pub mod event_log;
+pub mod key_use;
 pub mod keyring;
 pub mod keys;
 pub mod lifecycle;
