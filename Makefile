@@ -40,4 +40,4 @@ deny: ## licences, advisories and duplicate versions of dependencies (needs carg
 	$(CARGO) deny check
 
 -include server/release.mk tests/bench.mk appliance/prompt/bench.mk server/engine/bench.mk cross/cross.mk image-build/image.mk \
-	systemd/server.mk tests/board-vm/board-vm.mk tests/upstreams/upstreams.mk
+	systemd/server.mk tests/board-vm/board-vm.mk tests/upstreams/upstreams.mk tests/aider/aider.mk

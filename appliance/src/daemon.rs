@@ -12,6 +12,7 @@ use cerebrum_common::tls::{Reloading, keep_fresh};
 use cerebrum_common::watchdog;
 use sysinfo::{Networks, System};
 
+use crate::announce::{self, Announcement, Farewell};
 use crate::gateway::Gateway;
 use crate::panel::{self, Inside};
 use crate::settings::Settings;
@@ -55,13 +56,17 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready on {scheme}://{address}");
     notify_ready();
     watchdog::start(address, scheme == "https", &tasks);
+    let announced = settings.announce.as_ref();
+    let announced = announced.and_then(|name| announce::start(name, address, scheme == "https", &tasks));
 
     let signal = shutdown_signal().await?;
     tracing::info!(signal, "stopping: requests in progress have {} ms", settings.drain.as_millis());
     notify_stopping();
+    let farewell = announced.map(Announcement::goodbye);
     if !tasks.drain(settings.drain).await {
         tracing::warn!("some requests were still in progress and have been ended");
     }
+    farewell.into_iter().for_each(Farewell::wait);
     // The last holder: the thread draws its last picture, which stays, and ends.
     drop(panel);
     Ok(())

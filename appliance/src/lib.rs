@@ -6,6 +6,7 @@
 //! - [`problem`]: what of it is wrong, as far as a person can mend it.
 //! - [`display`]: that value as the board shows it.
 //! - [`strain`]: the machine's temperature and voltage.
+//! - [`announce`]: its name and service, for the local network.
 //! - [`panel`], [`pairing`]: the board in the daemon, and what is decided at it.
 //! - [`settings`]: the configuration file.
 //! - [`provision`]: the image's settings, from `cerebrum.toml` on its boot partition.
@@ -14,6 +15,7 @@
 //! - [`client`]: the command-line client.
 //! - [`daemon`]: starts and stops it all.
 
+pub mod announce;
 pub mod client;
 pub mod daemon;
 pub mod display;

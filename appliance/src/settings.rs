@@ -19,6 +19,7 @@ use http::Uri;
 
 mod board;
 
+use crate::announce;
 use crate::gateway::{admit, cache, kept};
 use crate::panel;
 use crate::upstream::{breaker, service};
@@ -52,6 +53,8 @@ pub struct Settings {
     pub keep: Retention,
     /// Answers that would come out the same again.
     pub cache: cache::Settings,
+    /// The name by which the local network finds the appliance; none where it does not announce itself.
+    pub announce: Option<announce::Settings>,
     /// Lamps, panel and buttons.
     pub board: panel::Settings,
     /// Inference servers, preferred first; at least one.
@@ -135,6 +138,7 @@ fn settings(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Sett
     let cache = root.section("cache", caching);
     let breaker = root.section("breaker", breaker_policy);
     let name = root.or("name", "cerebrum.local".to_owned());
+    let announce = root.section("mdns", |section| announce(section, &name, listen));
     let board = root.section("board", |section| board::read(section, name));
     let upstreams = upstreams(root, breaker, environment);
     Some(Settings {
@@ -151,6 +155,7 @@ fn settings(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Sett
         stream,
         keep,
         cache,
+        announce,
         board,
         upstreams: upstreams?,
     })
@@ -173,6 +178,22 @@ fn listen(root: &mut Section<'_>, environment: Environment<'_>) -> SocketAddr {
         }
     }
     listen
+}
+
+/// On where anybody could come; the name is what the panel shows, if that is a name of the local network.
+fn announce(section: &mut Section<'_>, shown: &str, listen: SocketAddr) -> Option<announce::Settings> {
+    let label = |name: &str| {
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        plain && (1..=63).contains(&name.len()) && !name.starts_with('-') && !name.ends_with('-')
+    };
+    let usual = shown.strip_suffix(".local").filter(|name| label(name)).unwrap_or("cerebrum");
+    let on = section.or("enabled", !listen.ip().is_loopback());
+    let name = section.or("name", usual.to_owned());
+    if !label(&name) {
+        let expected = "1 to 63 letters, digits and hyphens (it answers to NAME.local)";
+        section.problem("name", format!("found {name:?}, expected {expected}"));
+    }
+    on.then_some(announce::Settings { name })
 }
 
 fn limits(section: &mut Section<'_>) -> (serve::Limits, admit::Limits, Duration) {
@@ -404,6 +425,22 @@ mod tests {
         assert_eq!(settings.upstreams[0].url.to_string(), "http://10.0.0.9:9000/");
         assert!(settings.upstreams[0].key.is_some());
         assert_eq!(settings.rules.languages.model_for(Some("rust")), "codellama_7b");
+    }
+
+    #[test]
+    fn the_network_hears_of_who_listens_to_it() {
+        let name = |text: &str| {
+            let rest = "[[upstream]]\nurl='http://a'";
+            let text = format!("auth = 'open'\nopen_to_network = true\n{text}\n{rest}");
+            with(&text, &|_| None).map(|settings| settings.announce.map(|announce| announce.name))
+        };
+        assert_eq!(name("listen = '127.0.0.1:7000'").unwrap(), None);
+        assert_eq!(name("listen = '0.0.0.0:7000'").unwrap().as_deref(), Some("cerebrum"));
+        assert_eq!(name("name = 'studio.local'").unwrap().as_deref(), Some("studio"));
+        assert_eq!(name("name = 'The box'").unwrap().as_deref(), Some("cerebrum"));
+        assert_eq!(name("[mdns]\nenabled = false").unwrap(), None);
+        assert_eq!(name("[mdns]\nname = 'attic'").unwrap().as_deref(), Some("attic"));
+        assert_eq!(name("[mdns]\nname = 'a.b'").unwrap_err().problems[0].key, "mdns.name");
     }
 
     #[test]

@@ -5,11 +5,15 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use http::HeaderMap;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+
+use crate::key_use::{self, LastUse};
 
 /// A key in the clear: printed once, held by clients.
 #[derive(Clone, PartialEq, Eq)]
@@ -106,12 +110,33 @@ pub struct KnownKey {
     name: std::sync::Arc<str>,
     digest: [u8; 32],
     allowance: Allowance,
+    /// When it last let somebody in, in seconds since 1970; 0 as long as it has not.
+    used: std::sync::Arc<AtomicI64>,
 }
 
 impl KnownKey {
     /// The key `secret`, known as `name`.
     pub fn new(name: &str, secret: &Secret) -> Self {
-        Self { name: name.into(), digest: secret.digest(), allowance: Allowance::default() }
+        Self::of(name, secret.digest(), Allowance::default())
+    }
+
+    fn of(name: &str, digest: [u8; 32], allowance: Allowance) -> Self {
+        Self { name: name.into(), digest, allowance, used: std::sync::Arc::default() }
+    }
+
+    /// Its hash, as in the file.
+    pub(crate) fn sha256(&self) -> String {
+        hex(&self.digest)
+    }
+
+    /// When it last let somebody in, in seconds since 1970; none when it has not.
+    pub(crate) fn used(&self) -> Option<i64> {
+        Some(self.used.load(Ordering::Relaxed)).filter(|&seconds| seconds != 0)
+    }
+
+    /// It was used then.
+    pub(crate) fn was_used(&self, seconds: i64) {
+        self.used.store(seconds, Ordering::Relaxed);
     }
 }
 
@@ -141,9 +166,30 @@ impl Keys {
                         found = Some(key);
                     }
                 }
-                let client = |key: &KnownKey| Client { name: key.name.clone(), allowance: key.allowance };
+                let client = |key: &KnownKey| {
+                    key.was_used(Timestamp::now().as_second());
+                    Client { name: key.name.clone(), allowance: key.allowance }
+                };
                 found.map(client).ok_or(Denied::Wrong)
             }
+        }
+    }
+}
+
+impl Keys {
+    /// The keys that are needed; none where everybody may call.
+    pub(crate) fn known(&self) -> &[KnownKey] {
+        match self {
+            Self::Open => &[],
+            Self::Known(known) => known,
+        }
+    }
+
+    /// Takes over from `before` when the same keys were used.
+    pub(crate) fn recall(&self, before: &Self) {
+        for key in self.known() {
+            let same = before.known().iter().find(|old| old.digest == key.digest);
+            same.and_then(KnownKey::used).into_iter().for_each(|seconds| key.was_used(seconds));
         }
     }
 }
@@ -253,6 +299,15 @@ impl KeyFile {
         }
     }
 
+    /// A line for each entry: its name, and when it was last used, as the file beside `path` tells, or the one in `state`.
+    pub fn told(&self, path: &Path, state: Option<&Path>) -> Vec<String> {
+        let beside = LastUse::read(&key_use::path(path, None));
+        let uses =
+            beside.or_later(state.map(|state| LastUse::read(&key_use::path(path, Some(state)))).unwrap_or_default());
+        let width = self.keys.iter().map(|key| key.name.chars().count()).max().unwrap_or(0);
+        self.keys.iter().map(|key| format!("{:width$}  {}", key.name, uses.told(&key.sha256))).collect()
+    }
+
     /// The entries in the form that judges callers.
     ///
     /// # Errors
@@ -262,7 +317,7 @@ impl KeyFile {
             .iter()
             .map(|entry| match unhex(&entry.sha256) {
                 Some(digest) if !entry.allowance.entries().any(|(_, value)| value == 0) => {
-                    Ok(KnownKey { name: entry.name.as_str().into(), digest, allowance: entry.allowance })
+                    Ok(KnownKey::of(&entry.name, digest, entry.allowance))
                 }
                 Some(_) => Err(format!(
                     "key {:?}: found an allowance of 0, expected 1 or more (revoke a key that may do nothing)",

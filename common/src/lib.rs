@@ -14,6 +14,7 @@
 pub mod corpus;
 pub mod event_log;
 pub mod fetch;
+pub mod key_use;
 pub mod keyring;
 pub mod keys;
 pub mod lifecycle;

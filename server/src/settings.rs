@@ -112,12 +112,18 @@ fn convert(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Setti
     let log = root.or("log", "info".to_owned());
     let (serve, drain) = root.section("limits", limits);
     let tls = tls(root, listen);
-    let keys = keys(root, environment).map(Arc::new);
+    let keys = keys(root, environment);
     let heartbeat = root.time("heartbeat_ms", HEARTBEAT);
     let hold = root.section("hold", |section| Retention::read(section, hold::RETENTION));
     let tokens = root.section("generation", TokenLimits::read);
     let guards = root.section("guards", guard_limits);
     let models = models(root, environment);
+    let state = models.state.clone();
+    let keys = keys.map(|ring| match state {
+        Some(folder) => ring.with_uses_in(&folder),
+        None => ring,
+    });
+    let keys = keys.map(Arc::new);
     Some(Settings { listen, keys: keys?, log, serve, tls, drain, heartbeat, hold, tokens, guards, models })
 }
 

@@ -29,6 +29,12 @@ def chat_whole_and_streamed():
     assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
 
 
+def several_in_one_stream():
+    several = client.chat.completions.create(model=MODEL, messages=ASK, max_tokens=4, n=2, stream=True)
+    ends = {c.choices[0].index: c.choices[0].finish_reason for c in several}
+    assert set(ends) == {0, 1} and all(ends.values()), ends
+
+
 def helper_accumulates_a_stream():
     with client.chat.completions.stream(model=MODEL, messages=ASK, max_tokens=8) as stream:
         for _ in stream:
@@ -85,6 +91,7 @@ async def one_that_leaves():
 
 
 chat_whole_and_streamed()
+several_in_one_stream()
 helper_accumulates_a_stream()
 structured_output()
 completions_models_and_errors()

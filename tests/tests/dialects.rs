@@ -1,5 +1,7 @@
 //! The calls of other people's clients through both programs: the appliance says what the server would say itself.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use cerebrum_tests::client::Client;
 use cerebrum_tests::stack::Site;
 use serde_json::{Value, json};
@@ -46,6 +48,9 @@ async fn every_dialect_arrives_whole_and_streamed() {
     let several = lan.post("/v1/completions", &several).await.unwrap().json().unwrap();
     assert_eq!(several["choices"].as_array().unwrap().len(), 2);
 
+    several_in_one_stream(&lan).await;
+    several_in_one_stream(&site.direct_client()).await;
+
     let tokens = lan.post("/tokenize", &json!({"content": "def add"})).await.unwrap().json().unwrap();
     let back = lan.post("/detokenize", &tokens).await.unwrap().json().unwrap();
     assert!(back["content"].as_str().unwrap().ends_with("def add"), "{back}");
@@ -77,6 +82,41 @@ async fn refusals_are_in_the_clients_words() {
     }
     let refused = lan.post("/v1/messages", &json!({"messages": 7})).await.unwrap();
     assert_eq!((refused.status.as_u16(), &refused.json().unwrap()["type"]), (400, &json!("error")));
+}
+
+/// What each of them says, and why it ended, by its index.
+async fn several_in_one_stream(client: &Client) {
+    let options = json!({"include_usage": true});
+    let prompt = json!({"model": "cerebrum-tiny", "prompt": "x", "max_tokens": 4, "n": 3, "seed": 1, "stream": true,
+        "stream_options": options});
+    let messages = json!([{"role": "user", "content": "x"}]);
+    let chat = json!({"model": "cerebrum-tiny", "messages": messages, "max_tokens": 4, "n": 3, "seed": 1, "stream": true,
+        "stream_options": options});
+    for (path, mut ask) in [("/v1/completions", prompt), ("/v1/chat/completions", chat)] {
+        let answer = client.post(path, &ask).await.unwrap();
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        let body = String::from_utf8(answer.body.to_vec()).unwrap();
+        assert!(body.ends_with("data: [DONE]\n\n") && body.matches("[DONE]").count() == 1, "{body}");
+        let chunks = chunks(&body);
+        let (usage, chunks) = chunks.split_last().unwrap();
+        assert!(chunks.iter().all(|chunk| chunk["id"] == chunks[0]["id"]));
+        ask["stream"] = json!(false);
+        let whole = client.post(path, &ask).await.unwrap().json().unwrap();
+        assert_eq!(usage["usage"]["completion_tokens"], whole["usage"]["completion_tokens"]);
+        for index in 0..3 {
+            let choices = chunks.iter().map(|chunk| &chunk["choices"][0]).filter(|choice| choice["index"] == index);
+            let (said, ends): (Vec<_>, Vec<_>) = choices
+                .map(|choice| {
+                    let text = choice["text"].as_str().or(choice["delta"]["content"].as_str()).unwrap_or_default();
+                    (text, choice["finish_reason"].as_str())
+                })
+                .unzip();
+            assert!(ends.last().unwrap().is_some() && ends.iter().flatten().count() == 1, "{ends:?}");
+            let whole = &whole["choices"][index];
+            let text = whole["text"].as_str().or(whole["message"]["content"].as_str()).unwrap();
+            assert_eq!(said.concat(), text);
+        }
+    }
 }
 
 fn chunks(body: &str) -> Vec<Value> {

@@ -170,6 +170,35 @@ async fn a_client_that_leaves_while_the_link_stands_is_cancelled_at_once() {
     panic!("never cancelled: {:#?}", running.server.log().lines());
 }
 
+/// A heartbeat and a clear error, long before the answer's time is over.
+#[tokio::test]
+async fn an_answer_whose_server_has_died_is_not_waited_for_as_long_as_a_link() {
+    let site = Site::new().unwrap();
+    let mut server = site.start_server("draft_tokens = 0\nhold.time_ms = 900000").unwrap();
+    let settings = "[stream]\nheartbeat_ms = 100\n[board]\nbackend = \"off\"";
+    let _appliance = site.start_appliance(settings).unwrap();
+    let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
+    for _ in 0..ROUNDS {
+        let mut stream = lan.stream("/v1/complete/stream", &ask(900)).await.unwrap();
+        stream.next().await.unwrap().unwrap();
+        server.kill();
+        let answer = lan.whole(http::Method::GET, "/health", bytes::Bytes::new()).await.unwrap();
+        assert_eq!(answer.status, 200, "the appliance itself is well");
+        let events = stream.rest().await.unwrap();
+        let last = events.last().unwrap();
+        if last["error"].is_string() {
+            let message = last["message"].as_str().unwrap();
+            assert!(message.contains("nobody listens at localhost"), "{message}");
+            assert_eq!(last["done"], true);
+            return;
+        }
+        // It was done before it died.
+        server = site.start_server("draft_tokens = 0\nhold.time_ms = 900000").unwrap();
+        eventually(&lan, "/health", |health| health["vps_connected"] == true).await.unwrap();
+    }
+    panic!("no answer was long enough to be cut off");
+}
+
 #[tokio::test]
 async fn a_link_that_does_not_come_back_is_told_in_band_when_the_time_is_over() {
     let running = start("hold.time_ms = 300").await;

@@ -212,7 +212,7 @@ pub struct Report {
 pub enum Key {
     /// Make a key and print it: this once, since only its hash is kept
     Add(NamedKey),
-    /// List the keys' names
+    /// List the keys' names, and when each was last used
     List(KeyFileArgument),
     /// Take a key away
     Revoke(NamedKey),

@@ -36,7 +36,7 @@ fn list(file: &KeyFileArgument, console: &mut Console) -> Result<(), Failure> {
     if keys.keys.is_empty() {
         console.note(&format!("no keys in {}", file.file.display()));
     }
-    keys.keys.iter().try_for_each(|key| console.line(&key.name))
+    keys.told(&file.file, None).iter().try_for_each(|line| console.line(line))
 }
 
 fn revoke(NamedKey { name, file }: &NamedKey, console: &mut Console) -> Result<(), Failure> {

@@ -62,7 +62,8 @@ pub(super) struct UpstreamStream {
     ended: bool,
     idle: Duration,
     silence: Pin<Box<Sleep>>,
-    stop: Stop,
+    /// Until the end: another answer to the same request goes by the same id.
+    stop: Option<Stop>,
     last_event: Instant,
     deadline: Instant,
 }
@@ -86,7 +87,7 @@ impl UpstreamStream {
         Self {
             id: record.id(),
             prepared,
-            stop: gateway.stops.enter(record.id().as_u128()),
+            stop: Some(gateway.stops.enter(record.id().as_u128())),
             record: record.take(),
             pass: None,
             lesson: None,
@@ -136,7 +137,9 @@ impl UpstreamStream {
             Poll::Ready(event) => event,
             Poll::Pending => match self.poll_silence(cx) {
                 Poll::Ready(failure) => InferenceEvent::Error(failure),
-                Poll::Pending if self.stop.poll(cx).is_ready() => InferenceEvent::Error(stopped()),
+                Poll::Pending if self.stop.as_mut().is_some_and(|stop| stop.poll(cx).is_ready()) => {
+                    InferenceEvent::Error(stopped())
+                }
                 Poll::Pending => return Poll::Pending,
             },
         };
@@ -251,6 +254,9 @@ impl UpstreamStream {
                 self.source.hold.iter_mut().for_each(Hold::over);
             }
             InferenceEvent::Error(failure) => self.fail(failure),
+        }
+        if self.ended {
+            self.stop = None;
         }
     }
 

@@ -132,7 +132,7 @@ async fn answer(
     };
     let cached = upstream.origin().cached;
     let mut response = match upstream.prepared.ready.call.reply.stream {
-        true => stream::relay(gateway, upstream),
+        true => stream::relay(gateway, upstream, None),
         false => whole::answer(upstream).await?,
     };
     if cached {

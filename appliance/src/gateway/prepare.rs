@@ -67,7 +67,8 @@ pub(super) struct Ready {
 impl Prepared {
     /// The same for another answer, in the same place.
     pub(super) fn numbered(&self, number: u32) -> Self {
-        let ready = Ready { call: self.ready.call.numbered(number), ..self.ready.clone() };
+        let mut ready = self.ready.clone();
+        ready.call = ready.call.numbered(number);
         Self { permit: self.permit.clone(), ready, remember: None }
     }
 }

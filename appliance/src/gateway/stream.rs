@@ -1,9 +1,10 @@
 //! Relays an answer as server-sent events: tokens as they come, comments while there are none, one last event whatever
-//! happens. Nothing is read from the upstream before the client has taken what was sent.
+//! happens. Nothing is read from the upstream before the client has taken what was sent. Where a request wants several answers,
+//! the next one begins when one has ended.
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -20,6 +21,7 @@ use tokio::time::{Instant, Sleep};
 use super::Gateway;
 use super::account::Account;
 use super::answering::{Origin, UpstreamStream};
+use super::several::Rest;
 
 /// Events that are ready together go out together, up to this many bytes: one write instead of many when a client lags.
 const BATCH_BYTES: usize = 8 << 10;
@@ -40,14 +42,15 @@ struct DoneEvent<'a> {
     account: Account<'a>,
 }
 
-/// The streaming answer.
-pub(super) fn relay(gateway: &Gateway, upstream: UpstreamStream) -> Response<Answer> {
+/// The streaming answer, and what follows it.
+pub(super) fn relay(gateway: &Gateway, upstream: UpstreamStream, rest: Option<Rest>) -> Response<Answer> {
     let heartbeat = gateway.deadlines.heartbeat;
     let call = &upstream.prepared.ready.call;
     let body = Relay {
         speaker: Speaker::new(|| Identity::now(upstream.id, &call.request.model), &call.reply),
         progress: call.reply.progress,
         upstream,
+        rest,
         out: BytesMut::new(),
         heartbeat,
         silence: Box::pin(tokio::time::sleep(heartbeat)),
@@ -65,6 +68,8 @@ pub(super) fn relay(gateway: &Gateway, upstream: UpstreamStream) -> Response<Ans
 
 struct Relay {
     upstream: UpstreamStream,
+    /// The answers behind it.
+    rest: Option<Rest>,
     /// Writes in other people's words, where they are wanted.
     speaker: Option<Speaker>,
     progress: bool,
@@ -105,11 +110,26 @@ impl Relay {
         while self.out.len() < BATCH_BYTES {
             match self.upstream.poll_event(cx) {
                 Poll::Ready(Some(event)) => self.write(&event),
-                Poll::Ready(None) => return true,
+                Poll::Ready(None) => match self.poll_rest(cx) {
+                    Poll::Ready(true) => {}
+                    Poll::Ready(false) => return true,
+                    Poll::Pending => return false,
+                },
                 Poll::Pending => return false,
             }
         }
         false
+    }
+
+    /// Goes over to the next answer; false when there is none.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let Some(rest) = &mut self.rest else { return Poll::Ready(false) };
+        match ready!(rest.poll_next(cx)) {
+            Some(Ok(next)) => self.upstream = next,
+            Some(Err(refusal)) => self.write(&InferenceEvent::Error(refusal.into())),
+            None => return Poll::Ready(false),
+        }
+        Poll::Ready(true)
     }
 
     fn fill_silence(&mut self, cx: &mut Context<'_>) {
@@ -131,6 +151,11 @@ impl Relay {
     }
 
     fn write(&mut self, event: &InferenceEvent) {
+        if let InferenceEvent::Error(failure) = event
+            && let Some(rest) = self.rest.take()
+        {
+            rest.fail(failure);
+        }
         if let Some(speaker) = &mut self.speaker {
             return speaker.write(event, &mut self.out);
         }

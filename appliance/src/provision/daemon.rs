@@ -25,6 +25,8 @@ pub(super) fn settle(
 ) -> Result<Result<(), SettingsError>, ProvisionError> {
     table.insert("name".to_owned(), format!("{}.local", system.name).into());
     table.insert("keys_file".to_owned(), places.keys().display().to_string().into());
+    // The image's own systemd-resolved answers to the name, also when the daemon is not well, and announces the service.
+    table.entry("mdns").or_insert_with(|| Table::from_iter([("enabled".to_owned(), false.into())]).into());
     board(&mut table);
     // A static file of its own would be the same reader's; only the place differs from where relative paths start.
     let checked = Settings::from_text(&table.to_string(), FILE, &places.boot).and_then(usable);

@@ -1,4 +1,4 @@
-//! From what the image is told to the files that systemd-networkd, timesyncd, wpa_supplicant, nftables and dropbear read.
+//! From what the image is told to the files that systemd-networkd, resolved, timesyncd, wpa_supplicant, nftables and dropbear read.
 //! Pure.
 
 use std::fmt::Write;
@@ -19,6 +19,7 @@ pub(super) enum Content {
 pub(super) fn files(system: &System) -> Vec<(PathBuf, Content)> {
     let mut files = vec![("cerebrum/hostname".into(), Content::Public(format!("{}\n", system.name)))];
     let mut public = |path: &str, text: String| files.push((path.into(), Content::Public(text)));
+    public("systemd/dnssd/cerebrum.dnssd", service(system));
     if let Some(network) = &system.network {
         public("systemd/network/10-cerebrum.network", cable(network));
     }
@@ -47,6 +48,13 @@ pub(super) fn files(system: &System) -> Vec<(PathBuf, Content)> {
         files.push(("cerebrum/wpa_supplicant.conf".into(), Content::Private(radio(wifi))));
     }
     files
+}
+
+/// What systemd-resolved announces: the one who answers to the machine's name on the image.
+fn service(system: &System) -> String {
+    let kind = if system.tls { "_https._tcp" } else { "_http._tcp" };
+    let port = system.port.unwrap_or(7000);
+    format!("[Service]\nName={}\nType={kind}\nPort={port}\nTxtText=path=/\n", system.name)
 }
 
 fn cable(network: &Network) -> String {

@@ -23,8 +23,10 @@ pub(super) struct System {
     /// Time servers; Debian's when empty.
     pub(super) time_servers: Vec<String>,
     pub(super) wireguard: Option<Wireguard>,
-    /// The port of the HTTP interface, for the firewall.
+    /// The port of the HTTP interface, for the firewall and for what the network is told.
     pub(super) port: Option<u16>,
+    /// That interface speaks TLS.
+    pub(super) tls: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,8 +111,12 @@ pub(super) fn take(table: &mut toml::Table, boot: &Path) -> (System, Vec<Problem
     }
     let port =
         table.get("listen").and_then(Value::as_str).and_then(|listen| listen.parse::<std::net::SocketAddr>().ok());
-    let mut system =
-        System { name: "cerebrum".to_owned(), port: port.map(|address| address.port()), ..System::default() };
+    let mut system = System {
+        name: "cerebrum".to_owned(),
+        port: port.map(|address| address.port()),
+        tls: table.contains_key("tls"),
+        ..System::default()
+    };
     let read = read_text(&own.to_string(), super::FILE, boot, |root| {
         read_into(&mut system, root);
         Some(())

@@ -86,6 +86,10 @@ fn a_right_file_becomes_everybodys_settings() {
     assert!(machine.run("cerebrum/ssh/authorized_keys").starts_with("ssh-ed25519 AAAA"));
     assert_eq!(machine.run("cerebrum/firewall/22.nft"), "tcp dport 22 accept\n");
     assert_eq!(machine.run("systemd/timesyncd.conf.d/cerebrum.conf"), "[Time]\nNTP=ntp.example.org 192.0.2.1\n");
+    assert_eq!(
+        machine.run("systemd/dnssd/cerebrum.dnssd"),
+        "[Service]\nName=studio\nType=_http._tcp\nPort=7000\nTxtText=path=/\n"
+    );
     let tunnel = machine.run("systemd/network/20-wireguard.netdev");
     assert!(tunnel.contains("Endpoint=vps.example.org:51820\n") && !tunnel.contains("YAnz5"), "{tunnel}");
 }
@@ -97,6 +101,7 @@ fn the_daemon_gets_its_settings_and_systemd_its_secrets() {
     let daemon: toml::Table = machine.run("cerebrum/cerebrum.toml").parse().unwrap();
     assert_eq!(daemon["name"].as_str(), Some("studio.local"));
     assert_eq!(daemon["upstream"][0]["key_file"].as_str(), Some("/run/credentials/cerebrumd.service/secret_vps.key"));
+    assert_eq!(daemon["mdns"]["enabled"].as_bool(), Some(false), "one responder is enough");
     assert_eq!(daemon["board"]["power_off"][1].as_str(), Some("/run/cerebrumd/power-off"));
     assert_eq!(daemon["board"]["apply_update"][1].as_str(), Some("/run/cerebrumd/update"));
     assert!(!daemon.contains_key("wifi"));

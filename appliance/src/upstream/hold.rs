@@ -1,6 +1,9 @@
 //! The appliance's side of answers that outlive the link (see [`held`]): the token by which an answer is asked for again, and
 //! the way back to it.
 //!
+//! It is waited for as long as the server holds it, but no longer than it can be there: a server that was started anew says
+//! itself that it knows nothing of the answer, and one that is gone refuses connections.
+//!
 //! A [`Hold`] that is dropped before its answer's end leaves its token with the link, which cancels the generation as soon as
 //! there is a connection: a reset, which does it at once, may have gone into a connection that was dead already.
 
@@ -116,7 +119,13 @@ impl Hold {
     ) -> Option<impl Future<Output = Result<Body, String>> + use<>> {
         let Standing::Held(time) = self.standing else { return None };
         let (token, link, upstream) = (self.token, self.link.clone(), upstream.clone());
-        Some(async move { come_back(&upstream, &link, token, seen, time).await })
+        Some(async move {
+            tokio::select! {
+                back = come_back(&upstream, &link, token, seen, time) => back,
+                // What it held was in its memory.
+                gone = link.gone() => Err(format!("{gone}: the server has ended, and the answer with it")),
+            }
+        })
     }
 }
 

@@ -21,6 +21,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::Upstream;
 use super::breaker::Breaker;
@@ -38,6 +39,10 @@ const WAIT: Duration = Duration::from_secs(3);
 /// Pauses between attempts: the first, and the longest (a request wakes the task earlier).
 const PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
+
+/// How long attempts are refused until the server counts as gone: one that is started anew, or a tunnel's end, listens again
+/// sooner, and says itself whether it has an answer.
+const GONE: Duration = Duration::from_secs(10);
 
 /// Pings notice a dead link, and keep routers on the way from forgetting it.
 const PING_EVERY: Duration = Duration::from_secs(15);
@@ -68,6 +73,8 @@ pub struct Link {
     tokens_of: u64,
     left: Left,
     holding: AtomicBool,
+    /// Since when every attempt to connect has been refused.
+    refused: watch::Sender<Option<Instant>>,
 }
 
 /// Why a request could not be handed over, or got no answer.
@@ -156,6 +163,7 @@ impl Link {
             tokens_of: super::random(),
             left: Left::default(),
             holding: AtomicBool::new(false),
+            refused: watch::Sender::new(None),
         })
     }
 
@@ -177,6 +185,35 @@ impl Link {
     /// What is to be cancelled over the next connection.
     pub(super) fn left(&self) -> &Left {
         &self.left
+    }
+
+    /// Resolves when the server is gone, with a sentence: every attempt of [`GONE`] was refused. A link that is down is silent, or
+    /// has no way there; a refusal comes from the machine, on which nobody listens any more.
+    pub(super) async fn gone(&self) -> String {
+        let mut refused = self.refused.subscribe();
+        loop {
+            let since = *refused.borrow_and_update();
+            let long_enough = async {
+                match since {
+                    Some(since) => tokio::time::sleep_until(since + GONE).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = long_enough => return format!("nobody listens at {}:{} any more", self.host, self.port),
+                // Its other end is this link.
+                _ = refused.changed() => {}
+            }
+        }
+    }
+
+    fn attempted(&self, refused: bool) {
+        let now = Instant::now();
+        self.refused.send_if_modified(|since| {
+            let before = *since;
+            *since = refused.then(|| before.unwrap_or(now));
+            *since != before
+        });
     }
 
     /// The certificates in use, to follow their files.
@@ -257,6 +294,11 @@ impl Link {
 }
 
 impl ConnectError {
+    /// Whether the machine is there and nobody listens on it.
+    fn is_refused(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused)
+    }
+
     /// Whether somebody is not trusted.
     fn trouble(&self) -> Option<Trouble> {
         match self {
@@ -298,11 +340,13 @@ pub(super) async fn keep(upstream: Arc<Upstream>, link: Arc<Link>, board: Board,
         match link.connect().await {
             Ok(open) => {
                 pause = PAUSE;
+                link.attempted(false);
                 tracing::info!(upstream = %upstream.name, "connected");
                 run(&upstream, &link, open, &board, &tasks).await;
             }
             Err(error) => {
                 tracing::warn!(upstream = %upstream.name, %error, "cannot connect");
+                link.attempted(error.is_refused());
                 board.tell(Event::Trouble { upstream: upstream.index, trouble: error.trouble() });
                 upstream.failed();
                 let spread = pause.mul_f64(0.8 + 0.4 * super::chance());

@@ -22,7 +22,7 @@ fn a_key_is_made_listed_and_revoked() {
     assert_eq!(&*keys.authenticate(&headers).unwrap().name, "laptop");
 
     assert_eq!(run(&["add", "laptop"]).code, Some(64), "two keys of one name cannot be told apart");
-    assert_eq!(run(&["list"]).out, "laptop\n");
+    assert_eq!(run(&["list"]).out, "laptop  no use on record\n");
     assert_eq!(run(&["revoke", "desktop"]).code, Some(1));
     assert_eq!(run(&["revoke", "laptop"]).code, Some(0));
     let empty = run(&["list"]);

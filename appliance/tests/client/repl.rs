@@ -44,9 +44,15 @@ fn leave(mut session: PtySession) {
     assert!(status.starts_with("Exited(") && status.ends_with(", 0)"), "{status}");
 }
 
+/// The conversation that a request says it belongs to, out of it.
+fn taken(request: &mut serde_json::Value) -> String {
+    let conversation = request.as_object_mut().and_then(|fields| fields.remove("session_id"));
+    conversation.and_then(|id| id.as_str().map(str::to_owned)).expect("every request belongs to a conversation")
+}
+
 #[test]
 fn settings_are_shown_validated_really_sent_and_reset() {
-    let stub = Stub::start([answer(), answer()]);
+    let stub = Stub::start([answer(), answer(), answer()]);
     let home = Home::new();
     let mut session = terminal(&home, &stub.url());
     enter(&mut session, ":model", "model: chosen by the appliance");
@@ -58,11 +64,17 @@ fn settings_are_shown_validated_really_sent_and_reset() {
     enter(&mut session, "Write f", "answer");
     let sent = json!({"prompt": "Write f", "model": "m1", "language": "rust", "max_tokens": 64, "temperature": 0.5,
         "progress": true});
-    assert_eq!(stub.asked().body, sent);
+    let mut asked = stub.asked().body;
+    let conversation = taken(&mut asked);
+    assert_eq!(asked, sent);
     enter(&mut session, ":model -", "model: chosen by the appliance");
     enter(&mut session, "again", "2 tokens in 0.5 s (4.00/s), model stub_1b, prompt 8,344 -> 1,120 characters");
-    assert_eq!(stub.asked().body.get("model"), None);
+    let mut again = stub.asked().body;
+    assert_eq!((taken(&mut again), again.get("model")), (conversation.clone(), None));
     leave(session);
+    // Another run is another conversation.
+    assert_eq!(home.run_with(&stub.url(), &["repl"], "x\n").code, Some(0));
+    assert_ne!(taken(&mut stub.asked().body), conversation);
 }
 
 #[test]
@@ -165,8 +177,10 @@ fn a_script_is_obeyed_line_by_line() {
         "lang: rust\nanswer\nanswer\n    1  :lang rust\n    2  one\n    3  :multi\n    4  two\n       three\n    5  :history\n"
     );
     assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
-    assert_eq!(stub.asked().body, json!({"prompt": "one", "language": "rust", "seed": 7}));
-    assert_eq!(stub.asked().body["prompt"], "two\nthree");
+    let (mut first, mut second) = (stub.asked().body, stub.asked().body);
+    assert_eq!(taken(&mut first), taken(&mut second), "one run is one conversation");
+    assert_eq!(first, json!({"prompt": "one", "language": "rust", "seed": 7}));
+    assert_eq!(second["prompt"], "two\nthree");
     assert!(!home.0.path().join(".local").exists(), "a script leaves no history");
 }
 

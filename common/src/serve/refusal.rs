@@ -95,6 +95,21 @@ impl From<Failure> for Refusal {
     }
 }
 
+/// For a stream, which has had its status already.
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let (message, retry_after) = (refusal.message(), refusal.retry_after());
+        let code = match refusal {
+            Refusal::Failed(failure) => return failure,
+            Refusal::Busy { .. } | Refusal::TooMany { .. } => FailureCode::Busy,
+            Refusal::Stopping => FailureCode::Stopping,
+            _ => FailureCode::BadRequest,
+        };
+        let retry_after_ms = retry_after.map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
+        Self { code, message, retry_after_ms }
+    }
+}
+
 #[derive(Serialize)]
 struct Body<'a> {
     error: &'a str,

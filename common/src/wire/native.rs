@@ -22,7 +22,8 @@ pub struct Generate {
     pub session_id: Option<String>,
     /// Model by name; chosen from the language when absent.
     pub model: Option<String>,
-    /// Most tokens to generate.
+    /// Most tokens to generate; -1 is [`UNLIMITED`].
+    #[serde(deserialize_with = "token_limit")]
     pub max_tokens: Option<u64>,
     /// See [`Sampling::temperature`].
     pub temperature: Option<f32>,
@@ -84,8 +85,11 @@ impl Limits {
     }
 }
 
+/// As many tokens as there is room for, which llama.cpp's clients call -1.
+pub const UNLIMITED: u64 = u64::MAX;
+
 /// Most stop strings a request may carry, and the longest, in bytes: each is compared with every token's text.
-const STOP_STRINGS: usize = 16;
+const STOP_STRINGS: usize = 64;
 const STOP_BYTES: usize = 256;
 
 /// Longest name of a model or language, in bytes: names are shown, logged and counted by.
@@ -196,6 +200,9 @@ fn prompt(prompt: Option<Text>) -> Result<Text, JsonError> {
 
 fn max_tokens(asked: Option<u64>, limits: Limits, warnings: &mut Vec<String>) -> u32 {
     let Some(asked) = asked else { return limits.max_tokens_default.min(limits.max_tokens_cap) };
+    if asked == UNLIMITED {
+        return limits.max_tokens_cap;
+    }
     let used = u32::try_from(asked).unwrap_or(u32::MAX).clamp(1, limits.max_tokens_cap);
     if u64::from(used) != asked {
         warnings.push(format!("max_tokens: found {asked}, used {used} (expected 1 to {})", limits.max_tokens_cap));
@@ -278,6 +285,38 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
     }
 
     deserializer.deserialize_any(OneOrMany)
+}
+
+/// `null`, a whole number, or -1.
+fn token_limit<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    struct TokenLimit;
+
+    impl serde::de::Visitor<'_> for TokenLimit {
+        type Value = Option<u64>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a whole number, 0 or more, or -1 (as many as there is room for)")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_u64<E>(self, tokens: u64) -> Result<Self::Value, E> {
+            Ok(Some(tokens))
+        }
+
+        fn visit_i64<E: serde::de::Error>(self, tokens: i64) -> Result<Self::Value, E> {
+            match tokens {
+                -1 => Ok(Some(UNLIMITED)),
+                other => u64::try_from(other)
+                    .map(Some)
+                    .map_err(|_| E::invalid_value(serde::de::Unexpected::Signed(other), &self)),
+            }
+        }
+    }
+
+    deserializer.deserialize_any(TokenLimit)
 }
 
 /// `null`, `"text"` or `["text"]`, as some libraries send a single prompt.

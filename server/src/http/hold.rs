@@ -93,7 +93,7 @@ pub(super) fn begin(
         Held { owner: client, log }
     });
     let (Entered::New(held), Some(writer)) = (entered, writer) else {
-        return Ok(relay(job, Style::Frames, api.heartbeat));
+        return Ok(relay(job, None, Style::Frames, api.heartbeat));
     };
     let response = read(api, &held.log, 0, connection);
     let (holds, tasks, heartbeat) = (api.holds.clone(), api.tasks.clone(), api.heartbeat);

@@ -16,6 +16,7 @@ use super::job::Job;
 use super::record::Record;
 use super::request::{self, Format};
 use super::routes::Delivery;
+use super::several::Several;
 use super::stream::Style;
 use super::{Api, hold, stream, whole};
 
@@ -80,7 +81,9 @@ async fn answer(
         return whole::collect(api, call, record).await;
     }
     let (id, reply) = (record.id(), call.reply.clone());
-    let mut job = Job::start(api, call, record)?;
+    let mut several = Several::new(api, call, record);
+    // The first is always there.
+    let mut job = several.next().ok_or(Refusal::Stopping)??;
     let style = match format {
         Format::Frames => Style::Frames,
         Format::Json => match Speaker::new(|| Identity::now(id, job.model()), &reply) {
@@ -92,7 +95,7 @@ async fn answer(
     if let Some(token) = token {
         return hold::begin(api, job, token, client, connection);
     }
-    Ok(stream::relay(job, style, api.heartbeat))
+    Ok(stream::relay(job, Some(several), style, api.heartbeat))
 }
 
 /// Whether anything may be computed now.

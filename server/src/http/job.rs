@@ -11,7 +11,6 @@ use cerebrum_common::wire::{
 };
 use cerebrum_engine::{self as engine, Event, Generation, Prompt};
 
-use super::Api;
 use super::assemble::assemble;
 use super::record::Record;
 use super::request::engine_request;
@@ -58,12 +57,12 @@ impl Job {
     ///
     /// # Errors
     /// What the registry refuses at once; the record has it too.
-    pub(super) fn start(api: &Api, call: Call, record: Record) -> Result<Self, Failure> {
+    pub(super) fn start(registry: &Registry, call: Call, record: Record) -> Result<Self, Failure> {
         let Call { mut request, details, warnings, .. } = call;
         let asked = std::mem::take(&mut request.model);
         let work = Work {
-            registry: api.registry.clone(),
-            model: api.registry.catalog().resolve(&asked).unwrap_or_default(),
+            registry: registry.clone(),
+            model: registry.catalog().resolve(&asked).unwrap_or_default(),
             asked,
             max_tokens: request.max_tokens,
             keep_alive: details.extras.keep_alive,
@@ -71,7 +70,7 @@ impl Job {
             context: 0,
             stage: Stage::Ended,
         };
-        let mut job = Self { work, ahead: None, ending: Box::pin(api.tasks.ending()), record };
+        let mut job = Self { work, ahead: None, ending: Box::pin(record.ending()), record };
         job.record.model(&job.work.model);
         let submitted = job.work.submit(Pending::new(request, details));
         submitted.map_err(|reason| {

@@ -3,8 +3,8 @@
 //!
 //! - `routes`: paths; every one needs a key unless it is said to be public.
 //! - `inference`: the calls that generate. `request` reads their bodies, `job` is one generation in progress, for which
-//!   `assemble` makes the prompt (of a chat, by the model's `template`); `stream` and `whole` write answers, `record` keeps the
-//!   account.
+//!   `assemble` makes the prompt (of a chat, by the model's `template`); `several` of them where a request wants more
+//!   than one answer; `stream` and `whole` write answers, `record` keeps the account.
 //! - `hold`: answers that outlive their connection.
 //! - `tokens`: text to tokens and back. `embeddings`: texts to vectors. `facts`: what preparing prompts needs to know.
 //!   `info`, `manage`: reports, unloading.
@@ -20,6 +20,7 @@ mod manage;
 mod record;
 mod request;
 mod routes;
+mod several;
 mod stream;
 mod template;
 mod tokens;

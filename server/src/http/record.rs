@@ -68,6 +68,11 @@ impl Record {
         self.client.clone()
     }
 
+    /// Until the program ends whatever is still in progress.
+    pub(super) fn ending(&self) -> impl Future<Output = ()> + Send + Sync + use<> {
+        self.tasks.ending()
+    }
+
     /// Which model it is for.
     pub(super) fn model(&mut self, name: &str) {
         name.clone_into(&mut self.model);

@@ -22,6 +22,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::job::Job;
+use super::several::Several;
 
 /// Events that are ready together go out together, up to this many bytes: one write instead of many when a client lags.
 pub(super) const BATCH_BYTES: usize = 8 << 10;
@@ -56,11 +57,12 @@ struct DoneEvent<'a> {
     warnings: &'a [String],
 }
 
-/// The streaming answer.
-pub(super) fn relay(job: Job, style: Style, heartbeat: Duration) -> Response<Answer> {
+/// The streaming answer: `job`'s, and those behind it.
+pub(super) fn relay(job: Job, several: Option<Several>, style: Style, heartbeat: Duration) -> Response<Answer> {
     let media_type = if matches!(style, Style::Frames) { frame::MEDIA_TYPE } else { sse::MEDIA_TYPE };
     let body = Relay {
         upcoming: Some(ReusableBoxFuture::new(step(job))),
+        several,
         style,
         last: InferenceEvent::Progress { processed: 0, total: 0 },
         out: BytesMut::new(),
@@ -86,6 +88,7 @@ async fn step(mut job: Job) -> Step {
 struct Relay {
     // The wait for the next event, with the job in it; nothing after the last.
     upcoming: Option<ReusableBoxFuture<'static, Step>>,
+    several: Option<Several>,
     style: Style,
     last: InferenceEvent,
     out: BytesMut,
@@ -131,8 +134,20 @@ impl Relay {
                     self.upcoming = None;
                     drop(job);
                     last.iter().for_each(|event| self.write(event));
+                    if matches!(last, Some(InferenceEvent::Done(_))) {
+                        self.begin_next();
+                    }
                 }
             }
+        }
+    }
+
+    /// Another answer to the same request, where it wants one.
+    fn begin_next(&mut self) {
+        match self.several.as_mut().and_then(Several::next) {
+            Some(Ok(job)) => self.upcoming = Some(ReusableBoxFuture::new(step(job))),
+            Some(Err(failure)) => self.write(&InferenceEvent::Error(failure)),
+            None => {}
         }
     }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::Api;
 use super::job::Job;
 use super::record::Record;
+use super::several::Several;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -30,14 +31,11 @@ struct Document<'a> {
 /// # Errors
 /// The failure the generation ended with.
 pub(super) async fn collect(api: &Api, call: Call, record: Record) -> Result<Response<Answer>, Refusal> {
-    let (reply, id, client) = (call.reply.clone(), record.id(), record.client());
-    let mut record = Some(record);
+    let (reply, id) = (call.reply.clone(), record.id());
     let mut answers = Vec::new();
     let mut model = String::new();
-    // One after the other: the next finds the prompt in the cache.
-    for number in 0..reply.choices {
-        let record = record.take().unwrap_or_else(|| Record::open(id, client.clone(), api.tasks.clone()));
-        let job = Job::start(api, call.numbered(number), record)?;
+    let mut several = Several::new(api, call, record);
+    while let Some(job) = several.next().transpose()? {
         job.model().clone_into(&mut model);
         answers.push(one(job).await?);
     }

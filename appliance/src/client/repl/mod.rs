@@ -9,6 +9,8 @@ mod settings;
 
 use std::process::ExitCode;
 
+use cerebrum_common::request_id::RequestId;
+use cerebrum_common::wire::native::Generate;
 use tokio::runtime::Runtime;
 
 use super::cli::Repl;
@@ -30,6 +32,8 @@ struct Session<'a> {
     console: &'a mut Console,
     runtime: &'a Runtime,
     settings: Settings,
+    /// The conversation that all requests of this run belong to, so that the server finds what it has read before.
+    conversation: String,
     lines: Lines,
     /// Lines since `:multi`, where it was given.
     collected: Option<Vec<String>>,
@@ -52,7 +56,9 @@ pub(super) fn run(
 ) -> Result<ExitCode, Failure> {
     let lines = Lines::open(console.shows_answers())?;
     let settings = Settings::new(arguments.parameters.clone());
-    let mut session = Session { server, console, runtime, settings, lines, collected: None, failed: false };
+    let conversation = RequestId::random().to_string();
+    let mut session =
+        Session { server, console, runtime, settings, conversation, lines, collected: None, failed: false };
     if session.lines.is_interactive() {
         // From here on Ctrl-C between a line's end and its generation's start must not end the program either.
         runtime.block_on(unless_interrupted(async { Ok(()) }))?;
@@ -189,7 +195,10 @@ impl Session<'_> {
 
     fn generate(&mut self, prompt: String) -> Result<(), Failure> {
         let mut view = View::new(self.console, Form::Text, false);
-        let request = self.settings.parameters().request(prompt, view.wants_progress());
+        let request = Generate {
+            session_id: Some(self.conversation.clone()),
+            ..self.settings.parameters().request(prompt, view.wants_progress())
+        };
         let work = async {
             let summary = view.stream(self.server, &request).await?;
             view.conclude(&summary)

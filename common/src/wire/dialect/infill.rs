@@ -88,9 +88,11 @@ pub fn document(text: &str, completion: &Completion, fields: Option<&[String]>) 
             "cache_n": usage.cached_tokens,
             "prompt_n": computed,
             "prompt_ms": prompt_ms,
+            "prompt_per_token_ms": prompt_ms / f64::from(computed.max(1)),
             "prompt_per_second": prompt_rate,
             "predicted_n": usage.completion_tokens,
             "predicted_ms": predicted_ms,
+            "predicted_per_token_ms": predicted_ms / f64::from(usage.completion_tokens.max(1)),
             "predicted_per_second": predicted_rate,
         },
     });

@@ -48,10 +48,9 @@ pub struct Call {
 impl Call {
     /// The same for another answer: a given seed is followed by its neighbours, or all answers would be one.
     #[must_use]
-    pub fn numbered(&self, number: u32) -> Self {
-        let mut call = self.clone();
-        call.request.sampling.seed = call.request.sampling.seed.map(|seed| seed.wrapping_add(number));
-        call
+    pub fn numbered(mut self, number: u32) -> Self {
+        self.request.sampling.seed = self.request.sampling.seed.map(|seed| seed.wrapping_add(number));
+        self
     }
 }
 

@@ -1,5 +1,6 @@
 //! Answers in OpenAI's words. What clients rely on: the role in the first delta, `finish_reason` null until the last, `index` in
-//! every delta of a tool's call, usage in a chunk of its own and only for who asked, `[DONE]` after all else.
+//! every delta of a tool's call, usage in a chunk of its own and only for who asked, `[DONE]` after all else. Several answers
+//! to one request come one after the other, each under its `index`.
 
 use bytes::{BufMut, BytesMut};
 use serde_json::{Value, json};
@@ -8,16 +9,11 @@ use super::super::tools::{Part, Scanner, ToolCall};
 use super::super::{Collected, Dialect, Identity, Problem, Reply, openai_usage};
 use crate::wire::details::TokenLogprob;
 use crate::wire::native::tokens_per_second;
-use crate::wire::{Completion, InferenceEvent, sse};
+use crate::wire::{Completion, InferenceEvent, Usage, sse};
 
 /// A whole answer.
 pub fn document(identity: &Identity, reply: &Reply, choices: &[(Collected, Completion)]) -> Value {
-    let usage = choices.iter().fold(crate::wire::Usage::default(), |sum, (_, completion)| crate::wire::Usage {
-        // The prompt was read once, however many answers it has.
-        prompt_tokens: completion.usage.prompt_tokens,
-        cached_tokens: sum.cached_tokens.max(completion.usage.cached_tokens),
-        completion_tokens: sum.completion_tokens + completion.usage.completion_tokens,
-    });
+    let usage = choices.iter().fold(Usage::default(), |sum, (_, completion)| together(sum, completion.usage));
     let numbered = choices.iter().enumerate();
     let chat = reply.dialect != Dialect::Completions;
     let choices: Vec<Value> = numbered
@@ -34,6 +30,15 @@ pub fn document(identity: &Identity, reply: &Reply, choices: &[(Collected, Compl
         "choices": choices,
         "usage": openai_usage(usage),
     })
+}
+
+/// What several answers to one prompt cost: it was read once, however many there are.
+fn together(sum: Usage, next: Usage) -> Usage {
+    Usage {
+        prompt_tokens: next.prompt_tokens,
+        cached_tokens: sum.cached_tokens.max(next.cached_tokens),
+        completion_tokens: sum.completion_tokens + next.completion_tokens,
+    }
 }
 
 fn chat_choice(index: usize, reply: &Reply, answer: &Collected, completion: &Completion) -> Value {
@@ -129,7 +134,20 @@ pub struct Speaker {
     id: String,
     identity: Identity,
     chat: bool,
-    usage: bool,
+    /// Tokens are counted at the end.
+    counts: bool,
+    /// Answers that are still to come behind this one.
+    left: u32,
+    /// What the answers before this one cost.
+    before: Usage,
+    choice: Choice,
+}
+
+/// The answer that is being written.
+#[derive(Debug, Default)]
+struct Choice {
+    index: u32,
+    /// Where tools may be called.
     scanner: Option<Scanner>,
     opened: bool,
     /// Of tokens whose text has not come yet.
@@ -145,22 +163,21 @@ impl Speaker {
             id: id(&identity, reply.dialect),
             identity,
             chat: reply.dialect != Dialect::Completions,
-            usage: reply.usage,
-            scanner: reply.tools.then(Scanner::default),
-            opened: false,
-            logprobs: Vec::new(),
-            written: 0,
+            counts: reply.usage,
+            left: reply.choices.saturating_sub(1),
+            before: Usage::default(),
+            choice: Choice { scanner: reply.tools.then(Scanner::default), ..Choice::default() },
         }
     }
 
-    /// Writes an event.
+    /// Writes an event. A `Done` ends one answer; what follows it belongs to the next, as long as the request wants one.
     pub fn write(&mut self, event: &InferenceEvent, out: &mut BytesMut) {
         match event {
             InferenceEvent::Token { text, .. } => {
                 self.open(out);
                 self.text(text, out);
             }
-            InferenceEvent::Logprobs(tokens) => self.logprobs.extend_from_slice(tokens),
+            InferenceEvent::Logprobs(tokens) => self.choice.logprobs.extend_from_slice(tokens),
             InferenceEvent::Done(completion) => self.end(completion, out),
             InferenceEvent::Error(failure) => sse::write_json(&error(500, &failure.into()), out),
             InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } => self.open(out),
@@ -168,13 +185,13 @@ impl Speaker {
     }
 
     fn open(&mut self, out: &mut BytesMut) {
-        if self.chat && !std::mem::replace(&mut self.opened, true) {
+        if self.chat && !std::mem::replace(&mut self.choice.opened, true) {
             self.delta(json!({"role": "assistant", "content": ""}), Value::Null, out);
         }
     }
 
     fn text(&mut self, text: &str, out: &mut BytesMut) {
-        let Some(scanner) = &mut self.scanner else { return self.content(text, out) };
+        let Some(scanner) = &mut self.choice.scanner else { return self.content(text, out) };
         let before = scanner.calls();
         let parts = scanner.push(text);
         self.parts(parts, before, out);
@@ -196,51 +213,61 @@ impl Speaker {
 
     fn content(&mut self, text: &str, out: &mut BytesMut) {
         let logprobs = self.take_logprobs();
-        self.written += text.chars().count();
+        self.choice.written += text.chars().count();
         match self.chat {
             true => self.delta(json!({"content": text}), logprobs, out),
             false => {
-                let choice = json!({"index": 0, "text": text, "logprobs": logprobs, "finish_reason": null});
+                let choice =
+                    json!({"index": self.choice.index, "text": text, "logprobs": logprobs, "finish_reason": null});
                 self.chunk(json!([choice]), None, out);
             }
         }
     }
 
     fn take_logprobs(&mut self) -> Value {
-        let tokens = std::mem::take(&mut self.logprobs);
+        let tokens = std::mem::take(&mut self.choice.logprobs);
         match (tokens.is_empty(), self.chat) {
             (true, _) => Value::Null,
             (false, true) => chat_logprobs(&tokens),
-            (false, false) => text_logprobs(&tokens, self.written),
+            (false, false) => text_logprobs(&tokens, self.choice.written),
         }
     }
 
     fn delta(&self, delta: Value, logprobs: Value, out: &mut BytesMut) {
-        let choice = json!({"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": null});
+        let choice = json!({"index": self.choice.index, "delta": delta, "logprobs": logprobs, "finish_reason": null});
         self.chunk(json!([choice]), None, out);
     }
 
     fn end(&mut self, completion: &Completion, out: &mut BytesMut) {
         self.open(out);
-        let before = self.scanner.as_ref().map_or(0, Scanner::calls);
-        let rest = self.scanner.as_mut().and_then(Scanner::finish);
+        let before = self.choice.scanner.as_ref().map_or(0, Scanner::calls);
+        let rest = self.choice.scanner.as_mut().and_then(Scanner::finish);
         self.parts(rest.into_iter().collect(), before, out);
-        let called = self.scanner.as_ref().is_some_and(|scanner| scanner.calls() > 0);
+        let called = self.choice.scanner.as_ref().is_some_and(|scanner| scanner.calls() > 0);
         let finish = if called { "tool_calls" } else { completion.finish.as_str() };
         // Tokens that made no whole character have come without a text.
         let logprobs = self.take_logprobs();
+        let index = self.choice.index;
         let last = match self.chat {
-            true => json!({"index": 0, "delta": {}, "logprobs": logprobs, "finish_reason": finish}),
-            false => json!({"index": 0, "text": "", "logprobs": logprobs, "finish_reason": finish}),
+            true => json!({"index": index, "delta": {}, "logprobs": logprobs, "finish_reason": finish}),
+            false => json!({"index": index, "text": "", "logprobs": logprobs, "finish_reason": finish}),
         };
         self.chunk(json!([last]), None, out);
-        if self.usage {
-            self.chunk(json!([]), Some(completion), out);
+        let usage = together(self.before, completion.usage);
+        if self.left > 0 {
+            self.left -= 1;
+            self.before = usage;
+            let scanner = self.choice.scanner.as_ref().map(|_| Scanner::default());
+            self.choice = Choice { index: index + 1, scanner, ..Choice::default() };
+            return;
+        }
+        if self.counts {
+            self.chunk(json!([]), Some((usage, tokens_per_second(completion))), out);
         }
         out.put_slice(b"data: [DONE]\n\n");
     }
 
-    fn chunk(&self, choices: Value, usage: Option<&Completion>, out: &mut BytesMut) {
+    fn chunk(&self, choices: Value, usage: Option<(Usage, f64)>, out: &mut BytesMut) {
         let mut chunk = json!({
             "id": self.id,
             "object": if self.chat { "chat.completion.chunk" } else { "text_completion" },
@@ -248,9 +275,9 @@ impl Speaker {
             "model": self.identity.model,
             "choices": choices,
         });
-        if let Some(completion) = usage {
-            chunk["usage"] = openai_usage(completion.usage);
-            chunk["timings"] = json!({"predicted_per_second": tokens_per_second(completion)});
+        if let Some((usage, per_second)) = usage {
+            chunk["usage"] = openai_usage(usage);
+            chunk["timings"] = json!({"predicted_per_second": per_second});
         }
         sse::write_json(&chunk, out);
     }
@@ -259,7 +286,7 @@ impl Speaker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Finish, Usage};
+    use crate::wire::Finish;
 
     fn completion() -> Completion {
         Completion {
@@ -301,6 +328,33 @@ mod tests {
         assert_eq!((&chunks[4]["choices"], &chunks[4]["usage"]["total_tokens"]), (&json!([]), &json!(11)));
         assert!(chunks.iter().all(|chunk| chunk["id"] == "chatcmpl-7"));
         assert!(chunks[..4].iter().all(|chunk| chunk.get("usage").is_none()));
+    }
+
+    #[test]
+    fn several_answers_have_an_index_each_and_one_end() {
+        for dialect in [Dialect::Chat, Dialect::Completions] {
+            let reply = Reply { usage: true, choices: 2, ..Reply::whole(dialect) };
+            let mut speaker = Speaker::new(Identity::now("7", "m"), &reply);
+            let mut out = BytesMut::new();
+            for text in ["a", "b"] {
+                speaker.write(&InferenceEvent::Token { text: text.into(), total_tokens: 1 }, &mut out);
+                speaker.write(&InferenceEvent::Done(completion()), &mut out);
+            }
+            let text = String::from_utf8(out.to_vec()).unwrap();
+            assert_eq!(text.matches("[DONE]").count(), 1);
+            let chunks: Vec<Value> =
+                text.split("data: ").filter_map(|chunk| serde_json::from_str(chunk.trim()).ok()).collect();
+            let indexes: Vec<_> = chunks.iter().filter_map(|chunk| chunk["choices"][0]["index"].as_u64()).collect();
+            let chat = dialect == Dialect::Chat;
+            assert_eq!(indexes, if chat { vec![0, 0, 0, 1, 1, 1] } else { vec![0, 0, 1, 1] });
+            let roles = chunks.iter().filter(|chunk| chunk["choices"][0]["delta"]["role"] == "assistant").count();
+            assert_eq!(roles, if chat { 2 } else { 0 });
+            let finished = chunks.iter().filter(|chunk| chunk["choices"][0]["finish_reason"] == "stop").count();
+            assert_eq!(finished, 2);
+            let usages: Vec<&Value> = chunks.iter().map(|chunk| &chunk["usage"]).filter(|u| !u.is_null()).collect();
+            assert_eq!(usages.len(), 1);
+            assert_eq!((&usages[0]["prompt_tokens"], &usages[0]["completion_tokens"]), (&json!(9), &json!(4)));
+        }
     }
 
     #[test]

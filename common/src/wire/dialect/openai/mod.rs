@@ -1,8 +1,9 @@
-//! OpenAI's chat and text completions: `request` reads them, `answer` writes whole and streamed answers, `ask` is the side
+//! OpenAI's chat and text completions: `request` reads them, `answer` writes whole and streamed answers, `fim` finds gaps in prompts, `ask` is the side
 //! of a client.
 
 mod answer;
 mod ask;
+mod fim;
 mod request;
 
 pub use answer::{Speaker, document, error};

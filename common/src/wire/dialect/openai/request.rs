@@ -4,9 +4,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::super::{Call, Dialect, Reply};
+use super::fim;
 use crate::wire::details::{Chat, Constraint, Details, Infill, Input, Urgency};
 use crate::wire::json::{self, JsonError};
-use crate::wire::native::{Generate, Limits, refuse};
+use crate::wire::native::{Generate, Limits, UNLIMITED, refuse};
 use crate::wire::{InferenceRequest, Text};
 
 /// What both calls have beside what they share with [`Generate`].
@@ -89,14 +90,21 @@ pub fn completions(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
             let prefix = generate.prompt.take().unwrap_or_default();
             Input::Infill(Infill { prefix, suffix, ..Infill::default() })
         }
-        _ => Input::Prompt,
+        _ => match generate.prompt.as_deref().and_then(fim::gap) {
+            Some((prefix, suffix)) => {
+                Input::Infill(Infill { prefix: prefix.into(), suffix: suffix.into(), ..Infill::default() })
+            }
+            None => Input::Prompt,
+        },
     };
     call(Dialect::Completions, generate, body, input, logprobs, limits)
 }
 
 fn both(body: &[u8]) -> Result<(Generate, Body), JsonError> {
     let (mut generate, extra): (Generate, Body) = (json::parse(body)?, json::parse(body)?);
-    generate.max_tokens = extra.max_completion_tokens.or(generate.max_tokens);
+    // llama.cpp's clients say it in its words; 0 is a warm-up.
+    let predict = extra.n_predict.map(|tokens| u64::try_from(tokens).unwrap_or(UNLIMITED)).filter(|&tokens| tokens > 0);
+    generate.max_tokens = extra.max_completion_tokens.or(generate.max_tokens).or(predict);
     // OpenAI's seeds have 64 bits, ours 32; the same one still gives the same text.
     generate.seed = generate.seed.map(|seed| if seed < 0 { -1 } else { seed & i64::from(u32::MAX) });
     Ok((generate, extra))
@@ -121,13 +129,9 @@ fn call(
     let sampling = crate::wire::Sampling { logit_bias, ..request.sampling };
     let max_tokens = if warm_up { 0 } else { request.max_tokens };
     let choices = u32::from(within("n", body.n.unwrap_or(1), 1, CHOICES)?);
-    let stream = body.stream.unwrap_or(false);
-    if stream && choices > 1 {
-        return Err(refuse("n", choices, "1 in a stream; ask for a whole answer, or several times"));
-    }
     let reply = Reply {
         dialect,
-        stream,
+        stream: body.stream.unwrap_or(false),
         usage: body.stream_options.as_ref().is_some_and(|options| options.include_usage),
         progress,
         tools: matches!(&input, Input::Chat(chat) if !chat.tools.is_empty()),
@@ -298,5 +302,16 @@ mod tests {
         let call = completions(br#"{"prompt":["a"],"suffix":"b","max_tokens":0}"#, Limits::default()).unwrap();
         assert!(matches!(call.details.input, Input::Infill(gap) if &*gap.prefix == "a" && &*gap.suffix == "b"));
         assert_eq!((call.request.max_tokens, call.details.urgency), (0, Urgency::WarmUp));
+    }
+
+    #[test]
+    fn editors_words_for_gaps_and_lengths_are_understood() {
+        let body = br#"{"prompt":"<|fim_prefix|>a<|fim_suffix|>b<|fim_middle|>","max_tokens":-1}"#;
+        let call = completions(body, Limits::default()).unwrap();
+        assert!(matches!(call.details.input, Input::Infill(gap) if &*gap.prefix == "a" && &*gap.suffix == "b"));
+        assert_eq!((call.request.max_tokens, call.warnings.len()), (32_768, 0));
+        assert_eq!(read(&with("n_predict", json!(7))).unwrap().request.max_tokens, 7);
+        assert_eq!(read(&with("n_predict", json!(-1))).unwrap().request.max_tokens, 32_768);
+        assert_eq!(read(&with("max_tokens", json!(-2))).unwrap_err().field.as_deref(), Some("max_tokens"));
     }
 }
