@@ -429,18 +429,19 @@ mod tests {
 
     #[test]
     fn the_network_hears_of_who_listens_to_it() {
-        let name = |text: &str| {
-            let rest = "[[upstream]]\nurl='http://a'";
-            let text = format!("auth = 'open'\nopen_to_network = true\n{text}\n{rest}");
+        let told = |listen: &str, more: &str| {
+            let text = format!("auth = 'open'\n{listen}\n{more}\n[[upstream]]\nurl = 'http://a'");
             with(&text, &|_| None).map(|settings| settings.announce.map(|announce| announce.name))
         };
-        assert_eq!(name("listen = '127.0.0.1:7000'").unwrap(), None);
-        assert_eq!(name("listen = '0.0.0.0:7000'").unwrap().as_deref(), Some("cerebrum"));
-        assert_eq!(name("name = 'studio.local'").unwrap().as_deref(), Some("studio"));
-        assert_eq!(name("name = 'The box'").unwrap().as_deref(), Some("cerebrum"));
-        assert_eq!(name("[mdns]\nenabled = false").unwrap(), None);
-        assert_eq!(name("[mdns]\nname = 'attic'").unwrap().as_deref(), Some("attic"));
-        assert_eq!(name("[mdns]\nname = 'a.b'").unwrap_err().problems[0].key, "mdns.name");
+        let anywhere = |more: &str| told("open_to_network = true", more);
+        assert_eq!(told("listen = '127.0.0.1:7000'", "").unwrap(), None);
+        assert_eq!(told("listen = '127.0.0.1:7000'", "[mdns]\nenabled = true").unwrap().as_deref(), Some("cerebrum"));
+        assert_eq!(anywhere("").unwrap().as_deref(), Some("cerebrum"));
+        assert_eq!(anywhere("name = 'studio.local'").unwrap().as_deref(), Some("studio"));
+        assert_eq!(anywhere("name = 'The box'").unwrap().as_deref(), Some("cerebrum"));
+        assert_eq!(anywhere("[mdns]\nenabled = false").unwrap(), None);
+        assert_eq!(anywhere("[mdns]\nname = 'attic'").unwrap().as_deref(), Some("attic"));
+        assert_eq!(anywhere("[mdns]\nname = 'a.b'").unwrap_err().problems[0].key, "mdns.name");
     }
 
     #[test]
