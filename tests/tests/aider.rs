@@ -39,7 +39,7 @@ fn aider(site: &Site, work: &Path, stream: bool, extra: &str) -> Output {
         "- name: openai/{MODEL}\n  edit_format: whole\n  use_repo_map: false\n  streaming: {stream}\n  extra_params:\n    max_tokens: 120\n{extra}"
     );
     write("settings.yml", &settings);
-    let program = std::env::var_os("AIDER").expect("AIDER names the program: `make test-aider` sets it");
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/aider/python/bin/aider");
     let mut command = Command::new(program);
     command.current_dir(work).env("HOME", work).env("LITELLM_LOCAL_MODEL_COST_MAP", "True");
     command.env("OPENAI_API_BASE", format!("http://{}/v1", site.appliance));
