@@ -2,6 +2,7 @@
 
 use super::anchors::Names;
 use super::lines::Lines;
+use super::near::Near;
 use super::units::{Role, Unit};
 use super::words::Words;
 
@@ -12,6 +13,8 @@ pub(super) enum State {
     Dropped,
     /// Its signature only.
     Signature,
+    /// What differs from an edited copy that is sent whole.
+    Changes,
     /// All but the comments before it.
     Bare,
     /// All of it.
@@ -21,7 +24,7 @@ pub(super) enum State {
 impl State {
     /// Whether the code of a definition is sent, and not only its signature.
     pub(super) fn has_body(self) -> bool {
-        matches!(self, Self::Whole | Self::Bare)
+        matches!(self, Self::Whole | Self::Bare | Self::Changes)
     }
 }
 
@@ -61,6 +64,8 @@ pub(super) struct Choice<'c, 'a> {
     pub(super) gone: &'c [bool],
     /// Per unit: stands in what the server has already, and costs nothing. Empty where there is no session.
     pub(super) kept: &'c [bool],
+    /// Per unit: the edited copy that it is. Empty where each must be sent whole.
+    pub(super) near: &'c [Option<Near>],
 }
 
 /// What was chosen, and in which order: what came last goes first when there is too much.
@@ -105,7 +110,16 @@ pub(super) fn select(choice: &Choice<'_, '_>, room: usize) -> Chosen {
         ([], _) => 1,
         _ => 0,
     };
-    firm.iter().for_each(|unit| selection.take_whole(*unit, true));
+    // Where not all of them fit, comments before them are the first thing to do without.
+    let costs =
+        |unit: &usize| choice.near.get(*unit).and_then(Option::as_ref).map_or(choice.costs[*unit], |near| near.cost);
+    let crowded = firm.len() > 1 && choice.costs[firm[0]] + firm[1..].iter().map(costs).sum::<usize>() > selection.left;
+    for unit in firm {
+        if crowded && selection.near(*unit).is_none() {
+            selection.take_bare(*unit, 0);
+        }
+        selection.take_whole(*unit, true);
+    }
     // What only sounds like a name may be none: the best by rank goes before it, if that leaves room for both.
     let half = if spoken.is_empty() { usize::MAX } else { selection.left / 2 };
     for unit in ranked.iter().filter(defines).take(leaders).filter(|unit| choice.costs[**unit] <= half) {
@@ -198,7 +212,7 @@ impl Kin {
     }
 }
 
-impl Selection<'_, '_, '_> {
+impl<'s> Selection<'s, '_, '_> {
     /// Prose and fences go along in any case; they are taken off the room first.
     fn fixed(&mut self) {
         for (number, unit) in self.choice.units.iter().enumerate() {
@@ -219,9 +233,12 @@ impl Selection<'_, '_, '_> {
             return;
         }
         let paid = if self.states[unit] == State::Signature { self.signature_cost(unit) } else { 0 };
-        let alone = self.choice.costs[unit] + self.gaps(unit) * MARKER_TOKENS;
+        let near = self.near(unit);
+        let own = near.map_or(self.choice.costs[unit], |near| near.cost);
+        let state = if near.is_some() { State::Changes } else { State::Whole };
+        let alone = own + self.gaps(unit) * MARKER_TOKENS;
         if alone > self.left + paid {
-            if first {
+            if first && near.is_none() {
                 self.take_bare(unit, paid);
             }
             return;
@@ -239,11 +256,17 @@ impl Selection<'_, '_, '_> {
         for part in around {
             self.take(part, State::Whole, self.choice.costs[part]);
         }
-        self.take(unit, State::Whole, self.choice.costs[unit].saturating_sub(paid));
+        self.take(unit, state, own.saturating_sub(paid));
         // What may only have been pasted behind it waits until everything else that is named is there.
         if let Some(rest) = self.kin.rest(unit).filter(|rest| self.choice.units[*rest].role == Role::Definition) {
             self.whole(rest);
         }
+    }
+
+    /// The edited copy that is sent whole already: the changes are enough then.
+    fn near(&self, unit: usize) -> Option<&'s Near> {
+        let near = self.choice.near.get(unit)?.as_ref()?;
+        (self.states[near.other] == State::Whole).then_some(near)
     }
 
     /// Takes a definition without the comments before it, if it fits like that: long documentation is no reason to do

@@ -149,8 +149,12 @@ pub(super) fn appended(lines: &Lines<'_>, units: &[Unit<'_>], states: &[State], 
             last = unit.parent;
             openings(lines, units, unit.parent, &mut out);
         }
-        let range = if states[number] == State::Whole { &unit.lines } else { &unit.signature };
-        out.push_str(lines.slice(range).trim_end());
+        let range = match states[number] {
+            State::Whole => unit.lines.clone(),
+            State::Bare => unit.signature.start..unit.lines.end,
+            _ => unit.signature.clone(),
+        };
+        out.push_str(lines.slice(&range).trim_end());
         out.push_str("\n\n");
     }
     out
