@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::bare;
 use super::lines::Lines;
 use super::near::Near;
 use super::select::State;
@@ -57,9 +58,12 @@ impl<'a> Selection<'_, 'a> {
         match self.states[number] {
             State::Whole => writer.unit(unit, &unit.lines, self.gone),
             State::Bare => {
-                let comments = unit.lines.start..unit.signature.start;
-                writer.missing.skip(filled(lines, &comments), indent, unit, "");
-                writer.unit(unit, &(unit.signature.start..unit.lines.end), self.gone);
+                let mut at = unit.lines.start;
+                for range in bare::code(lines, unit).into_iter().filter(|range| !range.is_empty()) {
+                    writer.missing.skip(filled(lines, &(at..range.start)), lines.indent(range.start), unit, "");
+                    writer.unit(unit, &range, self.gone);
+                    at = range.end;
+                }
             }
             State::Changes => self.changes(number, writer),
             State::Signature => {

@@ -6,6 +6,7 @@
 
 mod anchors;
 mod assemble;
+mod bare;
 mod budget;
 mod compounds;
 mod duplicates;
@@ -20,6 +21,7 @@ mod select;
 mod session;
 mod stopwatch;
 mod stray;
+mod synonyms;
 mod table;
 mod terms;
 mod turn;
