@@ -15,6 +15,9 @@ const NAMES: usize = 3;
 
 /// Whether a trimmed line is an omission comment: a prompt that has one was prepared before.
 pub(super) fn is_marker(line: &str) -> bool {
+    if !line.starts_with(['/', '#', '-']) {
+        return false;
+    }
     let rest = line.trim_start_matches(['/', '#', '-']).strip_prefix(" .. ");
     rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.contains(OMITTED))
 }

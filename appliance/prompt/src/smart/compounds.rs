@@ -65,7 +65,11 @@ impl Compounds {
             let stem = terms::cut(lower);
             let begins = self.first.contains(&lower[..SHORT_BYTES]);
             let ends = stem.len() > SHORT_BYTES && self.last.contains(&stem[stem.len() - SHORT_BYTES..]);
-            if begins || ends || part.len() >= LONG_BYTES {
+            let inner = || {
+                stem.len() >= LONG_BYTES
+                    && (1..=stem.len() - INNER_BYTES).any(|at| self.first.contains(&stem[at..at + SHORT_BYTES]))
+            };
+            if begins || ends || inner() {
                 self.among(stem, from, found);
             }
         });

@@ -43,12 +43,18 @@ use zones::{Kind, Zones};
 
 /// Larger prompts are sent as they come; the gateway refuses them long before.
 const LIMIT_BYTES: usize = 64 << 20;
+/// Prompts with more lines than this ...
+const MANY_LINES: usize = 1 << 16;
+/// ... are looked at only if their lines have so many bytes on average: what is kept of each line, however short it is, must
+/// not come to more than a few times the prompt.
+const LINE_BYTES: usize = 24;
 /// Shorter ones are not worth a thought.
 const LEAST_TOKENS: usize = 200;
 /// Prepares one request.
 pub(crate) fn prepare(request: &Request<'_>) -> Prepared {
     let mut report = Report::new(request, Profile::Smart, Outcome::Unfit);
-    if request.prompt.len() > LIMIT_BYTES {
+    let lines = Lines::count(request.prompt);
+    if request.prompt.len() > LIMIT_BYTES || (lines > MANY_LINES && request.prompt.len() / lines < LINE_BYTES) {
         return Prepared { prompt: request.prompt.to_owned(), report };
     }
     // The last line of defence: a mistake in here costs a saving, not an answer.

@@ -230,6 +230,12 @@ impl Hits {
         &self.terms[start as usize..within as usize]
     }
 
+    /// Whether a word speaks of the query at all: hardly any does.
+    #[inline]
+    fn any(&self, word: Word) -> bool {
+        self.spans[word.number()].0 < self.spans[word.number() + 1].0
+    }
+
     /// Terms that are within a part of the word.
     #[inline]
     fn within(&self, word: Word) -> &[u32] {
@@ -306,7 +312,7 @@ impl Counts {
 
 fn count(corpus: &Corpus<'_, '_>, unit: &Unit<'_>, hits: &Hits, tally: &mut [f32]) {
     let mut add = |words: &[Word], weight: f32| {
-        for word in words {
+        for word in words.iter().filter(|word| hits.any(**word)) {
             hits.of(*word).iter().for_each(|term| tally[*term as usize] += weight);
             hits.within(*word).iter().for_each(|term| tally[*term as usize] += weight * WITHIN_WEIGHT);
         }
@@ -315,12 +321,16 @@ fn count(corpus: &Corpus<'_, '_>, unit: &Unit<'_>, hits: &Hits, tally: &mut [f32
         add(&[name], NAME_WEIGHT);
     }
     for at in unit.lines.clone() {
+        let words = corpus.words.of(&(at..at + 1));
+        if !words.iter().any(|word| hits.any(*word)) {
+            continue;
+        }
         let weight = match (is_comment(corpus, at), unit.signature.contains(&at)) {
             (true, _) => COMMENT_WEIGHT,
             (_, true) => SIGNATURE_WEIGHT,
             _ => 1.0,
         };
-        add(corpus.words.of(&(at..at + 1)), weight);
+        add(words, weight);
     }
 }
 
