@@ -86,7 +86,7 @@ impl<'a> Selection<'_, 'a> {
     /// Writes what differs from an edited copy. The comments between say where the rest stands.
     fn changes(&self, number: usize, writer: &mut Writer<'a, '_>) {
         let unit = &self.units[number];
-        let Some(near) = &self.near[number] else { return writer.unit(unit, &unit.lines, &[]) };
+        let Some(Some(near)) = self.near.get(number) else { return writer.unit(unit, &unit.lines, &[]) };
         // What was left out before this belongs to a comment of its own.
         writer.flush();
         let mut at = unit.lines.start;

@@ -17,6 +17,8 @@ const MOST_LINES: usize = 1000;
 const SHARED_TENTHS: usize = 6;
 /// Lines that are looked ahead, on both sides together, for the place where two copies agree again.
 const AHEAD: usize = 12;
+/// Units of the largest prompt that is looked through: more do not fit into any context, and ranking decides.
+const MOST_UNITS: usize = 4096;
 /// Tokens that an omission comment costs, and that sending the changed lines saves at least.
 const MARKER_TOKENS: usize = 16;
 
@@ -31,8 +33,11 @@ pub(super) struct Near {
     pub(super) cost: usize,
 }
 
-/// Per unit: the edited copy that it is, if any. Units in `gone` are true copies and no longer count.
+/// Per unit: the edited copy that it is, if any; nothing at all for the largest prompts. Units in `gone` are true copies and no longer count.
 pub(super) fn find(lines: &Lines<'_>, units: &[Unit<'_>], gone: &[bool]) -> Vec<Option<Near>> {
+    if units.len() > MOST_UNITS {
+        return Vec::new();
+    }
     let mut near = vec![None; units.len()];
     let (mut names, mut sketches) = (Table::with_capacity(64), Table::with_capacity(64));
     for (number, unit) in units.iter().enumerate() {

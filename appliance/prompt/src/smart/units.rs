@@ -99,6 +99,7 @@ pub(super) fn scan<'a>(lines: &Lines<'a>, zones: &[Zone]) -> Units<'a> {
             }
         }
     }
+    units.shrink_to_fit();
     Units { units, quoted }
 }
 

@@ -54,6 +54,8 @@ impl<'a> Words<'a> {
             });
         }
         words.starts.push(words.occurrences.len() as u32);
+        // Grown beyond the estimate they hold up to twice as much.
+        words.occurrences.shrink_to_fit();
         words
     }
 
