@@ -221,9 +221,9 @@ fn measure(case: &Case, options: &Options, table: &mut Table) {
         }
         let sent = ours(case, Some(budget)).prompt;
         let intact = record(case, "smart", label, &sent, table);
-        if !intact && options.show == Some(case.family) && label == "20%" {
-            println!("LOST in {}: {}\n  {:?}", case.group, case.instruction, lost(&case.gold, &sent));
-            keep(options, case, "20", &sent);
+        if !intact && options.show == Some(case.family) && matches!(label, "20%" | "50%") {
+            println!("LOST at {label} in {}: {}\n  {:?}", case.group, case.instruction, lost(&case.gold, &sent));
+            keep(options, case, label.trim_end_matches('%'), &sent);
         }
         let unsigned = lost(&case.signatures, &sent);
         if options.show == Some('s') && label == "20%" && !unsigned.is_empty() {

@@ -17,8 +17,8 @@ pub mod tokens;
 
 pub use chat::{Message, PreparedChat, PreparedInfill, Role, prepare_chat, prepare_infill};
 pub use language::{Language, LanguageMap};
-pub use report::{Outcome, Prepared, Report, Rule};
-pub use request::{Mode, Profile, Rates, Request, Settings, Slot};
+pub use report::{Outcome, Prepared, Report, Rule, Stage};
+pub use request::{Clock, Mode, Profile, Rates, Request, Settings, Slot};
 pub use tokens::TokenCount;
 
 /// What the user asks in a prompt: its sentences outside the code, "" where there are none. For what must not be read out of

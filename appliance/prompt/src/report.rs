@@ -66,6 +66,47 @@ pub struct Report {
     pub stable_bytes: usize,
     /// Lines looked at while searching copies: stays within a small multiple of the lines there are.
     pub work: usize,
+    /// Microseconds that each [`Stage`] took; zeros where the request lent no [`crate::Clock`].
+    pub stages_us: [u64; Stage::ALL.len()],
+}
+
+/// A stage of the `smart` preparation, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Dividing the text into lines and counting their tokens.
+    Lines,
+    /// Telling sentences, fences, file headers and code from each other.
+    Zones,
+    /// Dividing code into definitions, and reading identifiers.
+    Units,
+    /// Finding what is named and what stands there twice.
+    Copies,
+    /// Scoring units by what is asked.
+    Rank,
+    /// Choosing units and putting them together.
+    Select,
+    /// Repeating the instruction and checking what was promised.
+    Finish,
+}
+
+impl Stage {
+    /// Every stage, in order: places in [`Report::stages_us`].
+    pub const ALL: [Self; 7] =
+        [Self::Lines, Self::Zones, Self::Units, Self::Copies, Self::Rank, Self::Select, Self::Finish];
+
+    /// Its name in answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lines => "lines",
+            Self::Zones => "zones",
+            Self::Units => "units",
+            Self::Copies => "copies",
+            Self::Rank => "rank",
+            Self::Select => "select",
+            Self::Finish => "finish",
+        }
+    }
 }
 
 /// What told the instruction from the code.
@@ -186,6 +227,7 @@ impl Report {
             saved_s: 0.0,
             stable_bytes: 0,
             work: 0,
+            stages_us: [0; Stage::ALL.len()],
         }
     }
 }

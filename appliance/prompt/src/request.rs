@@ -22,6 +22,14 @@ pub struct Request<'a> {
     pub slot: Option<Slot<'a>>,
     /// Counts tokens for the served model.
     pub tokens: &'a dyn TokenCount,
+    /// Measures stages for the report, where somebody asks. Nothing else depends on it.
+    pub clock: Option<&'a dyn Clock>,
+}
+
+/// A clock that a caller lends; this crate has none of its own.
+pub trait Clock: Sync {
+    /// Microseconds since any moment in the past that stays the same.
+    fn now_us(&self) -> u64;
 }
 
 /// What a slot of the server holds: the last prompt of this session, as it was sent.
@@ -68,6 +76,7 @@ impl<'a> Request<'a> {
             rates: Rates::default(),
             slot: None,
             tokens: &Estimate,
+            clock: None,
         }
     }
 }

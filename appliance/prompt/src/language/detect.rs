@@ -90,7 +90,14 @@ pub(crate) fn fence_tag(line: &str) -> Option<Language> {
 pub(crate) fn path_line(line: &str) -> Option<(&str, Language)> {
     const AROUND: &[char] = &['#', '/', '*', '=', '-', '+', ' ', '<', '>', '!', ';', '"', '\'', '`', ':', '[', ']'];
     // Most lines of code end here: these signs are never trimmed away, and no path has them.
-    if !line.contains('.') || line.bytes().any(|byte| b"(){},".contains(&byte)) {
+    let mut dotted = false;
+    for byte in line.bytes() {
+        if matches!(byte, b'(' | b')' | b'{' | b'}' | b',') {
+            return None;
+        }
+        dotted |= byte == b'.';
+    }
+    if !dotted {
         return None;
     }
     let bare = line.trim_matches(AROUND);

@@ -125,49 +125,165 @@ fn hash_signs(line: &str) -> &'static [(Language, u32)] {
 
 /// What one word says.
 fn word_signs(word: &str) -> &'static [(Language, u32)] {
-    match word {
-        "def" => &[(Python, 2), (Ruby, 2)],
-        "elif" => &[(Python, 2), (Shell, 2)],
-        "self" => &[(Python, 2), (Rust, 2)],
-        "None" | "True" | "False" | "isinstance" | "__init__" | "lambda" => &[(Python, 2)],
-        "fn" | "impl" | "mut" | "pub" | "crate" | "usize" | "u8" | "u32" | "u64" | "Vec" => &[(Rust, 3)],
-        "match" | "Some" | "Ok" | "Err" => &[(Rust, 1)],
-        "let" => &[(Rust, 1), (JavaScript, 1), (TypeScript, 1), (Swift, 1)],
-        "function" => &[(JavaScript, 3), (TypeScript, 2), (Shell, 1), (Php, 2)],
-        "const" => &[(JavaScript, 1), (TypeScript, 1), (Cpp, 1), (C, 1)],
-        "undefined" | "require" | "prototype" | "typeof" | "console" | "document" => {
-            &[(JavaScript, 2), (TypeScript, 1)]
-        }
-        "var" => &[(JavaScript, 1), (Go, 1), (CSharp, 1), (Kotlin, 1)],
-        "await" | "async" | "null" => &[(JavaScript, 1), (TypeScript, 1), (CSharp, 1)],
-        "export" => &[(JavaScript, 2), (TypeScript, 2), (Shell, 1)],
-        "readonly" | "keyof" | "unknown" => &[(TypeScript, 2)],
-        "interface" => &[(TypeScript, 2), (Java, 1), (Go, 1), (CSharp, 1)],
-        "func" => &[(Go, 4), (Swift, 3)],
-        "chan" | "defer" | "fmt" | "goroutine" => &[(Go, 3)],
-        "package" => &[(Go, 2), (Java, 2), (Kotlin, 1)],
-        "nil" => &[(Go, 1), (Ruby, 1), (Swift, 1)],
-        "int" | "char" | "unsigned" | "sizeof" | "typedef" => &[(C, 2), (Cpp, 2)],
-        "void" => &[(C, 1), (Cpp, 1), (Java, 1), (CSharp, 1)],
-        "struct" => &[(C, 1), (Cpp, 1), (Rust, 1), (Go, 1)],
-        "NULL" | "printf" | "malloc" | "size_t" | "uint8_t" | "uint32_t" => &[(C, 2), (Cpp, 1)],
-        "nullptr" | "template" | "typename" | "namespace" | "virtual" | "cout" | "constexpr" => &[(Cpp, 4)],
-        "private" | "public" | "protected" => &[(Java, 2), (Cpp, 1), (CSharp, 2), (TypeScript, 1), (Php, 1)],
-        "extends" | "throws" | "final" | "implements" | "boolean" => &[(Java, 2), (TypeScript, 1)],
-        "System" | "String" => &[(Java, 1), (CSharp, 1)],
-        "echo" | "esac" | "exit" => &[(Shell, 2), (Php, 1)],
-        "then" | "do" => &[(Shell, 1)],
-        "end" | "puts" | "elsif" | "attr_accessor" => &[(Ruby, 3)],
-        "fun" | "val" | "companion" => &[(Kotlin, 3)],
-        "using" => &[(CSharp, 2), (Cpp, 2)],
-        "SELECT" | "INSERT" | "FROM" | "WHERE" | "JOIN" => &[(Sql, 3)],
-        _ => &[],
-    }
+    let bytes = word.as_bytes();
+    let Some(first) = bytes.first().filter(|byte| byte.is_ascii() && bytes.len() <= WORD_BYTES) else { return &[] };
+    let (start, end) = (FIRST[usize::from(*first)], FIRST[usize::from(*first) + 1]);
+    let key = key(bytes);
+    (usize::from(start)..usize::from(end)).find(|at| KEYS[*at] == key).map_or(&[], |at| WORDS[at].1)
 }
+
+/// Letters of the longest word that says anything: as many as a number has room for.
+const WORD_BYTES: usize = 16;
+
+/// The words as numbers, so that looking one up compares no bytes.
+const KEYS: [u128; WORDS.len()] = {
+    let mut keys = [0; WORDS.len()];
+    let mut at = 0;
+    while at < keys.len() {
+        keys[at] = key(WORDS[at].0.as_bytes());
+        at += 1;
+    }
+    keys
+};
+
+/// Where the words begin that begin with each byte.
+const FIRST: [u8; 129] = {
+    let mut first = [0; 129];
+    let mut byte = 0;
+    while byte < 129 {
+        let mut at = 0;
+        while at < WORDS.len() && (WORDS[at].0.as_bytes()[0] as usize) < byte {
+            at += 1;
+        }
+        first[byte] = at as u8;
+        byte += 1;
+    }
+    first
+};
+
+const fn key(word: &[u8]) -> u128 {
+    let mut key = 0;
+    let mut at = 0;
+    while at < word.len() {
+        key = key << 8 | word[at] as u128;
+        at += 1;
+    }
+    key
+}
+
+/// Words and what they say; sorted.
+#[rustfmt::skip]
+const WORDS: [(&str, &[(Language, u32)]); 96] = [
+    ("Err", &[(Rust, 1)]),
+    ("FROM", &[(Sql, 3)]),
+    ("False", &[(Python, 2)]),
+    ("INSERT", &[(Sql, 3)]),
+    ("JOIN", &[(Sql, 3)]),
+    ("NULL", &[(C, 2), (Cpp, 1)]),
+    ("None", &[(Python, 2)]),
+    ("Ok", &[(Rust, 1)]),
+    ("SELECT", &[(Sql, 3)]),
+    ("Some", &[(Rust, 1)]),
+    ("String", &[(Java, 1), (CSharp, 1)]),
+    ("System", &[(Java, 1), (CSharp, 1)]),
+    ("True", &[(Python, 2)]),
+    ("Vec", &[(Rust, 3)]),
+    ("WHERE", &[(Sql, 3)]),
+    ("__init__", &[(Python, 2)]),
+    ("async", &[(JavaScript, 1), (TypeScript, 1), (CSharp, 1)]),
+    ("attr_accessor", &[(Ruby, 3)]),
+    ("await", &[(JavaScript, 1), (TypeScript, 1), (CSharp, 1)]),
+    ("boolean", &[(Java, 2), (TypeScript, 1)]),
+    ("chan", &[(Go, 3)]),
+    ("char", &[(C, 2), (Cpp, 2)]),
+    ("companion", &[(Kotlin, 3)]),
+    ("console", &[(JavaScript, 2), (TypeScript, 1)]),
+    ("const", &[(JavaScript, 1), (TypeScript, 1), (Cpp, 1), (C, 1)]),
+    ("constexpr", &[(Cpp, 4)]),
+    ("cout", &[(Cpp, 4)]),
+    ("crate", &[(Rust, 3)]),
+    ("def", &[(Python, 2), (Ruby, 2)]),
+    ("defer", &[(Go, 3)]),
+    ("do", &[(Shell, 1)]),
+    ("document", &[(JavaScript, 2), (TypeScript, 1)]),
+    ("echo", &[(Shell, 2), (Php, 1)]),
+    ("elif", &[(Python, 2), (Shell, 2)]),
+    ("elsif", &[(Ruby, 3)]),
+    ("end", &[(Ruby, 3)]),
+    ("esac", &[(Shell, 2), (Php, 1)]),
+    ("exit", &[(Shell, 2), (Php, 1)]),
+    ("export", &[(JavaScript, 2), (TypeScript, 2), (Shell, 1)]),
+    ("extends", &[(Java, 2), (TypeScript, 1)]),
+    ("final", &[(Java, 2), (TypeScript, 1)]),
+    ("fmt", &[(Go, 3)]),
+    ("fn", &[(Rust, 3)]),
+    ("fun", &[(Kotlin, 3)]),
+    ("func", &[(Go, 4), (Swift, 3)]),
+    ("function", &[(JavaScript, 3), (TypeScript, 2), (Shell, 1), (Php, 2)]),
+    ("goroutine", &[(Go, 3)]),
+    ("impl", &[(Rust, 3)]),
+    ("implements", &[(Java, 2), (TypeScript, 1)]),
+    ("int", &[(C, 2), (Cpp, 2)]),
+    ("interface", &[(TypeScript, 2), (Java, 1), (Go, 1), (CSharp, 1)]),
+    ("isinstance", &[(Python, 2)]),
+    ("keyof", &[(TypeScript, 2)]),
+    ("lambda", &[(Python, 2)]),
+    ("let", &[(Rust, 1), (JavaScript, 1), (TypeScript, 1), (Swift, 1)]),
+    ("malloc", &[(C, 2), (Cpp, 1)]),
+    ("match", &[(Rust, 1)]),
+    ("mut", &[(Rust, 3)]),
+    ("namespace", &[(Cpp, 4)]),
+    ("nil", &[(Go, 1), (Ruby, 1), (Swift, 1)]),
+    ("null", &[(JavaScript, 1), (TypeScript, 1), (CSharp, 1)]),
+    ("nullptr", &[(Cpp, 4)]),
+    ("package", &[(Go, 2), (Java, 2), (Kotlin, 1)]),
+    ("printf", &[(C, 2), (Cpp, 1)]),
+    ("private", &[(Java, 2), (Cpp, 1), (CSharp, 2), (TypeScript, 1), (Php, 1)]),
+    ("protected", &[(Java, 2), (Cpp, 1), (CSharp, 2), (TypeScript, 1), (Php, 1)]),
+    ("prototype", &[(JavaScript, 2), (TypeScript, 1)]),
+    ("pub", &[(Rust, 3)]),
+    ("public", &[(Java, 2), (Cpp, 1), (CSharp, 2), (TypeScript, 1), (Php, 1)]),
+    ("puts", &[(Ruby, 3)]),
+    ("readonly", &[(TypeScript, 2)]),
+    ("require", &[(JavaScript, 2), (TypeScript, 1)]),
+    ("self", &[(Python, 2), (Rust, 2)]),
+    ("size_t", &[(C, 2), (Cpp, 1)]),
+    ("sizeof", &[(C, 2), (Cpp, 2)]),
+    ("struct", &[(C, 1), (Cpp, 1), (Rust, 1), (Go, 1)]),
+    ("template", &[(Cpp, 4)]),
+    ("then", &[(Shell, 1)]),
+    ("throws", &[(Java, 2), (TypeScript, 1)]),
+    ("typedef", &[(C, 2), (Cpp, 2)]),
+    ("typename", &[(Cpp, 4)]),
+    ("typeof", &[(JavaScript, 2), (TypeScript, 1)]),
+    ("u32", &[(Rust, 3)]),
+    ("u64", &[(Rust, 3)]),
+    ("u8", &[(Rust, 3)]),
+    ("uint32_t", &[(C, 2), (Cpp, 1)]),
+    ("uint8_t", &[(C, 2), (Cpp, 1)]),
+    ("undefined", &[(JavaScript, 2), (TypeScript, 1)]),
+    ("unknown", &[(TypeScript, 2)]),
+    ("unsigned", &[(C, 2), (Cpp, 2)]),
+    ("using", &[(CSharp, 2), (Cpp, 2)]),
+    ("usize", &[(Rust, 3)]),
+    ("val", &[(Kotlin, 3)]),
+    ("var", &[(JavaScript, 1), (Go, 1), (CSharp, 1), (Kotlin, 1)]),
+    ("virtual", &[(Cpp, 4)]),
+    ("void", &[(C, 1), (Cpp, 1), (Java, 1), (CSharp, 1)]),
+];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_sorted_and_found() {
+        assert!(WORDS.is_sorted_by_key(|(word, _)| *word));
+        assert!(WORDS.iter().all(|(word, signs)| word.len() <= WORD_BYTES && word_signs(word) == *signs));
+        assert!(
+            ["", "x", "defx", "a_word_that_is_longer_than_any", "größe"].iter().all(|word| word_signs(word).is_empty())
+        );
+    }
 
     #[test]
     fn snippets() {

@@ -11,7 +11,9 @@ use super::words::{Word, Words};
 use super::zones::Zones;
 
 /// Definitions of one name that still count as named; a name with more of them (`__init__`) says little.
-const NAMESAKES: usize = 6;
+pub(super) const NAMESAKES: usize = 6;
+/// The same while copies are not yet told from what they are copies of.
+pub(super) const NAMESAKES_WITH_COPIES: usize = 16;
 /// Definitions of one name whose signatures are worth sending.
 const DEFINERS: usize = 3;
 /// Definitions of one name among which the one in the same file is looked for.
@@ -66,10 +68,6 @@ impl Names {
         few.iter().chain(many.iter().filter(near).take(DEFINERS)).map(|unit| *unit as usize)
     }
 
-    fn namesakes(&self, word: Word) -> &[u32] {
-        self.up_to(NAMESAKES, word)
-    }
-
     /// Whether anything defines this.
     fn is_defined(&self, word: usize) -> bool {
         self.starts[word] < self.starts[word + 1]
@@ -88,6 +86,8 @@ pub(super) struct Place<'p, 'a> {
     pub(super) units: &'p [Unit<'a>],
     pub(super) zones: &'p Zones<'a>,
     pub(super) names: &'p Names,
+    /// Definitions of one name that still count as named.
+    pub(super) namesakes: usize,
 }
 
 /// What the instruction names.
@@ -129,7 +129,7 @@ impl Place<'_, '_> {
     fn named(&self, text: &str, anchors: &mut Vec<usize>) {
         terms::identifiers(text, |identifier| {
             let Some(word) = self.words.find(identifier) else { return };
-            let found = self.names.namesakes(word);
+            let found = self.names.up_to(self.namesakes, word);
             if !found.is_empty() && (is_code(identifier) || is_marked(text, identifier) || is_object(text, identifier))
             {
                 let owner = owner(text, identifier);
@@ -175,7 +175,7 @@ impl Place<'_, '_> {
         };
         let longest = |place: &Range<usize>| !found.iter().any(|(other, _)| within(place, other));
         for (_, word) in found.iter().filter(|(place, _)| longest(place)) {
-            anchors.extend(self.names.namesakes(*word).iter().map(|unit| *unit as usize));
+            anchors.extend(self.names.up_to(self.namesakes, *word).iter().map(|unit| *unit as usize));
         }
     }
 

@@ -5,10 +5,14 @@ use super::vocabulary;
 
 /// Letters of the shortest word that is looked for ...
 const WORD_BYTES: usize = 4;
+/// ... of the shortest one that may stand in the middle of another ...
+const INNER_BYTES: usize = 5;
 /// ... of the shortest abbreviation ...
 const SHORT_BYTES: usize = 3;
 /// ... and of the shortest word that one is looked for in.
 const COMPOUND_BYTES: usize = 6;
+/// Letters from which on a word is looked through, not only its beginning and its end.
+const LONG_BYTES: usize = 9;
 /// Letters of the longest such word that count.
 const LONGEST_BYTES: usize = 32;
 
@@ -61,7 +65,11 @@ impl Compounds {
             let stem = terms::cut(lower);
             let begins = self.first.contains(&lower[..SHORT_BYTES]);
             let ends = stem.len() > SHORT_BYTES && self.last.contains(&stem[stem.len() - SHORT_BYTES..]);
-            if begins || ends {
+            let inner = || {
+                stem.len() >= LONG_BYTES
+                    && (1..=stem.len() - INNER_BYTES).any(|at| self.first.contains(&stem[at..at + SHORT_BYTES]))
+            };
+            if begins || ends || inner() {
                 self.among(stem, from, found);
             }
         });
@@ -70,7 +78,8 @@ impl Compounds {
     fn among(&self, part: &[u8], from: usize, found: &mut Vec<u32>) {
         for (term, word) in &self.words {
             let word = word.as_bytes();
-            let within = part.len() > word.len() && (part.starts_with(word) || part.ends_with(word));
+            let inner = || word.len() >= INNER_BYTES && part.windows(word.len()).any(|window| window == word);
+            let within = part.len() > word.len() && (part.starts_with(word) || part.ends_with(word) || inner());
             if within && !found[from..].contains(term) {
                 found.push(*term);
             }

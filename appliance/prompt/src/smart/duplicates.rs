@@ -39,7 +39,7 @@ pub(super) fn find(lines: &Lines<'_>, units: &[Unit<'_>], whole: &[usize]) -> Co
         runs: Vec::new(),
         work: 0,
     };
-    copies.whole_units(lines, units);
+    copies.whole_units(lines, units, whole);
     copies.runs(lines, units, whole);
     copies.judge(lines, units);
     copies
@@ -55,7 +55,7 @@ impl Copies {
         self.units = units.iter().map(gone).collect();
     }
 
-    fn whole_units(&mut self, lines: &Lines<'_>, units: &[Unit<'_>]) {
+    fn whole_units(&mut self, lines: &Lines<'_>, units: &[Unit<'_>], whole: &[usize]) {
         let mut first = Table::with_capacity(units.len() / 2);
         for (number, unit) in units.iter().enumerate() {
             let chosen =
@@ -67,10 +67,16 @@ impl Copies {
             self.work += unit.lines.len();
             let Entry::Found(earlier) = first.entry(short(hash), number as u32, |_| true) else { continue };
             let earlier = earlier as usize;
-            let (one, two) = (filled(lines, &units[earlier].lines), filled(lines, &unit.lines));
+            let (mut one, mut two) = (filled(lines, &units[earlier].lines), filled(lines, &unit.lines));
             self.work += one.len();
-            if same(lines, &one, &two) {
-                self.units[number] = true;
+            if same(lines, &one, &two) && !self.units[earlier] {
+                let mut goes = number;
+                // What is asked for stays, unless the other is asked for as well.
+                if whole.contains(&number) && !whole.contains(&earlier) {
+                    goes = earlier;
+                    std::mem::swap(&mut one, &mut two);
+                }
+                self.units[goes] = true;
                 one.iter().zip(&two).for_each(|(stays, goes)| self.drop_line(*goes, *stays));
             }
         }
@@ -205,6 +211,8 @@ fn choose(run: &Run<'_, '_>, later: &Side, earlier: &Side, length: usize) -> Goe
     let is_kept = |side: &Side| run.whole.contains(&side.unit);
     let stands = |unit: &Unit<'_>| unit.role == Role::Definition && !unit.name.is_empty();
     match (length == later.own, length == earlier.own) {
+        // What is asked for stays where it was asked for, unless the other is asked for as well.
+        (true, true) if is_kept(later) && !is_kept(earlier) => Goes::Earlier,
         (true, true) => Goes::Later(0),
         (true, false) if stands(second) && !namesakes && !is_kept(earlier) => Goes::Earlier,
         (true, false) if is_kept(later) => Goes::Neither,

@@ -228,7 +228,7 @@ fn method<'a>(
     if matches!(language, Some(Language::Python | Language::Rust | Language::Go)) {
         return None;
     }
-    let open = line.find('(')?;
+    let open = parameters(line)?;
     let before = line[..open].trim_end();
     let name = last_identifier(before);
     let first = identifier(line);
@@ -236,6 +236,25 @@ fn method<'a>(
         return None;
     }
     body_follows(&line[open..], follows).then_some(Header { shape: Shape::Leaf, name })
+}
+
+/// Where the parentheses of a C-like header open: the first ones that belong to no attribute.
+fn parameters(line: &str) -> Option<usize> {
+    let open = line.find('(')?;
+    if !matches!(last_identifier(line[..open].trim_end()), "__attribute__" | "__declspec" | "alignas") {
+        return Some(open);
+    }
+    let mut depth = 0usize;
+    let closes = |byte: u8| {
+        depth = match byte {
+            b'(' => depth + 1,
+            b')' => depth.saturating_sub(1),
+            _ => depth,
+        };
+        byte == b')' && depth == 0
+    };
+    let close = open + line[open..].bytes().position(closes)?;
+    line[close..].find('(').map(|at| close + at)
 }
 
 /// Whether parentheses close and a brace comes before any semicolon.
@@ -308,6 +327,8 @@ mod tests {
             (C, "typedef struct list list_t;", Some((Leaf, "list_t"))),
             (C, "int declared(int a);", None),
             (C, "#define MAX(a, b) ((a) > (b) ? (a) : (b))", Some((Leaf, "MAX"))),
+            (C, "__attribute__((always_inline)) {", None),
+            (C, "static __attribute__((noinline)) void go(int a) {", Some((Leaf, "go"))),
             (C, "#include <stdio.h>", Some((Import, ""))),
             (Cpp, "void Widget::draw(Canvas & c) const {", Some((Leaf, "draw"))),
             (Cpp, "namespace {", Some((Container, ""))),

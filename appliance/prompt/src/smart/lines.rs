@@ -83,8 +83,10 @@ pub(super) struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     pub(super) fn new(text: &'a str, tokens: &dyn TokenCount) -> Self {
-        let mut lines = Vec::with_capacity(text.len() / 32 + 1);
-        let mut tokens_before = Vec::with_capacity(text.len() / 32 + 2);
+        // Counted first: growing step by step would hold up to three times as much for a moment.
+        let count = Self::count(text);
+        let mut lines = Vec::with_capacity(count);
+        let mut tokens_before = Vec::with_capacity(count + 1);
         let (mut start, mut sum) = (0, 0u32);
         for raw in text.split_inclusive('\n') {
             lines.push(line(raw, start));
@@ -94,6 +96,11 @@ impl<'a> Lines<'a> {
         }
         tokens_before.push(sum);
         Self { text, lines, tokens_before }
+    }
+
+    /// How many lines a text has, or one more.
+    pub(super) fn count(text: &str) -> usize {
+        text.bytes().filter(|byte| *byte == b'\n').count() + 1
     }
 
     /// The fingerprint of a trimmed line that is not blank.

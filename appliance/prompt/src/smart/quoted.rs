@@ -68,23 +68,74 @@ pub(super) struct Quoted {
     open: Option<Open>,
     /// A line without any of these opens and closes nothing.
     telling: Marks,
+    /// How the line looks that opened what is open.
+    opener: Opener,
+}
+
+/// What is remembered of a line that opens a string or comment, to notice that it was torn out of its place.
+#[derive(Clone, Copy, Debug, Default)]
+struct Opener {
+    indent: u32,
+    /// It begins with the quotes, as documentation does.
+    leads: bool,
+    /// It is nothing but the quotes: the end of a string whose beginning is missing looks the same.
+    bare: bool,
+    /// The line after it began with a star.
+    starred: Option<bool>,
 }
 
 impl Quoted {
     pub(super) fn new(language: Option<Language>) -> Self {
         let style = Style::of(language);
-        Self { style, open: None, telling: style.telling() }
+        Self { style, open: None, telling: style.telling(), opener: Opener::default() }
     }
 
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
-    /// Goes on over one trimmed line.
-    pub(super) fn read(&mut self, line: &str, marks: Marks) {
-        if !marks.any(self.telling) {
-            return;
+    /// Whether the line, indented so far, cannot be in what is open: the end of that was cut off, or what opened it was the
+    /// end of another. Pastes that begin or end in the middle of documentation are common.
+    fn is_torn(&mut self, line: &str, indent: u32) -> bool {
+        let opener = self.opener;
+        match self.open {
+            Some(Open::Comment) => {
+                let star = line.starts_with('*');
+                let starred = *self.opener.starred.get_or_insert(star);
+                starred && !star && !line.is_empty()
+            }
+            Some(Open::Triple(quote)) => {
+                let less = indent < opener.indent || (opener.bare && indent == opener.indent);
+                // Closing quotes are not followed by a word.
+                let opens_anew = line.as_bytes().starts_with(&[quote; 3])
+                    && line.as_bytes().get(3).is_some_and(u8::is_ascii_alphabetic);
+                (opener.leads && less && defines(line)) || opens_anew
+            }
+            _ => false,
         }
+    }
+
+    fn note_opener(&mut self, line: &str, indent: u32) {
+        let leads = line.starts_with("\"\"\"") || line.starts_with("'''");
+        self.opener = Opener { indent, leads, bare: leads && line.len() == 3, starred: None };
+    }
+
+    /// Goes on over one trimmed line with its indentation. Returns whether it begins inside a string or comment.
+    pub(super) fn read(&mut self, line: &str, indent: u32, marks: Marks) -> bool {
+        if self.open.is_some() && self.is_torn(line, indent) {
+            self.open = None;
+        }
+        let inside = self.open.is_some();
+        if marks.any(self.telling) {
+            self.bytes(line);
+            if !inside && self.open.is_some() {
+                self.note_opener(line, indent);
+            }
+        }
+        inside
+    }
+
+    fn bytes(&mut self, line: &str) {
         let bytes = line.as_bytes();
         let mut at = 0;
         while at < bytes.len() {
@@ -114,6 +165,9 @@ impl Quoted {
             }
             b'/' if style.regex && regex_may_begin(&bytes[..at]) => close_regex(bytes, at + 1).unwrap_or(at + 1),
             quote @ (b'"' | b'\'') if style.triple && rest.starts_with(&[quote; 3]) && opens(bytes, at) => {
+                if ends_sentence(bytes, at) {
+                    return bytes.len();
+                }
                 self.open = Some(Open::Triple(quote));
                 at + 3
             }
@@ -215,6 +269,24 @@ fn opens(bytes: &[u8], at: usize) -> bool {
     at == 0 || !matches!(bytes[at - 1], b'"' | b'\'')
 }
 
+/// The header of a definition of Python, which no documentation has at its margin.
+fn defines(line: &str) -> bool {
+    let header = ["def ", "class ", "async def "].iter().any(|word| line.starts_with(word));
+    header && line.ends_with([':', '(', ','])
+}
+
+/// Quotes at the end of a line right behind a sentence: they close a string whose beginning is missing.
+fn ends_sentence(bytes: &[u8], at: usize) -> bool {
+    let word = bytes[..at].iter().rev().take_while(|byte| byte.is_ascii_alphabetic()).count();
+    let prefix = word > 0 && word <= 2 && bytes[at - word..at].iter().all(|byte| b"rbfuRBFU".contains(byte));
+    at + 3 == bytes.len()
+        && at > 0
+        && !prefix
+        && (word > 0 || bytes[at - 1] == b'.')
+        && bytes[..at].contains(&b' ')
+        && !bytes[..at].contains(&b'=')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,6 +299,8 @@ mod tests {
             (Language::Python, "if line.startswith('\"\"\"'):", false),
             (Language::Python, "accept = 'text/*'", false),
             (Language::Python, "# it's \"\"\"quoted", false),
+            (Language::Python, "and the end of another.\"\"\"", false),
+            (Language::Python, "return u\"\"\"", true),
             (Language::JavaScript, "glob('**/*.js')", false),
             (Language::JavaScript, "throw new Error(`begins", true),
             (Language::JavaScript, "const a = `all of it`", false),
@@ -244,7 +318,7 @@ mod tests {
             (Language::C, "char c = '\"'; /* begins", true),
         ] {
             let mut quoted = Quoted::new(Some(language));
-            quoted.read(line, Marks::of(line));
+            quoted.read(line, 0, Marks::of(line));
             assert_eq!(quoted.is_open(), open, "{line}");
         }
     }
@@ -258,8 +332,40 @@ mod tests {
             (Language::Python, ["'''one", "two \\''' three'''"]),
         ] {
             let mut quoted = Quoted::new(Some(language));
-            lines.iter().for_each(|line| quoted.read(line, Marks::of(line)));
+            for line in lines {
+                quoted.read(line, 0, Marks::of(line));
+            }
             assert!(!quoted.is_open(), "{lines:?}");
         }
+    }
+
+    /// Whether each line begins inside something.
+    fn inside(language: Language, text: &str) -> Vec<bool> {
+        let mut quoted = Quoted::new(Some(language));
+        let read = |line: &str| {
+            let indent = (line.len() - line.trim_start().len()) as u32;
+            quoted.read(line.trim(), indent, Marks::of(line))
+        };
+        text.lines().map(read).collect()
+    }
+
+    #[test]
+    fn a_definition_ends_documentation_that_was_cut_off() {
+        let text = "    def a(self):\n        \"\"\"Cut off\n        here.\n    def b(self):\n        pass\n";
+        assert_eq!(inside(Language::Python, text), [false, false, true, false, false]);
+        let text = "        the end.\n        \"\"\"\n        x = 1\n    def b(self):\n        \"\"\"Whole.\"\"\"\n";
+        assert_eq!(inside(Language::Python, text), [false, false, true, false, false]);
+        let text = "        the end.\"\"\"\n        x = 1\n        \"\"\"\n        y = 2\n        \"\"\"Whole.\n        \"\"\"\n";
+        assert_eq!(inside(Language::Python, text), [false, false, false, true, false, true]);
+        let text = "x = dedent(\"\"\"\ndef a():\n    pass\n\"\"\")\n";
+        assert_eq!(inside(Language::Python, text), [false, true, true, true]);
+    }
+
+    #[test]
+    fn a_line_without_a_star_ends_a_comment_of_stars() {
+        let text = "/**\n * Cut off\nint a() {\n";
+        assert_eq!(inside(Language::C, text), [false, true, false]);
+        let text = "/*\nAll of\n * it\n*/\n";
+        assert_eq!(inside(Language::C, text), [false, true, true, true]);
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::compounds::Compounds;
 use super::lines::Lines;
+use super::synonyms;
 use super::terms::{self, Kind};
 use super::units::{Role, Unit};
 use super::vocabulary;
@@ -22,6 +23,8 @@ const B: f32 = 0.75;
 const COMMENT_WEIGHT: f32 = 0.25;
 /// What the share of a name that the query speaks of adds, over its occurrences.
 const NAMED_BONUS: f32 = 1.5;
+/// What a part of the name adds that stands for a word of the query.
+const ALIKE_BONUS: f32 = 0.5;
 /// What a query word within a word of the name adds ...
 const ONE_WORD_BONUS: f32 = 1.0;
 /// ... one in the name of the class around ...
@@ -44,23 +47,38 @@ pub(super) struct Query {
     /// Bit set over the low bits of the fingerprints: most tokens of a text are turned away here.
     filter: [u64; 64],
     compounds: Compounds,
+    /// Sorted fingerprints of what names may have in place of those.
+    alike: Vec<u32>,
     mentions_tests: bool,
 }
 
 impl Query {
     /// The tokens of some texts; stop words do not count.
     pub(super) fn new<'t>(texts: impl Iterator<Item = &'t str>) -> Self {
-        let mut query =
-            Self { terms: Vec::new(), filter: [0; 64], compounds: Compounds::default(), mentions_tests: false };
+        let mut query = Self {
+            terms: Vec::new(),
+            filter: [0; 64],
+            compounds: Compounds::default(),
+            alike: Vec::new(),
+            mentions_tests: false,
+        };
         for text in texts {
             query.mentions_tests |= text.contains("test") || text.contains("Test");
             let task = task_phrase(text);
             terms::tokens(text, |kind, term, identifier| {
                 let at = identifier.as_ptr() as usize - text.as_ptr() as usize;
-                query.add(kind, term, identifier, if task.contains(&at) { TASK_WEIGHT } else { 1.0 });
+                let asked = task.contains(&at);
+                query.add(kind, term, identifier, if asked { TASK_WEIGHT } else { 1.0 });
+                if kind == Kind::Part && !asked && query.alike.len() < QUERY_TERMS {
+                    query.alike.extend(synonyms::of(term));
+                }
             });
         }
         query.terms.sort_unstable_by_key(|(term, _)| *term);
+        query.alike.sort_unstable();
+        query.alike.dedup();
+        let Self { terms, alike, .. } = &mut query;
+        alike.retain(|name| terms.binary_search_by_key(name, |(term, _)| *term).is_err());
         let mut compounds = std::mem::take(&mut query.compounds);
         compounds.number(|term| query.find(term));
         Self { compounds, ..query }
@@ -123,16 +141,38 @@ pub(super) fn score(corpus: &Corpus<'_, '_>, query: &Query) -> Vec<f32> {
     let idf = counts.idf(query);
     let mut scores: Vec<f32> = (0..corpus.units.len()).map(|unit| counts.score(unit, &idf, query)).collect();
     let context = Context::new(corpus, query);
-    for (score, unit) in scores.iter_mut().zip(corpus.units) {
+    let alike = alike(corpus, query);
+    for ((score, unit), alike) in scores.iter_mut().zip(corpus.units).zip(alike) {
         let within = corpus.words.find(unit.name).map_or(&[][..], |word| hits.within(word));
         let within: f32 = within.iter().map(|term| idf[*term as usize]).sum();
-        let named = NAMED_BONUS * named(unit, &idf, query) + ONE_WORD_BONUS * within;
+        let named = NAMED_BONUS * named(unit, &idf, query) + ONE_WORD_BONUS * within + ALIKE_BONUS * alike;
         if *score + named > 0.0 {
             let around = context.score(corpus, unit, &hits, &idf);
             *score = (*score + named + around) * prior(unit, corpus, query);
         }
     }
     scores
+}
+
+/// Per unit: what its name has in place of words of the query, by how rare that is among names.
+fn alike(corpus: &Corpus<'_, '_>, query: &Query) -> Vec<f32> {
+    let mut spread = vec![0f32; query.alike.len()];
+    let mut hits: Vec<(u32, u32)> = Vec::new();
+    let mut named = 0f32;
+    for (number, unit) in corpus.units.iter().enumerate().filter(|(_, unit)| !unit.name.is_empty()) {
+        named += 1.0;
+        terms::parts(unit.name, |part| {
+            if let Ok(term) = query.alike.binary_search(&part) {
+                spread[term] += 1.0;
+                hits.push((number as u32, term as u32));
+            }
+        });
+    }
+    let mut alike = vec![0f32; corpus.units.len()];
+    for (unit, term) in hits {
+        alike[unit as usize] += (1.0 + (named - spread[term as usize] + 0.5) / (spread[term as usize] + 0.5)).ln();
+    }
+    alike
 }
 
 /// What the place of a unit says: the class around it, and its file.
@@ -188,6 +228,12 @@ impl Hits {
     fn of(&self, word: Word) -> &[u32] {
         let (start, within) = self.spans[word.number()];
         &self.terms[start as usize..within as usize]
+    }
+
+    /// Whether a word speaks of the query at all: hardly any does.
+    #[inline]
+    fn any(&self, word: Word) -> bool {
+        self.spans[word.number()].0 < self.spans[word.number() + 1].0
     }
 
     /// Terms that are within a part of the word.
@@ -266,7 +312,7 @@ impl Counts {
 
 fn count(corpus: &Corpus<'_, '_>, unit: &Unit<'_>, hits: &Hits, tally: &mut [f32]) {
     let mut add = |words: &[Word], weight: f32| {
-        for word in words {
+        for word in words.iter().filter(|word| hits.any(**word)) {
             hits.of(*word).iter().for_each(|term| tally[*term as usize] += weight);
             hits.within(*word).iter().for_each(|term| tally[*term as usize] += weight * WITHIN_WEIGHT);
         }
@@ -275,12 +321,16 @@ fn count(corpus: &Corpus<'_, '_>, unit: &Unit<'_>, hits: &Hits, tally: &mut [f32
         add(&[name], NAME_WEIGHT);
     }
     for at in unit.lines.clone() {
+        let words = corpus.words.of(&(at..at + 1));
+        if !words.iter().any(|word| hits.any(*word)) {
+            continue;
+        }
         let weight = match (is_comment(corpus, at), unit.signature.contains(&at)) {
             (true, _) => COMMENT_WEIGHT,
             (_, true) => SIGNATURE_WEIGHT,
             _ => 1.0,
         };
-        add(corpus.words.of(&(at..at + 1)), weight);
+        add(words, weight);
     }
 }
 

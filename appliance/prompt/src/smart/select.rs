@@ -1,7 +1,9 @@
 //! Chooses units until the room is used: what is named, what that refers to, then by rank.
 
 use super::anchors::Names;
+use super::bare;
 use super::lines::Lines;
+use super::near::Near;
 use super::units::{Role, Unit};
 use super::words::Words;
 
@@ -12,6 +14,8 @@ pub(super) enum State {
     Dropped,
     /// Its signature only.
     Signature,
+    /// What differs from an edited copy that is sent whole.
+    Changes,
     /// All but the comments before it.
     Bare,
     /// All of it.
@@ -21,7 +25,7 @@ pub(super) enum State {
 impl State {
     /// Whether the code of a definition is sent, and not only its signature.
     pub(super) fn has_body(self) -> bool {
-        matches!(self, Self::Whole | Self::Bare)
+        matches!(self, Self::Whole | Self::Bare | Self::Changes)
     }
 }
 
@@ -31,6 +35,10 @@ const SIGNATURE_SHARE: f32 = 0.3;
 const SIGNATURE_SHARE_TAIL: f32 = 0.6;
 /// Share of what is left then that goes to signatures by rank.
 const OUTLINE_SHARE: f32 = 0.7;
+/// Share of what is left for units by rank that goes to signatures of what they refer to, when nothing is named.
+const FOLLOW_SHARE: f32 = 0.2;
+/// Units by rank go without their documentation when there is room for less than one in so many of all tokens.
+const BARE_BELOW: usize = 3;
 /// Units whose references are followed.
 const FOLLOWED: usize = 8;
 /// Tokens that an omission comment costs.
@@ -61,6 +69,8 @@ pub(super) struct Choice<'c, 'a> {
     pub(super) gone: &'c [bool],
     /// Per unit: stands in what the server has already, and costs nothing. Empty where there is no session.
     pub(super) kept: &'c [bool],
+    /// Per unit: the edited copy that it is. Empty where each must be sent whole.
+    pub(super) near: &'c [Option<Near>],
 }
 
 /// What was chosen, and in which order: what came last goes first when there is too much.
@@ -93,6 +103,7 @@ pub(super) fn select(choice: &Choice<'_, '_>, room: usize) -> Chosen {
         kin: Kin::new(choice.units),
     };
     selection.fixed();
+    let tight = selection.left * BARE_BELOW < choice.costs.iter().sum();
     for unit in (0..choice.kept.len()).filter(|unit| choice.kept[*unit]) {
         selection.states[unit] = State::Whole;
     }
@@ -105,14 +116,23 @@ pub(super) fn select(choice: &Choice<'_, '_>, room: usize) -> Chosen {
         ([], _) => 1,
         _ => 0,
     };
-    firm.iter().for_each(|unit| selection.take_whole(*unit, true));
+    // Where not all of them fit, comments before them are the first thing to do without.
+    let costs =
+        |unit: &usize| choice.near.get(*unit).and_then(Option::as_ref).map_or(choice.costs[*unit], |near| near.cost);
+    let crowded = firm.len() > 1 && choice.costs[firm[0]] + firm[1..].iter().map(costs).sum::<usize>() > selection.left;
+    for unit in firm {
+        if crowded && selection.near(*unit).is_none() {
+            selection.take_bare(*unit, 0);
+        }
+        selection.take_whole(*unit, true);
+    }
     // What only sounds like a name may be none: the best by rank goes before it, if that leaves room for both.
     let half = if spoken.is_empty() { usize::MAX } else { selection.left / 2 };
     for unit in ranked.iter().filter(defines).take(leaders).filter(|unit| choice.costs[**unit] <= half) {
         selection.take_whole(*unit, true);
     }
     spoken.iter().for_each(|unit| selection.take_whole(*unit, true));
-    let used = selection.references(room);
+    let mut used = selection.references(room);
     selection.imports(&used);
     for rest in choice.anchors.iter().filter_map(|unit| selection.kin.rest(*unit)).collect::<Vec<_>>() {
         selection.whole(rest);
@@ -120,9 +140,18 @@ pub(super) fn select(choice: &Choice<'_, '_>, room: usize) -> Chosen {
     if choice.tail {
         selection.outline(&ranked);
     }
-    for unit in ranked {
-        selection.whole(unit);
+    if !choice.tail && firm.is_empty() {
+        // Any of the best may be what is meant, and whichever it is, the next line calls what that refers to.
+        let reserve = (selection.left as f32 * FOLLOW_SHARE) as usize;
+        selection.left -= reserve;
+        ranked.iter().for_each(|unit| selection.by_rank(*unit, tight));
+        selection.left += reserve;
+        let mut left = usize::MAX;
+        for unit in &ranked {
+            selection.follow(*unit, &mut used, &mut left);
+        }
     }
+    ranked.iter().for_each(|unit| selection.by_rank(*unit, tight));
     Chosen { states: selection.states, order: selection.order }
 }
 
@@ -198,7 +227,7 @@ impl Kin {
     }
 }
 
-impl Selection<'_, '_, '_> {
+impl<'s> Selection<'s, '_, '_> {
     /// Prose and fences go along in any case; they are taken off the room first.
     fn fixed(&mut self) {
         for (number, unit) in self.choice.units.iter().enumerate() {
@@ -214,14 +243,30 @@ impl Selection<'_, '_, '_> {
         self.take_whole(unit, false);
     }
 
+    /// Takes a unit for its rank; where room is tight without its documentation, so that more of them fit.
+    fn by_rank(&mut self, unit: usize, tight: bool) {
+        let definition = self.choice.units[unit].role == Role::Definition && self.near(unit).is_none();
+        let untaken = !self.states[unit].has_body() && !self.choice.gone[unit];
+        let worth = || bare::saved(self.choice.lines, &self.choice.units[unit]) >= 2 * MARKER_TOKENS;
+        if tight && definition && untaken && worth() {
+            let paid = if self.states[unit] == State::Signature { self.signature_cost(unit) } else { 0 };
+            self.take_bare(unit, paid);
+        } else {
+            self.whole(unit);
+        }
+    }
+
     fn take_whole(&mut self, unit: usize, first: bool) {
         if self.states[unit].has_body() || self.choice.gone[unit] {
             return;
         }
         let paid = if self.states[unit] == State::Signature { self.signature_cost(unit) } else { 0 };
-        let alone = self.choice.costs[unit] + self.gaps(unit) * MARKER_TOKENS;
+        let near = self.near(unit);
+        let own = near.map_or(self.choice.costs[unit], |near| near.cost);
+        let state = if near.is_some() { State::Changes } else { State::Whole };
+        let alone = own + self.gaps(unit) * MARKER_TOKENS;
         if alone > self.left + paid {
-            if first {
+            if first && near.is_none() {
                 self.take_bare(unit, paid);
             }
             return;
@@ -239,20 +284,25 @@ impl Selection<'_, '_, '_> {
         for part in around {
             self.take(part, State::Whole, self.choice.costs[part]);
         }
-        self.take(unit, State::Whole, self.choice.costs[unit].saturating_sub(paid));
+        self.take(unit, state, own.saturating_sub(paid));
         // What may only have been pasted behind it waits until everything else that is named is there.
         if let Some(rest) = self.kin.rest(unit).filter(|rest| self.choice.units[*rest].role == Role::Definition) {
             self.whole(rest);
         }
     }
 
+    /// The edited copy that is sent whole already: the changes are enough then.
+    fn near(&self, unit: usize) -> Option<&'s Near> {
+        let near = self.choice.near.get(unit)?.as_ref()?;
+        (self.states[near.other] == State::Whole).then_some(near)
+    }
+
     /// Takes a definition without the comments before it, if it fits like that: long documentation is no reason to do
     /// without the code.
     fn take_bare(&mut self, unit: usize, paid: usize) {
-        let Unit { lines, signature, .. } = &self.choice.units[unit];
-        let saved = self.choice.lines.tokens(&(lines.start..signature.start));
+        let saved = bare::saved(self.choice.lines, &self.choice.units[unit]);
         let cost = self.choice.costs[unit].saturating_sub(saved) + MARKER_TOKENS;
-        if signature.is_empty() || saved < MARKER_TOKENS || cost > self.left + paid {
+        if saved < MARKER_TOKENS || cost > self.left + paid {
             return;
         }
         self.left = self.left + paid - cost;
@@ -333,21 +383,32 @@ impl Selection<'_, '_, '_> {
         let others = anchors.chain((0..self.states.len()).filter(|unit| new(unit) && free(unit)));
         let kept: Vec<usize> = tail.iter().copied().chain(others).collect();
         for unit in kept.into_iter().take(most) {
-            for word in self.choice.words.of(&self.choice.units[unit].lines) {
-                if std::mem::replace(&mut used[word.number()], true) {
-                    continue;
-                }
-                let units = self.choice.units;
-                for definition in self.choice.names.meant(*word, units, units[unit].file) {
-                    let cost = self.signature(definition);
-                    budget = budget.saturating_sub(cost);
-                    if budget == 0 {
-                        return used;
-                    }
-                }
+            if !self.follow(unit, &mut used, &mut budget) {
+                break;
             }
         }
         used
+    }
+
+    /// Signatures of what a unit refers to, if its code is sent. Says whether any of the budget is left.
+    fn follow(&mut self, unit: usize, used: &mut [bool], budget: &mut usize) -> bool {
+        let Choice { words, units, names, .. } = *self.choice;
+        let is_tail = self.choice.tail;
+        if !is_tail && !self.states[unit].has_body() {
+            return true;
+        }
+        for word in words.of(&units[unit].lines) {
+            if std::mem::replace(&mut used[word.number()], true) {
+                continue;
+            }
+            for definition in names.meant(*word, units, units[unit].file) {
+                *budget = budget.saturating_sub(self.signature(definition));
+                if *budget == 0 {
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     /// Signatures of the best by rank: the next line may call any of them, and hardly ever needs to know how they do it.

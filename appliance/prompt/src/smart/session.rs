@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
-use super::assemble;
 use super::lines::Lines;
 use super::select::State;
 use super::table::Table;
 use super::units::{Role, Unit};
 use super::zones::{Kind, Zone};
+use super::{assemble, bare};
 use crate::request::Slot;
 use crate::tokens::Estimate;
 
@@ -149,8 +149,12 @@ pub(super) fn appended(lines: &Lines<'_>, units: &[Unit<'_>], states: &[State], 
             last = unit.parent;
             openings(lines, units, unit.parent, &mut out);
         }
-        let range = if states[number] == State::Whole { &unit.lines } else { &unit.signature };
-        out.push_str(lines.slice(range).trim_end());
+        let range = match states[number] {
+            State::Whole => unit.lines.clone(),
+            State::Bare => bare::code(lines, unit)[0].start..unit.lines.end,
+            _ => unit.signature.clone(),
+        };
+        out.push_str(lines.slice(&range).trim_end());
         out.push_str("\n\n");
     }
     out

@@ -139,12 +139,17 @@ pub(super) fn stem(word: &str) -> &str {
 
 /// "parses", "parsed", "parsing", "parser" and "parse" are the same.
 pub(super) fn cut(word: &[u8]) -> &[u8] {
-    const ENDINGS: [&[u8]; 9] = [b"ations", b"ation", b"ing", b"ers", b"ies", b"er", b"ed", b"es", b"s"];
-    if !matches!(word.last(), Some(b's' | b'g' | b'r' | b'd' | b'e' | b'y' | b'n')) {
-        return undouble(word);
-    }
+    let endings: &[&[u8]] = match word.last() {
+        Some(b's') => &[b"ations", b"ers", b"ies", b"es", b"s"],
+        Some(b'n') => &[b"ation"],
+        Some(b'g') => &[b"ing"],
+        Some(b'r') => &[b"er"],
+        Some(b'd') => &[b"ed"],
+        Some(b'e' | b'y') => &[],
+        _ => return undouble(word),
+    };
     let cut =
-        ENDINGS.iter().filter_map(|ending| word.strip_suffix(*ending)).find(|rest| rest.len() >= 3).unwrap_or(word);
+        endings.iter().filter_map(|ending| word.strip_suffix(*ending)).find(|rest| rest.len() >= 3).unwrap_or(word);
     let cut = match cut {
         [rest @ .., b'e' | b'y'] if rest.len() >= 3 => rest,
         _ => cut,

@@ -99,6 +99,7 @@ pub(super) fn scan<'a>(lines: &Lines<'a>, zones: &[Zone]) -> Units<'a> {
             }
         }
     }
+    units.shrink_to_fit();
     Units { units, quoted }
 }
 
@@ -182,7 +183,7 @@ impl<'a> Scanner<'a, '_> {
             blank(at + 1)
                 || (!self.goes_on
                     && !self.quoted(at + 1)
-                    && self.lines.indent(at + 1) > self.lines.indent(at - 1)
+                    && self.lines.indent(at + 1) > self.lines.indent(at - 1) + 1
                     && !opens(at - 1))
         };
         (at + 1..end.saturating_sub(1)).find(|at| blank(*at) && foreign(*at)).unwrap_or(end)
@@ -359,7 +360,8 @@ impl<'a> Scanner<'a, '_> {
             || line.starts_with("//")
             || line.starts_with("/*")
             || line.ends_with("*/")
-            || (line.starts_with("template") && line.ends_with('>'));
+            || (line.starts_with("template") && line.ends_with('>'))
+            || (line.starts_with("__attribute__") && line.ends_with(')'));
         let returned = self.return_type(line);
         !self.lines.is_blank(at)
             && (self.quoted(at) || ((decorated || returned) && self.lines.indent(at).abs_diff(indent) <= 1))
@@ -412,11 +414,12 @@ impl<'a> Scanner<'a, '_> {
 /// zone goes on from. Returns whether the zone begins inside one.
 fn strings(lines: &Lines<'_>, zone: &Zone, before: Range<usize>, inside: &mut [bool]) -> bool {
     let mut quoted = Quoted::new(zone.language);
-    before.for_each(|at| quoted.read(lines.trimmed(at), lines.marks(at)));
+    for at in before {
+        quoted.read(lines.trimmed(at), lines.indent(at), lines.marks(at));
+    }
     let was_open = quoted.is_open();
     for at in zone.lines.clone() {
-        inside[at] = quoted.is_open();
-        quoted.read(lines.trimmed(at), lines.marks(at));
+        inside[at] = quoted.read(lines.trimmed(at), lines.indent(at), lines.marks(at));
     }
     if quoted.is_open() {
         // What never closes was misread: the last stretch counts as open to nobody's harm but ours.

@@ -42,7 +42,8 @@ impl<'a> Words<'a> {
             occurrences: Vec::with_capacity(lines.text.len() / 10),
             starts: Vec::with_capacity(lines.len() + 1),
             distinct: Vec::new(),
-            table: Table::with_capacity(256),
+            // About so many differ in code; the table grows where more do.
+            table: Table::with_capacity(lines.text.len() / 64),
         };
         for at in 0..lines.len() {
             words.starts.push(words.occurrences.len() as u32);
@@ -53,6 +54,8 @@ impl<'a> Words<'a> {
             });
         }
         words.starts.push(words.occurrences.len() as u32);
+        // Grown beyond the estimate they hold up to twice as much.
+        words.occurrences.shrink_to_fit();
         words
     }
 

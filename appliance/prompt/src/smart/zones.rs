@@ -95,7 +95,16 @@ fn kinds(lines: &Lines<'_>) -> Vec<Kind> {
         one_fence(&mut kinds);
     }
     kinds.resize(lines.len(), Kind::Prose);
-    demote_middle(lines, &mut kinds, tail.is_some());
+    let trusted = demote_middle(lines, &mut kinds, tail.is_some());
+    if !trusted && !kinds.iter().enumerate().any(|(at, kind)| *kind == Kind::Prose && asks(lines, at)) {
+        // Sentences of the program, most likely. What asks for something goes before them.
+        let told = kinds.clone();
+        kinds.iter_mut().filter(|kind| **kind == Kind::Prose).for_each(|kind| *kind = Kind::Code);
+        misplaced(lines, &mut kinds);
+        if !kinds.contains(&Kind::Prose) {
+            kinds = told;
+        }
+    }
     if !kinds.contains(&Kind::Prose) {
         trailing_todo(lines, &mut kinds);
     }
@@ -150,10 +159,9 @@ fn one_fence(kinds: &mut [Kind]) {
 fn misplaced(lines: &Lines<'_>, kinds: &mut [Kind]) {
     let indented = |at: Option<usize>| at.is_some_and(|at| lines.indent(at) > 0);
     let starts = |at: &usize| {
-        let word = lines.trimmed(*at).split(' ').next().unwrap_or_default().to_ascii_lowercase();
         lines.indent(*at) == 0
             && (*at == 0 || lines.is_blank(*at - 1))
-            && (vocabulary::is_task(&word) || word == "please")
+            && asks(lines, *at)
             && prose::is_prose(lines.trimmed(*at))
     };
     let mut found = (0..lines.len()).filter(starts).filter(|at| {
@@ -164,6 +172,12 @@ fn misplaced(lines: &Lines<'_>, kinds: &mut [Kind]) {
     if let (Some(only), None) = (found.next(), found.next()) {
         kinds[paragraph(lines, only..lines.len())].fill(Kind::Prose);
     }
+}
+
+/// Whether a line begins as requests do.
+fn asks(lines: &Lines<'_>, at: usize) -> bool {
+    let word = lines.trimmed(at).split(' ').next().unwrap_or_default().to_ascii_lowercase();
+    vocabulary::is_task(&word) || word == "please"
 }
 
 /// Where the last paragraph begins, if a marker says that it is the instruction.
@@ -259,7 +273,7 @@ impl<'a, 'l> Sorter<'a, 'l> {
         let prose = marked || (!self.quoted.is_open() && is_prose_paragraph(lines, &paragraph));
         for line in paragraph.clone() {
             if prose {
-                self.quoted.read(lines.trimmed(line), lines.marks(line));
+                self.quoted.read(lines.trimmed(line), lines.indent(line), lines.marks(line));
                 kinds.push(Kind::Prose);
                 self.code = 0;
             } else {
@@ -273,8 +287,8 @@ impl<'a, 'l> Sorter<'a, 'l> {
 }
 
 /// Sentences in the middle of code are mostly text of the program. They count only when no marker and nothing at either
-/// end, or beside a fence, speaks for itself. Where a marker ends the prompt, fences are no such place.
-fn demote_middle(lines: &Lines<'_>, kinds: &mut [Kind], marked: bool) {
+/// end, or beside a fence, speaks for itself. Where a marker ends the prompt, fences are no such place. Says whether any does.
+fn demote_middle(lines: &Lines<'_>, kinds: &mut [Kind], marked: bool) -> bool {
     let mut runs: Vec<Range<usize>> = Vec::new();
     for at in (0..kinds.len()).filter(|at| kinds[*at] == Kind::Prose) {
         match runs.last_mut() {
@@ -293,6 +307,7 @@ fn demote_middle(lines: &Lines<'_>, kinds: &mut [Kind], marked: bool) {
     if !kept.is_empty() {
         doubtful.into_iter().for_each(|run| kinds[run].fill(Kind::Code));
     }
+    !kept.is_empty()
 }
 
 /// A `TODO:` in mid-code is a note to its author; one in the last lines, with nothing else to go by, is the instruction.
@@ -309,8 +324,7 @@ fn trailing_todo(lines: &Lines<'_>, kinds: &mut [Kind]) {
 }
 
 fn code_kind(lines: &Lines<'_>, at: usize, quoted: &mut Quoted) -> Kind {
-    let inside = quoted.is_open();
-    quoted.read(lines.trimmed(at), lines.marks(at));
+    let inside = quoted.read(lines.trimmed(at), lines.indent(at), lines.marks(at));
     // Every path has a dot, and hardly any line of code has a dot and none of these. A path deep in a block, or in a
     // string, is nobody's heading; one at the margin heads a file even if a string before it was never closed.
     let marks = lines.marks(at);
@@ -462,6 +476,13 @@ mod tests {
     #[test]
     fn an_instruction_in_the_middle_of_a_string() {
         let text = "class A:\n    def a(self):\n        \"\"\"Loads it.\n\nRefactor load, please.\n\n        Twice.\n        \"\"\"\n";
+        assert_eq!(prose(text), ["Refactor load, please."]);
+    }
+
+    #[test]
+    fn what_asks_goes_before_what_only_tells() {
+        let text = "import os\n\npulldom -- a builder for selected\n   parts of the document.\n\n\"\"\"\n\nclass A:\n    \"\"\"Loads\n    it.\n\n\
+                    Refactor load, please.\n\n    Twice.\n    \"\"\"\n    x = 1\n";
         assert_eq!(prose(text), ["Refactor load, please."]);
     }
 }
