@@ -109,8 +109,16 @@ async fn several_answers_are_several() {
         choices.iter().map(|choice| choice["message"]["content"].to_string()).collect();
     assert_eq!((choices.len(), texts.len(), &choices[2]["index"]), (3, 3, &json!(2)));
     assert_eq!(whole["usage"]["completion_tokens"], 72);
-    let refused = site.post("/v1/chat/completions", chat(json!({"n": 2, "stream": true}))).await;
-    assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!("n")));
+    let streamed = site.post("/v1/chat/completions", chat(json!({"n": 2, "stream": true}))).await;
+    let chunks: Vec<Value> = std::str::from_utf8(&streamed.body)
+        .unwrap()
+        .lines()
+        .filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok())
+        .collect();
+    let ends = chunks.iter().flat_map(|chunk| chunk["choices"].as_array().unwrap());
+    let ends: Vec<_> = ends.filter(|choice| !choice["finish_reason"].is_null()).map(|end| &end["index"]).collect();
+    assert_eq!((streamed.status, ends), (200, vec![&json!(0), &json!(1)]));
+    assert!(streamed.body.ends_with(b"data: [DONE]\n\n"));
 }
 
 #[tokio::test]

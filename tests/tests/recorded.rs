@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cerebrum_tests::client::Client;
+use cerebrum_tests::client::{Client, eventually};
 use cerebrum_tests::stack::{MODEL, Site};
 use http::Method;
 use serde::Deserialize;
@@ -75,6 +75,9 @@ async fn what_editors_send_is_answered_as_they_read_it() {
     let _server = cerebrum_tests::stack::Program::start("cerebrum-server", &["serve"], &config).unwrap();
     let _appliance = site.start_appliance("[board]\nbackend = \"off\"").unwrap();
     let appliance = Client::plain(site.appliance, Some(site.client_key.expose()));
+    // Until the appliance has heard which models there are, it can name none.
+    let listed = |list: &Value| list["data"].as_array().is_some_and(|models| !models.is_empty());
+    eventually(&appliance, "/v1/models", listed).await.unwrap();
     let files = recordings();
     assert!(files.len() >= 6, "{files:?}");
     for file in files {

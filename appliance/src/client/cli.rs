@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use cerebrum_common::wire::Text;
-use cerebrum_common::wire::native::{Generate, Limits};
+use cerebrum_common::wire::native::{Generate, Limits, TokenLimit};
 use clap::{Args, Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
@@ -320,7 +320,7 @@ impl Parameters {
             prompt: Some(prompt.into()),
             language: self.language.clone(),
             model: self.model.clone(),
-            max_tokens: self.max_tokens,
+            max_tokens: self.max_tokens.map(TokenLimit::AtMost),
             temperature: self.temperature,
             seed: self.seed.map(i64::from),
             stop: self.stop.iter().map(|text| Text::from(text.as_str())).collect(),

@@ -22,9 +22,8 @@ pub struct Generate {
     pub session_id: Option<String>,
     /// Model by name; chosen from the language when absent.
     pub model: Option<String>,
-    /// Most tokens to generate; -1 is [`UNLIMITED`].
-    #[serde(deserialize_with = "token_limit")]
-    pub max_tokens: Option<u64>,
+    /// Most tokens to generate.
+    pub max_tokens: Option<TokenLimit>,
     /// See [`Sampling::temperature`].
     pub temperature: Option<f32>,
     /// See [`Sampling::top_p`].
@@ -85,8 +84,14 @@ impl Limits {
     }
 }
 
-/// As many tokens as there is room for, which llama.cpp's clients call -1.
-pub const UNLIMITED: u64 = u64::MAX;
+/// How many tokens a client wants at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenLimit {
+    /// So many.
+    AtMost(u64),
+    /// As many as there is room for, which llama.cpp's clients call -1.
+    Unlimited,
+}
 
 /// Most stop strings a request may carry, and the longest, in bytes: each is compared with every token's text.
 const STOP_STRINGS: usize = 64;
@@ -198,11 +203,12 @@ fn prompt(prompt: Option<Text>) -> Result<Text, JsonError> {
     }
 }
 
-fn max_tokens(asked: Option<u64>, limits: Limits, warnings: &mut Vec<String>) -> u32 {
-    let Some(asked) = asked else { return limits.max_tokens_default.min(limits.max_tokens_cap) };
-    if asked == UNLIMITED {
-        return limits.max_tokens_cap;
-    }
+fn max_tokens(asked: Option<TokenLimit>, limits: Limits, warnings: &mut Vec<String>) -> u32 {
+    let asked = match asked {
+        None => return limits.max_tokens_default.min(limits.max_tokens_cap),
+        Some(TokenLimit::Unlimited) => return limits.max_tokens_cap,
+        Some(TokenLimit::AtMost(asked)) => asked,
+    };
     let used = u32::try_from(asked).unwrap_or(u32::MAX).clamp(1, limits.max_tokens_cap);
     if u64::from(used) != asked {
         warnings.push(format!("max_tokens: found {asked}, used {used} (expected 1 to {})", limits.max_tokens_cap));
@@ -287,36 +293,42 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
     deserializer.deserialize_any(OneOrMany)
 }
 
-/// `null`, a whole number, or -1.
-fn token_limit<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    struct TokenLimit;
-
-    impl serde::de::Visitor<'_> for TokenLimit {
-        type Value = Option<u64>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a whole number, 0 or more, or -1 (as many as there is room for)")
-        }
-
-        fn visit_unit<E>(self) -> Result<Self::Value, E> {
-            Ok(None)
-        }
-
-        fn visit_u64<E>(self, tokens: u64) -> Result<Self::Value, E> {
-            Ok(Some(tokens))
-        }
-
-        fn visit_i64<E: serde::de::Error>(self, tokens: i64) -> Result<Self::Value, E> {
-            match tokens {
-                -1 => Ok(Some(UNLIMITED)),
-                other => u64::try_from(other)
-                    .map(Some)
-                    .map_err(|_| E::invalid_value(serde::de::Unexpected::Signed(other), &self)),
-            }
+impl Serialize for TokenLimit {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match *self {
+            Self::AtMost(tokens) => serializer.serialize_u64(tokens),
+            Self::Unlimited => serializer.serialize_i64(-1),
         }
     }
+}
 
-    deserializer.deserialize_any(TokenLimit)
+impl<'de> Deserialize<'de> for TokenLimit {
+    /// A whole number, or -1.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+
+        impl serde::de::Visitor<'_> for Number {
+            type Value = TokenLimit;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a whole number, 0 or more, or -1 (as many as there is room for)")
+            }
+
+            fn visit_u64<E>(self, tokens: u64) -> Result<TokenLimit, E> {
+                Ok(TokenLimit::AtMost(tokens))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, tokens: i64) -> Result<TokenLimit, E> {
+                let refused = |_| E::invalid_value(serde::de::Unexpected::Signed(tokens), &self);
+                if tokens == -1 {
+                    return Ok(TokenLimit::Unlimited);
+                }
+                u64::try_from(tokens).map(TokenLimit::AtMost).map_err(refused)
+            }
+        }
+
+        deserializer.deserialize_any(Number)
+    }
 }
 
 /// `null`, `"text"` or `["text"]`, as some libraries send a single prompt.
@@ -463,7 +475,7 @@ mod tests {
             (r#"{"prompt":7}"#, "prompt: found integer `7`, expected a string"),
             (
                 r#"{"prompt":"x","max_tokens":"many"}"#,
-                "max_tokens: found string \"many\", expected a whole number, 0 or more",
+                "max_tokens: found string \"many\", expected a whole number, 0 or more, or -1 (as many as there is room for)",
             ),
         ];
         for (body, sentence) in cases {

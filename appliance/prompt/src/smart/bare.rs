@@ -61,11 +61,11 @@ mod tests {
     #[test]
     fn code_without_documentation() {
         let rust = "/// What it does.\n/// And why.\n#[inline]\nfn a() {\n    b();\n}\n";
-        assert_eq!(bare(Language::Rust, rust), [2..6]);
+        assert_eq!(bare(Language::Rust, rust), vec![2..6]);
         let python =
             "# Why.\n@cached\ndef a(\n    x,\n):\n    \"\"\"What it does.\n\n    And how.\n    \"\"\"\n    return x\n";
         assert_eq!(bare(Language::Python, python), [1..5, 9..10]);
         assert_eq!(bare(Language::Python, "def a(x):\n    '''What.'''\n    return x\n"), [0..1, 2..3]);
-        assert_eq!(bare(Language::Python, "def a(x):\n    '''What\n    it does.'''\n"), [0..3]);
+        assert_eq!(bare(Language::Python, "def a(x):\n    '''What\n    it does.'''\n"), vec![0..3]);
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Call, Dialect, Reply};
 use crate::wire::details::{Constraint, Details, Extra, Infill, Input, Urgency};
 use crate::wire::json::{self, JsonError};
-use crate::wire::native::{Generate, Limits, refuse};
+use crate::wire::native::{Generate, Limits, TokenLimit, refuse};
 use crate::wire::{Completion, InferenceEvent, InferenceRequest, Sampling, Text, sse};
 
 /// How a warning begins when other files found no room.
@@ -37,7 +37,8 @@ pub fn read(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
     if predict < -1 {
         return Err(refuse("n_predict", predict, "-1 (as many as there is room for) or more"));
     }
-    generate.max_tokens = Some(u64::try_from(predict).unwrap_or(limits.max_tokens_cap.into()).max(1));
+    generate.max_tokens =
+        Some(u64::try_from(predict).map_or(TokenLimit::Unlimited, |most| TokenLimit::AtMost(most.max(1))));
     let hints = generate.hints();
     let given = (generate.temperature, generate.top_k, generate.top_p, generate.repetition_penalty);
     let (request, warnings) = generate.without_prompt(limits)?;

@@ -16,7 +16,10 @@ impl Run {
     fn update_case(&mut self, name: &str, outcome: anyhow::Result<()>) {
         self.figures.updates.all += 1;
         match outcome {
-            Ok(()) => self.figures.updates.good += 1,
+            Ok(()) => {
+                self.figures.updates.good += 1;
+                say(&format!("       update, {name}: ok"));
+            }
             Err(error) => say(&format!("       update, {name}: {error:#}")),
         }
     }
@@ -123,6 +126,8 @@ impl Run {
         let said = machine.tries()?;
         said.says("Cerebrum: starting slot b, tries left 1")?;
         said.says("Cerebrum: starting slot a")?;
+        // The emulated USB host, and with it the network, does not survive being reset twice.
+        self.up()?;
         self.settled("slot a runs")?;
         let status = self.machine()?.run("cerebrum update status")?;
         ensure!(status.contains("b 0") && !status.contains("99.0.0"), "{status}");

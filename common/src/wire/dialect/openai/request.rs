@@ -7,7 +7,7 @@ use super::super::{Call, Dialect, Reply};
 use super::fim;
 use crate::wire::details::{Chat, Constraint, Details, Infill, Input, Urgency};
 use crate::wire::json::{self, JsonError};
-use crate::wire::native::{Generate, Limits, UNLIMITED, refuse};
+use crate::wire::native::{Generate, Limits, TokenLimit, refuse};
 use crate::wire::{InferenceRequest, Text};
 
 /// What both calls have beside what they share with [`Generate`].
@@ -16,7 +16,7 @@ use crate::wire::{InferenceRequest, Text};
 struct Body {
     messages: Option<Vec<Value>>,
     suffix: Option<Text>,
-    max_completion_tokens: Option<u64>,
+    max_completion_tokens: Option<TokenLimit>,
     n_predict: Option<i64>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
@@ -103,7 +103,8 @@ pub fn completions(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
 fn both(body: &[u8]) -> Result<(Generate, Body), JsonError> {
     let (mut generate, extra): (Generate, Body) = (json::parse(body)?, json::parse(body)?);
     // llama.cpp's clients say it in its words; 0 is a warm-up.
-    let predict = extra.n_predict.map(|tokens| u64::try_from(tokens).unwrap_or(UNLIMITED)).filter(|&tokens| tokens > 0);
+    let limit = |tokens| u64::try_from(tokens).map_or(TokenLimit::Unlimited, TokenLimit::AtMost);
+    let predict = extra.n_predict.filter(|&tokens| tokens != 0).map(limit);
     generate.max_tokens = extra.max_completion_tokens.or(generate.max_tokens).or(predict);
     // OpenAI's seeds have 64 bits, ours 32; the same one still gives the same text.
     generate.seed = generate.seed.map(|seed| if seed < 0 { -1 } else { seed & i64::from(u32::MAX) });
@@ -118,7 +119,7 @@ fn call(
     logprobs: Option<u8>,
     limits: Limits,
 ) -> Result<Call, JsonError> {
-    let warm_up = body.n_predict == Some(0) || generate.max_tokens == Some(0);
+    let warm_up = body.n_predict == Some(0) || generate.max_tokens == Some(TokenLimit::AtMost(0));
     let hints = generate.hints();
     let progress = generate.progress;
     let (request, warnings) = match input {
