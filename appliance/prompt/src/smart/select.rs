@@ -300,6 +300,9 @@ impl<'s> Selection<'s, '_, '_> {
     /// Takes a definition without the comments before it, if it fits like that: long documentation is no reason to do
     /// without the code.
     fn take_bare(&mut self, unit: usize, paid: usize) {
+        if self.states[unit].has_body() {
+            return;
+        }
         let saved = bare::saved(self.choice.lines, &self.choice.units[unit]);
         let cost = self.choice.costs[unit].saturating_sub(saved) + MARKER_TOKENS;
         if saved < MARKER_TOKENS || cost > self.left + paid {
