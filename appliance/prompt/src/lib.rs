@@ -14,6 +14,7 @@ mod request;
 pub mod route;
 mod smart;
 pub mod tokens;
+mod word_table;
 
 pub use chat::{Message, PreparedChat, PreparedInfill, Role, prepare_chat, prepare_infill};
 pub use language::{Language, LanguageMap};

@@ -2,6 +2,7 @@
 //! high enough and clearly ahead of the second best.
 
 use super::Language::{self, *};
+use crate::word_table::WordTable;
 
 /// Below this sum nothing is said.
 const ENOUGH: u32 = 6;
@@ -125,50 +126,8 @@ fn hash_signs(line: &str) -> &'static [(Language, u32)] {
 
 /// What one word says.
 fn word_signs(word: &str) -> &'static [(Language, u32)] {
-    let bytes = word.as_bytes();
-    let Some(first) = bytes.first().filter(|byte| byte.is_ascii() && bytes.len() <= WORD_BYTES) else { return &[] };
-    let (start, end) = (FIRST[usize::from(*first)], FIRST[usize::from(*first) + 1]);
-    let key = key(bytes);
-    (usize::from(start)..usize::from(end)).find(|at| KEYS[*at] == key).map_or(&[], |at| WORDS[at].1)
-}
-
-/// Letters of the longest word that says anything: as many as a number has room for.
-const WORD_BYTES: usize = 16;
-
-/// The words as numbers, so that looking one up compares no bytes.
-const KEYS: [u128; WORDS.len()] = {
-    let mut keys = [0; WORDS.len()];
-    let mut at = 0;
-    while at < keys.len() {
-        keys[at] = key(WORDS[at].0.as_bytes());
-        at += 1;
-    }
-    keys
-};
-
-/// Where the words begin that begin with each byte.
-const FIRST: [u8; 129] = {
-    let mut first = [0; 129];
-    let mut byte = 0;
-    while byte < 129 {
-        let mut at = 0;
-        while at < WORDS.len() && (WORDS[at].0.as_bytes()[0] as usize) < byte {
-            at += 1;
-        }
-        first[byte] = at as u8;
-        byte += 1;
-    }
-    first
-};
-
-const fn key(word: &[u8]) -> u128 {
-    let mut key = 0;
-    let mut at = 0;
-    while at < word.len() {
-        key = key << 8 | word[at] as u128;
-        at += 1;
-    }
-    key
+    static TABLE: WordTable<{ WORDS.len() }> = WordTable::new(&WORDS);
+    TABLE.find(word.as_bytes()).map_or(&[], |at| WORDS[at].1)
 }
 
 /// Words and what they say; sorted.
@@ -279,7 +238,7 @@ mod tests {
     #[test]
     fn words_are_sorted_and_found() {
         assert!(WORDS.is_sorted_by_key(|(word, _)| *word));
-        assert!(WORDS.iter().all(|(word, signs)| word.len() <= WORD_BYTES && word_signs(word) == *signs));
+        assert!(WORDS.iter().all(|(word, signs)| word_signs(word) == *signs));
         assert!(
             ["", "x", "defx", "a_word_that_is_longer_than_any", "größe"].iter().all(|word| word_signs(word).is_empty())
         );

@@ -1,5 +1,7 @@
 //! Words: verbs of instructions, words that say nothing, and what abbreviations stand for. Data, and looking it up.
 
+use crate::word_table::WordTable;
+
 /// Verbs that instructions begin with; sorted.
 #[rustfmt::skip]
 const TASKS: [&str; 30] = [
@@ -51,9 +53,6 @@ const ABBREVIATIONS: [(&str, &str); 110] = [
     ("vars", "variable"), ("vec", "vector"), ("ver", "version"),
 ];
 
-/// Letters of the longest abbreviation.
-const ABBREVIATION_BYTES: usize = 6;
-
 /// Whether an instruction begins with this word.
 pub(super) fn is_task(word: &str) -> bool {
     TASKS.binary_search(&word).is_ok()
@@ -64,52 +63,11 @@ pub(super) fn is_stop_word(word: &str) -> bool {
     STOP_WORDS.binary_search(&word).is_ok()
 }
 
-/// The abbreviations as numbers, so that looking one up compares no bytes.
-const KEYS: [u64; ABBREVIATIONS.len()] = {
-    let mut keys = [0; ABBREVIATIONS.len()];
-    let mut at = 0;
-    while at < keys.len() {
-        keys[at] = key(ABBREVIATIONS[at].0.as_bytes());
-        at += 1;
-    }
-    keys
-};
-
-/// Where the abbreviations begin that begin with each letter.
-const FIRST: [u8; 27] = {
-    let mut first = [0; 27];
-    let mut letter = 0;
-    while letter < 27 {
-        let mut at = 0;
-        while at < KEYS.len() && ABBREVIATIONS[at].0.as_bytes()[0] < b'a' + letter as u8 {
-            at += 1;
-        }
-        first[letter] = at as u8;
-        letter += 1;
-    }
-    first
-};
-
-const fn key(word: &[u8]) -> u64 {
-    let mut key = 0;
-    let mut at = 0;
-    while at < word.len() {
-        key = key << 8 | word[at] as u64;
-        at += 1;
-    }
-    key
-}
-
 /// The word that an abbreviation stands for: programs say `msg`, sentences say "message".
 #[inline]
 pub(super) fn full(word: &[u8]) -> &[u8] {
-    let first = word.first().map_or(0, |byte| usize::from(byte.wrapping_sub(b'a')));
-    if word.len() > ABBREVIATION_BYTES || first >= 26 {
-        return word;
-    }
-    let key = key(word);
-    let (start, end) = (usize::from(FIRST[first]), usize::from(FIRST[first + 1]));
-    (start..end).find(|at| KEYS[*at] == key).map_or(word, |at| ABBREVIATIONS[at].1.as_bytes())
+    static TABLE: WordTable<{ ABBREVIATIONS.len() }> = WordTable::new(&ABBREVIATIONS);
+    TABLE.find(word).map_or(word, |at| ABBREVIATIONS[at].1.as_bytes())
 }
 
 /// The abbreviations of a word.
@@ -125,7 +83,6 @@ mod tests {
     fn tables_are_sorted() {
         assert!(TASKS.is_sorted() && STOP_WORDS.is_sorted());
         assert!(ABBREVIATIONS.is_sorted_by_key(|(short, _)| *short));
-        assert!(ABBREVIATIONS.iter().all(|(short, _)| short.len() <= ABBREVIATION_BYTES));
     }
 
     #[test]
