@@ -75,8 +75,8 @@ pub fn prepare_chat<'a>(messages: &[Message<'a>], limits: &Request<'_>, settings
     let long: Vec<usize> = (0..messages.len()).filter(|number| is_long(&messages[*number])).collect();
     for number in &long {
         let text = messages[*number].text.unwrap_or_default();
-        let alone =
-            Request { prompt: text, mode: Mode::Instruct, instruction: None, room: None, slot: None, ..*limits };
+        let own = Request { prompt: text, mode: Mode::Instruct, detected: None, ..*limits };
+        let alone = Request { instruction: None, room: None, slot: None, ..own };
         let mut prepared = prepare_request(&alone, settings);
         if prepared.report.rule == Rule::Completion {
             // Code without a question: what will be asked about it comes later. Only copies go.
@@ -125,6 +125,7 @@ impl<'a> PreparedChat<'a> {
             let now = self.texts[*number].as_deref().map_or(0, |text| limits.tokens.count(text));
             let request = Request {
                 prompt: text,
+                detected: None,
                 mode: Mode::Instruct,
                 instruction: last.filter(|_| !own),
                 room: Some(now.saturating_sub(excess)),

@@ -209,7 +209,7 @@ impl Report {
         Self {
             profile,
             outcome,
-            language: language::identify(request.prompt, request.language),
+            language: request.detected.unwrap_or_else(|| language::identify(request.prompt, request.language)),
             marker: None,
             instruction: None,
             said: Vec::new(),

@@ -1,5 +1,6 @@
 //! What a preparation is given: the prompt, what is known about it, and the settings.
 
+use crate::language::Detected;
 use crate::tokens::{Estimate, TokenCount};
 
 /// One prompt to prepare.
@@ -9,6 +10,9 @@ pub struct Request<'a> {
     pub prompt: &'a str,
     /// The `language` field of the call, as it was sent; any spelling. Detected from the prompt when absent.
     pub language: Option<&'a str>,
+    /// What [`language::identify`](crate::language::identify) has said of this very prompt and field, where the caller has
+    /// asked already; asked here when absent.
+    pub detected: Option<Detected>,
     /// What the prompt is for.
     pub mode: Mode,
     /// The instruction, where the call has a field of its own for it. It is not part of `prompt` and not sent by this
@@ -70,6 +74,7 @@ impl<'a> Request<'a> {
         Self {
             prompt,
             language: None,
+            detected: None,
             mode: Mode::Instruct,
             instruction: None,
             room: None,

@@ -165,7 +165,8 @@ struct Draft {
 struct Wish {
     /// The language as the client names it.
     language: Option<String>,
-    detected: Detected,
+    /// The language as the prompt tells it, where the choice is open.
+    detected: Option<Detected>,
     /// The model or tier that the client names.
     model: Option<String>,
     /// What the user says, where that matters.
@@ -177,7 +178,7 @@ impl Wish {
         let asked = Asked {
             model: self.model.as_deref(),
             language: self.language.as_deref(),
-            detected: self.detected,
+            detected: self.detected.unwrap_or_default(),
             request: &self.said,
             difficulty,
             held: turn.and_then(Turn::before).map(|session| &session.held),
@@ -202,10 +203,7 @@ impl Draft {
         };
         let text = text(&call, conversation.as_ref());
         // Who names a model has chosen, whatever the language.
-        let detected = match model {
-            None => language::identify(text, language.as_deref()),
-            Some(_) => Detected { language: None, source: language::Source::Unknown },
-        };
+        let detected = model.is_none().then(|| language::identify(text, language.as_deref()));
         let choosing = model.is_none() && rules.profile == RouteProfile::Size;
         let tier = model.as_deref().and_then(Tier::named);
         let said = if choosing || tier.is_some() { cerebrum_prompt::user_request(text) } else { String::new() };
@@ -262,6 +260,7 @@ impl Draft {
         let usual = Rates::default();
         let request = Request {
             language: self.wish.language.as_deref(),
+            detected: self.wish.detected,
             room: facts.context.map(|context| self.room(context, tokens)),
             rates: Rates {
                 prefill_per_s: facts.prefill_per_s.unwrap_or(usual.prefill_per_s),

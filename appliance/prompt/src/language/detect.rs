@@ -12,7 +12,7 @@ const KEYWORD_BYTES: usize = 4096;
 const HEADER_LINES: usize = 400;
 
 /// The outcome of a detection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Detected {
     /// The language; absent when nothing told it.
     pub language: Option<Language>,
@@ -29,7 +29,7 @@ impl Detected {
 }
 
 /// What told a language.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Source {
     /// The request's `language` field.
     Field,
@@ -42,6 +42,7 @@ pub enum Source {
     /// Weighted keywords.
     Keywords,
     /// Nothing.
+    #[default]
     Unknown,
 }
 
@@ -60,7 +61,7 @@ pub fn identify(prompt: &str, field: Option<&str>) -> Detected {
         .or_else(|| keywords::guess(head(prompt)).map(|language| (Source::Keywords, language)));
     match found {
         Some((source, language)) => Detected { language: Some(language), source },
-        None => Detected { language: None, source: Source::Unknown },
+        None => Detected::default(),
     }
 }
 
