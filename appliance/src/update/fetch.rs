@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use cerebrum_common::fetch::{Client, FetchError, Note, Patience, Sink};
+use cerebrum_common::fetch::{Client, FetchError, Note, Patience, Sink, room};
 use http::Uri;
 
 use super::UpdateError;
@@ -91,8 +91,7 @@ impl Sink for Part<'_> {
     fn expect(&mut self, validator: Option<&str>, rest: Option<u64>) -> Result<(), UpdateError> {
         self.note.write(self.source, validator).map_err(self.failed())?;
         let folder = self.path.parent().unwrap_or(Path::new("/"));
-        // A file system that does not tell is tried.
-        let free = rustix::fs::statvfs(folder).map_or(u64::MAX, |free| free.f_bavail.saturating_mul(free.f_frsize));
+        let free = room(folder);
         let needed = rest.unwrap_or(0).saturating_add(SPARE);
         match needed <= free {
             true => Ok(()),

@@ -6,6 +6,7 @@
 mod exchange;
 mod note;
 
+use std::path::Path;
 use std::time::Duration;
 
 use http::Uri;
@@ -68,6 +69,11 @@ pub fn url(text: &str) -> Option<Uri> {
     let fetchable =
         matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some_and(|host| !host.is_empty());
     fetchable.then_some(url)
+}
+
+/// Bytes that may still be written to the file system of `folder`; endless where it does not tell, so that it is tried.
+pub fn room(folder: &Path) -> u64 {
+    rustix::fs::statvfs(folder).map_or(u64::MAX, |free| free.f_bavail.saturating_mul(free.f_frsize))
 }
 
 impl Client {

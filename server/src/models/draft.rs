@@ -185,8 +185,7 @@ pub(super) fn for_each_block(from: &mut impl Read, mut each: impl FnMut(&[u8])) 
 /// # Errors
 /// [`ModelError::NoRoom`].
 pub(super) fn has_room(folder: &Folder, needed: u64) -> Result<(), ModelError> {
-    // A file system that does not tell is tried.
-    let free = rustix::fs::statvfs(folder.path()).map_or(u64::MAX, |free| free.f_bavail.saturating_mul(free.f_frsize));
+    let free = cerebrum_common::fetch::room(folder.path());
     match needed <= free {
         true => Ok(()),
         false => Err(ModelError::NoRoom { folder: folder.path().to_owned(), needed, free }),
