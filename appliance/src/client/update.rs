@@ -79,26 +79,24 @@ struct Work<'a> {
 impl Work<'_> {
     fn check(&mut self, source: &str, allow_older: bool) -> Result<(), Failure> {
         let path = self.bring(source)?;
-        self.tell(source, Stage::Checking, 0);
+        tell(source, Stage::Checking, 0);
         let manifest = self.good(source, self.machine.check(&path, allow_older))?;
-        tell(&Notice { version: manifest.version.numbers(), ..notice(source, Stage::Available) });
+        tell_of(manifest.version.numbers(), Some(source), Stage::Available, 0);
         self.console.line(&format!("version {} can be installed; {} runs", manifest.version, self.machine.version))
     }
 
     fn stage(&mut self, source: &str, allow_older: bool) -> Result<(), Failure> {
         let path = self.bring(source)?;
-        self.tell(source, Stage::Checking, 0);
+        tell(source, Stage::Checking, 0);
         let mut steps = Steps::new("installed");
         let staged = self.machine.stage(&path, allow_older, |share| {
-            steps.reach((share * 100.0) as u8, self.console, |percent| {
-                tell(&Notice { percent, ..notice(source, Stage::Installing) });
-            });
+            steps.reach((share * 100.0) as u8, self.console, |percent| tell(source, Stage::Installing, percent));
         });
         let manifest = self.good(source, staged)?;
         if fetch::url(source).is_some() {
             forget(Path::new(FETCHED));
         }
-        tell(&Notice { version: manifest.version.numbers(), ..notice(source, Stage::RestartNeeded) });
+        tell_of(manifest.version.numbers(), Some(source), Stage::RestartNeeded, 0);
         self.console.line(&format!("version {} is in slot {}", manifest.version, self.machine.running.other().name()))
     }
 
@@ -118,13 +116,11 @@ impl Work<'_> {
         let mut steps = Steps::new("fetched");
         let fetched = fetch(&url, Path::new(FETCHED), Patience::default(), |done, total| {
             let percent = done.saturating_mul(100) / total.unwrap_or(u64::MAX).max(1);
-            steps.reach(percent as u8, self.console, |percent| {
-                tell(&Notice { percent, ..notice(source, Stage::Fetching) });
-            });
+            steps.reach(percent as u8, self.console, |percent| tell(source, Stage::Fetching, percent));
         });
         // What came of a file that was cut off is not bad: the next attempt goes on with it.
         fetched.map_err(|error| {
-            tell(&notice(source, Stage::Failed));
+            tell(source, Stage::Failed, 0);
             error.into()
         })
     }
@@ -135,28 +131,23 @@ impl Work<'_> {
             if fetch::url(source).is_some() && matches!(error, UpdateError::Bundle(_)) {
                 forget(Path::new(FETCHED));
             }
-            tell(&notice(source, Stage::Failed));
+            tell(source, Stage::Failed, 0);
             error.into()
         })
     }
-
-    fn tell(&self, source: &str, stage: Stage, percent: u8) {
-        tell(&Notice { percent, ..notice(source, stage) });
-    }
 }
 
-/// Of an update whose version is not known yet: as it was told before, or as the file is called.
-fn notice(source: &str, stage: Stage) -> Notice {
+/// Tells the panel of an update whose version is not known yet: it is as it was told before, or as the file is called.
+fn tell(source: &str, stage: Stage, percent: u8) {
     let known = Notice::read(Path::new(NOTICE)).filter(|known| known.source.as_deref() == Some(source));
     let name = source.rsplit('/').next().unwrap_or(source);
-    let version = known.map(|known| known.version);
-    let version =
-        version.unwrap_or_else(|| name.trim_end_matches(".update").trim_start_matches("cerebrum-cm4-").into());
-    Notice { version, source: Some(source.to_owned()), stage, percent: 0 }
+    let named = || name.trim_end_matches(".update").trim_start_matches("cerebrum-cm4-").into();
+    tell_of(known.map_or_else(named, |known| known.version), Some(source), stage, percent);
 }
 
-/// Without its panel the update is the same.
-fn tell(notice: &Notice) {
+/// Tells the panel; without its panel the update is the same.
+fn tell_of(version: String, source: Option<&str>, stage: Stage, percent: u8) {
+    let notice = Notice { version, source: source.map(str::to_owned), stage, percent };
     drop(notice.write(Path::new(NOTICE)));
 }
 
@@ -202,7 +193,7 @@ fn reboot() -> Result<(), Failure> {
 fn settle(machine: &Machine, within: Duration, console: &mut Console) -> Result<ExitCode, Failure> {
     let trial = machine.is_on_trial()?;
     if let Some(version) = machine.staged()? {
-        tell(&Notice { version, source: None, stage: Stage::RestartNeeded, percent: 0 });
+        tell_of(version, None, Stage::RestartNeeded, 0);
     }
     let until = Instant::now() + within;
     while Instant::now() < until {
