@@ -194,8 +194,8 @@ impl Machine {
     }
 
     /// Waits until the console says something.
-    pub(crate) fn says(&self, wanted: &str) -> anyhow::Result<String> {
-        self.console.wait_for(BOOT, |line| line.contains(wanted)).with_context(|| format!("waiting for {wanted:?}"))
+    pub(crate) fn says(&self, wanted: &str) -> anyhow::Result<()> {
+        Since { machine: self, line: 0 }.says(wanted)
     }
 
     /// All of the console.

@@ -202,7 +202,7 @@ impl Run {
 
     /// The power goes now, and comes back: the console says this then.
     fn cut_at(&mut self, said: &str) -> anyhow::Result<()> {
-        self.start()?.says(said).map(drop)
+        self.start()?.says(said)
     }
 
     fn cut_when_up(&mut self, lasting: &str) -> anyhow::Result<()> {
