@@ -35,8 +35,8 @@ compile() {
         SOURCE_DATE_EPOCH=1 \
         sh -c 'cd /src && exec "$@"' sh \
         cargo --config 'source.crates-io.replace-with="vendor"' --config 'source.vendor.directory="/vendor"' \
-        build --release --locked --offline --target "$target" -p cerebrum-appliance --bins
-    install -m 755 "$out/build/$target/release/"{cerebrumd,cerebrum} "$out/aarch64/"
+        build --profile board --locked --offline --target "$target" -p cerebrum-appliance --bins
+    install -m 755 "$out/build/$target/board/"{cerebrumd,cerebrum} "$out/aarch64/"
 }
 
 "$here/debian.sh" install cross/toolchain.packages
