@@ -115,11 +115,11 @@ async fn answer(
     let client = authenticate::authenticate(&gateway.keys, &head.headers)?;
     let admitted = admit::admit(&gateway.gate, client, record).await?;
     if delivery == Delivery::Batch {
-        return batch::answer(gateway, admitted, body, record).await;
+        return Box::pin(batch::answer(gateway, admitted, body, record)).await;
     }
     let mut prepared = prepare::prepare(gateway, admitted, delivery, body).await?;
     if prepared.ready.call.reply.choices > 1 {
-        return several::answer(gateway, prepared, record).await;
+        return Box::pin(several::answer(gateway, prepared, record)).await;
     }
     prepared.remember = gateway.cache.key(&prepared.ready.call, &gateway.upstreams);
     let remembered = prepared.remember.and_then(|key| gateway.cache.find(&key, &gateway.upstreams));

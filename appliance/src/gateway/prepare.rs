@@ -42,7 +42,8 @@ pub(super) struct Preparation {
 pub(super) struct Prepared {
     /// Its place, held until the answer ends.
     pub(super) permit: Arc<Permit>,
-    pub(super) ready: Ready,
+    /// Apart, since a request's futures hold several of it and are moved about as they are polled.
+    pub(super) ready: Box<Ready>,
     /// What its answer is to be remembered under.
     pub(super) remember: Option<[u8; 32]>,
 }
@@ -107,12 +108,15 @@ impl Preparation {
         bytes: Bytes,
         profile: Option<Profile>,
         client: &Arc<str>,
-    ) -> Result<Ready, Refusal> {
+    ) -> Result<Box<Ready>, Refusal> {
         let size = bytes.len();
         let settings = profile.map_or(self.settings, |profile| cerebrum_prompt::Settings { profile });
         let (limits, rules, sessions) = (self.limits, self.rules.clone(), self.sessions.clone());
         let client = client.clone();
-        let read = move || Draft::read(dialect::read(dialect, &bytes, limits)?, limits, rules, &sessions, &client);
+        let read = move || {
+            let call = dialect::read(dialect, &bytes, limits)?;
+            Ok(Box::new(Draft::read(call, limits, rules, &sessions, &client)?))
+        };
         let draft = work(size, read).await?;
         let again = draft.may_be_harder().then(|| draft.clone());
         let facts = self.facts(&draft.route.model, size).await;
@@ -244,7 +248,7 @@ impl Draft {
     }
 
     /// The same for a larger model, where it looks hard.
-    fn harder(mut self, report: &Report) -> Option<Self> {
+    fn harder(mut self: Box<Self>, report: &Report) -> Option<Box<Self>> {
         let route = self.wish.route(&self.rules, difficulty(&self.wish.said, report), self.turn.as_ref());
         if route.model == self.route.model {
             return None;
@@ -254,7 +258,7 @@ impl Draft {
         Some(self)
     }
 
-    fn prepare(mut self, facts: &Facts, settings: cerebrum_prompt::Settings) -> Ready {
+    fn prepare(mut self: Box<Self>, facts: &Facts, settings: cerebrum_prompt::Settings) -> Box<Ready> {
         let estimate: &dyn TokenCount = &Estimate;
         let tokens = facts.vocabulary.as_deref().map_or(estimate, |exact| exact);
         let usual = Rates::default();
@@ -305,9 +309,9 @@ impl Draft {
             turn.sent(&self.call.request.prompt, report.stable_bytes, self.route.held.clone());
         }
         // A language we do not know is still the client's word, and may have a model of its own.
-        let language = self.wish.language.unwrap_or_else(|| report.language.name().to_owned());
-        let counted = facts.vocabulary.is_some();
-        Ready { call: self.call, language, report, route: self.route, counted, turn: self.turn }
+        let Self { call, route, turn, wish, .. } = *self;
+        let language = wish.language.unwrap_or_else(|| report.language.name().to_owned());
+        Box::new(Ready { call, language, report, route, counted: facts.vocabulary.is_some(), turn })
     }
 
     /// Tokens that the prompt may have, of the context's.

@@ -62,6 +62,11 @@ fn is_sentence(line: &str) -> bool {
     line.ends_with(['.', '?', '!']) && line.split(' ').count() > 5
 }
 
+/// One of `$%&()*+;<=>[\]^{|}~`.
+fn is_mark(byte: u8) -> bool {
+    matches!(byte, b'$'..=b'&' | b'('..=b'+' | b';'..=b'>' | b'['..=b'^' | b'{'..=b'~')
+}
+
 /// Words of letters, and marks of code; what is in backticks counts as one word.
 fn shape(line: &str) -> (usize, usize) {
     let (mut words, mut marks, mut in_word, mut quoted) = (0, 0, false, false);
@@ -76,7 +81,7 @@ fn shape(line: &str) -> (usize, usize) {
         let letter = byte.is_ascii_alphabetic() || byte >= 0x80 || byte == b'\'';
         words += usize::from(letter && !in_word);
         in_word = letter || (in_word && matches!(byte, b'_' | b'0'..=b'9'));
-        marks += usize::from(b"(){}[]=<>|&*+\\;$%^~".contains(&byte));
+        marks += usize::from(is_mark(byte));
     }
     (words, marks)
 }
