@@ -19,13 +19,15 @@ async fn a_dry_run_tells_what_would_be_sent_and_sends_nothing() {
     let told = lan.post("/v1/prepare", &json!({ "prompt": prompt })).await.unwrap().json().unwrap();
     assert_eq!(upstream.seen().requests, 0);
     assert_eq!((&told["profile"], &told["language"]), (&json!("smart"), &json!("python")));
+    let stages = told["stages_us"].as_object().unwrap();
+    assert!(stages.len() == 7 && stages.values().map(|us| us.as_u64().unwrap()).sum::<u64>() > 0, "{stages:?}");
     lan.post("/v1/complete", &json!({ "prompt": prompt })).await.unwrap();
     let sent = upstream.seen().last.unwrap();
     assert_eq!(told["prompt"].as_str().unwrap(), &*sent.prompt);
     assert_eq!(told["model"].as_str().unwrap(), sent.model);
 
     let off = lan.post("/v1/prepare", &json!({ "prompt": prompt, "profile": "off" })).await.unwrap().json().unwrap();
-    assert_eq!(off["prompt"].as_str().unwrap(), prompt);
+    assert_eq!((off["prompt"].as_str().unwrap(), &off["stages_us"]), (prompt.as_str(), &json!({})));
     let wrong = lan.post("/v1/prepare", &json!({ "prompt": prompt, "profile": "clever" })).await.unwrap();
     assert_eq!(wrong.status, 400);
     assert!(wrong.json().unwrap()["message"].as_str().unwrap().contains("found \"clever\""));
@@ -36,5 +38,5 @@ async fn a_dry_run_tells_what_would_be_sent_and_sends_nothing() {
     let ended = tokio::task::spawn_blocking(move || prepare.output()).await.unwrap().unwrap();
     let out = String::from_utf8(ended.stdout).unwrap();
     assert!(ended.status.success() && out.starts_with("profile      smart"), "{out}");
-    assert!(out.contains("instruction  ") && out.contains("---\n"), "{out}");
+    assert!(out.contains("instruction  ") && out.contains("\ntook         ") && out.contains("---\n"), "{out}");
 }

@@ -1,7 +1,9 @@
 //! `cerebrum prepare`: what the appliance would make of a prompt: an account in words, and what is left out as a diff.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use cerebrum_prompt::Stage;
 use serde::Deserialize;
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
@@ -36,6 +38,7 @@ struct Account {
     chunks_kept: u64,
     duplicate_lines: u64,
     saved_seconds: f64,
+    stages_us: BTreeMap<String, u64>,
     anchors: Vec<String>,
     dropped: Vec<String>,
     warnings: Vec<String>,
@@ -100,8 +103,20 @@ fn describe(account: &Account, prompt: &str) -> Vec<String> {
     if account.saved_seconds > 0.0 {
         lines.push(format!("saves        about {:.0} s of reading on the server", account.saved_seconds));
     }
+    lines.extend(stages(&account.stages_us));
     lines.extend(account.warnings.iter().map(|warning| format!("warning      {warning}")));
     lines
+}
+
+/// How long preparing took, and where.
+fn stages(stages_us: &BTreeMap<String, u64>) -> Option<String> {
+    let milliseconds = |us: u64| us as f64 / 1000.0;
+    let each: Vec<String> = Stage::ALL
+        .iter()
+        .filter_map(|stage| Some(format!("{} {:.2}", stage.as_str(), milliseconds(*stages_us.get(stage.as_str())?))))
+        .collect();
+    let whole = milliseconds(stages_us.values().sum());
+    (!each.is_empty()).then(|| format!("took         {whole:.2} ms: {}", each.join(", ")))
 }
 
 /// The instruction's first line: enough to see whether the right one was found.
@@ -165,6 +180,7 @@ mod tests {
             chunks_total: 10,
             chunks_unique: 2,
             chunks_kept: 1,
+            stages_us: [("units".to_owned(), 250), ("lines".to_owned(), 120)].into(),
             ..Account::default()
         };
         let lines = describe(&account, "make one of it");
@@ -172,5 +188,6 @@ mod tests {
         assert_eq!(lines[2], "instruction  after \"# REFACTOR:\": make one");
         assert_eq!(lines[3], "characters   8,558 -> 1,129 (87 % less)");
         assert_eq!(lines[4], "blocks       10, 2 of them different, 1 sent");
+        assert_eq!(lines[5], "took         0.37 ms: lines 0.12, units 0.25");
     }
 }

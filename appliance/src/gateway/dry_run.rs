@@ -1,12 +1,13 @@
 //! `/v1/prepare`: what preparation would make of a request, and which model would answer it. Nothing is sent on, and no place
 //! is taken.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cerebrum_common::serve::{Answer, Refusal, collect, json};
 use cerebrum_common::wire::dialect::Dialect;
 use cerebrum_common::wire::json;
-use cerebrum_prompt::Profile;
+use cerebrum_prompt::{Profile, Stage};
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,8 @@ struct Account<'a> {
     chunks_kept: usize,
     duplicate_lines: usize,
     saved_seconds: f32,
+    /// Microseconds of each stage, by name; empty where the profile has none.
+    stages_us: BTreeMap<&'static str, u64>,
     anchors: &'a [String],
     dropped: &'a [String],
     warnings: &'a [String],
@@ -102,6 +105,10 @@ fn account(ready: &Ready) -> Account<'_> {
         chunks_kept: report.chunks_kept,
         duplicate_lines: report.duplicate_lines,
         saved_seconds: report.saved_s,
+        stages_us: match report.profile {
+            Profile::Smart => Stage::ALL.map(|stage| (stage.as_str(), report.stages_us[stage as usize])).into(),
+            Profile::Off | Profile::Classic => BTreeMap::new(),
+        },
         anchors: &report.anchors,
         dropped: &report.dropped,
         warnings: &call.warnings,

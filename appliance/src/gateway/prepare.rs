@@ -2,7 +2,7 @@
 //! and has the prompt prepared for what is known of that model.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cerebrum_common::lifecycle::Tasks;
@@ -13,7 +13,7 @@ use cerebrum_common::wire::native::Limits;
 use cerebrum_prompt::language::{self, Detected};
 use cerebrum_prompt::route::{Asked, Difficulty, NO_THINK, Route, RouteProfile, Rules, Tier, difficulty, route};
 use cerebrum_prompt::tokens::Estimate;
-use cerebrum_prompt::{PreparedInfill, Profile, Rates, Report, Request, TokenCount};
+use cerebrum_prompt::{Clock, PreparedInfill, Profile, Rates, Report, Request, TokenCount};
 
 use super::Gateway;
 use super::admit::{Admitted, Permit};
@@ -261,7 +261,7 @@ impl Draft {
     fn prepare(mut self: Box<Self>, facts: &Facts, settings: cerebrum_prompt::Settings) -> Box<Ready> {
         let estimate: &dyn TokenCount = &Estimate;
         let tokens = facts.vocabulary.as_deref().map_or(estimate, |exact| exact);
-        let usual = Rates::default();
+        let (usual, watch) = (Rates::default(), Watch(Instant::now()));
         let request = Request {
             language: self.wish.language.as_deref(),
             detected: self.wish.detected,
@@ -273,6 +273,7 @@ impl Draft {
                 ..usual
             },
             tokens,
+            clock: Some(&watch),
             ..Request::new("")
         };
         let report = match &self.call.details.input {
@@ -374,6 +375,15 @@ pub(super) async fn prepare(
     let mut ready = gateway.preparation.run(delivery.dialect(), bytes, None, &admitted.client.name).await?;
     ready.call.reply.stream |= delivery == Delivery::Stream;
     Ok(Prepared { permit: Arc::new(admitted.permit), ready, remember: None })
+}
+
+/// Measures the stages of a preparation.
+struct Watch(Instant);
+
+impl Clock for Watch {
+    fn now_us(&self) -> u64 {
+        self.0.elapsed().as_micros() as u64
+    }
 }
 
 /// Works on something of `size` bytes, where that belongs.
