@@ -40,6 +40,11 @@ pub(crate) struct Run {
     pub(crate) figures: Figures,
 }
 
+/// Proportional memory of every process, in KiB; size of every kernel module, in bytes; and of everything kept in memory.
+const PARTS_OF_MEMORY: &str = "for p in /proc/[0-9]*; do echo \"$(sed -n 's/^Pss: *//p' $p/smaps_rollup 2>/dev/null) \
+                               $(cat $p/comm)\"; done | grep kB | sort -rn; cut -d' ' -f1-3 /proc/modules | sort -rnk2; \
+                               df -k";
+
 impl Run {
     pub(crate) fn new(place: Place) -> anyhow::Result<Self> {
         let site = Site::new()?;
@@ -192,6 +197,9 @@ impl Run {
             Ok(line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<f32>()? / 1024.0)
         };
         let used = value("MemTotal")? - value("MemAvailable")?;
+        // What it consists of, for whoever wants less of it.
+        let parts = machine.run(PARTS_OF_MEMORY)?;
+        std::fs::write(self.place.folder.join("memory.txt"), text.clone() + "\n" + &parts)?;
         say(&format!(
             "       {used:.1} MiB; the daemon: {}",
             machine.run("grep VmRSS /proc/$(pidof cerebrumd)/status")?.trim()
