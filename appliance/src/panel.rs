@@ -130,7 +130,7 @@ fn stage(stopping: bool, uptime: Duration) -> Stage {
 async fn carry_out(command: Command, inside: &Inside, settings: &Settings, tasks: &Tasks) {
     tracing::info!(?command, "pressed on the board");
     match command {
-        Command::StopRequest { id } => inside.stops.stop(id),
+        Command::StopRequest { id } => inside.stops.stop(id, "by a press on the appliance's button"),
         Command::ProbeUpstreams => inside.upstreams.iter().for_each(|upstream| upstream.probe_now()),
         Command::GrantPairing { id } => grant(inside, id),
         Command::RefusePairing { id } => inside.pairing.decide(id, Standing::Refused),

@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 /// How long any single wait of a test may take; generous, since machines are shared. Reaching it is a failure.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -301,6 +302,23 @@ pub async fn first_page(client: &Client) -> anyhow::Result<String> {
             bail!("the display shows nothing but the splash");
         }
         tokio::time::sleep(Duration::from_millis(50)).await; // polling a condition, not waiting for a time
+    }
+}
+
+/// Waits until so many upstreams are available.
+///
+/// # Errors
+/// When they are not in time, with the figures.
+pub async fn upstreams_up(client: &Client, wanted: usize) -> anyhow::Result<()> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let figures = String::from_utf8(client.get("/metrics").await?.body.to_vec())?;
+        let available = figures.lines().filter(|line| line.starts_with("cerebrum_upstream_available{"));
+        if available.filter(|line| line.ends_with(" 1.0")).count() == wanted {
+            return Ok(());
+        }
+        anyhow::ensure!(Instant::now() < until, "{figures}");
+        tokio::time::sleep(Duration::from_millis(10)).await; // polling a condition
     }
 }
 

@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use cerebrum_common::wire::{Failure, FailureCode};
 use cerebrum_tests::client::{Client, PATIENCE, eventually, text_of};
 use cerebrum_tests::proxy::{FaultProxy, HONEST, Weather};
-use cerebrum_tests::scripted::{Script, ScriptedUpstream};
+use cerebrum_tests::scripted::{Ending, Script, ScriptedUpstream};
 use cerebrum_tests::stack::{Program, Site};
 use http::Method;
 use serde_json::{Value, json};
@@ -143,6 +144,60 @@ async fn what_was_refused_is_tried_again_under_the_same_key() {
     while lan.post("/v1/complete", &ask()).await.unwrap().status != 200 {
         assert!(tokio::time::Instant::now() < until, "the refusal is kept");
     }
+}
+
+#[tokio::test]
+async fn what_broke_is_tried_again_under_the_same_key() {
+    let failure = Failure { code: FailureCode::Internal, message: "no memory".into(), retry_after_ms: None };
+    let gap = Duration::from_millis(300);
+    let breaks = Script { tokens: 3, first_gap: gap, ending: Ending::Fail(failure), ..Script::default() };
+    let running = start(breaks, "");
+    let lan = running.keyed("broken");
+    let broken = lan.stream("/v1/complete/stream", &ask()).await.unwrap().rest().await.unwrap();
+    assert!(broken.last().unwrap()["error"].is_string(), "{broken:?}");
+    running.upstream.follow(slow());
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let again = lan.stream("/v1/complete/stream", &ask()).await.unwrap().rest().await.unwrap();
+        if again.last().unwrap()["done"] == true && again.last().unwrap()["error"].is_null() {
+            assert_eq!(text_of(&again), " word".repeat(40));
+            return;
+        }
+        assert!(tokio::time::Instant::now() < until, "the broken answer is kept: {again:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_comes_back_too_late_is_told_and_nothing_is_generated() {
+    let running = start(slow(), "");
+    let late = running.keyed("late").with_header("last-event-id", "5");
+    let answer = late.post("/v1/complete/stream", &ask()).await.unwrap();
+    assert_eq!(answer.status, 400);
+    assert!(answer.json().unwrap()["message"].as_str().unwrap().contains("no answer is kept under this key any more"));
+    let whole = running.keyed("whole");
+    let first = whole.post("/v1/complete", &ask()).await.unwrap();
+    let again = whole.with_header("last-event-id", "1").post("/v1/complete", &ask()).await.unwrap();
+    assert_eq!((again.status.as_u16(), &again.body), (200, &first.body));
+    assert_eq!(running.upstream.seen().requests, 1, "the late one has not been sent on");
+}
+
+#[tokio::test]
+async fn where_nothing_is_kept_a_key_changes_nothing() {
+    let running = start(slow(), "[resume]\ntime_ms = 0");
+    for _ in 0..2 {
+        assert_eq!(running.keyed("k").post("/v1/complete", &ask()).await.unwrap().status, 200);
+    }
+    assert_eq!(running.upstream.seen().requests, 2);
+}
+
+#[tokio::test]
+async fn any_key_names_its_answer() {
+    let running = start(slow(), "");
+    running.keyed("a/b c").post("/v1/complete", &ask()).await.unwrap();
+    let kept = running.lan.get("/v1/answers/a%2Fb%20c").await.unwrap();
+    assert_eq!(kept.status, 200, "{:?}", kept.json());
+    let unknown = running.lan.get("/v1/answers/a").await.unwrap();
+    assert_eq!(unknown.status, 404);
 }
 
 /// Reads a stream over a bad LAN: whenever it breaks, it is asked for again from the last event on.

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use cerebrum_tests::client::{Client, eventually, text_of};
+use cerebrum_tests::client::{Client, PATIENCE, eventually, text_of, upstreams_up};
 use cerebrum_tests::scripted::{Script, ScriptedUpstream};
 use cerebrum_tests::stack::{MODEL, Program, Site, free_port, models_folder};
 use serde_json::{Value, json};
@@ -98,19 +98,7 @@ async fn equals_share_the_requests_by_their_weights_and_the_last_resort_says_so(
         + &of("light", &light, "priority = 7");
     let _appliance = start_appliance(&site, &upstreams);
     let lan = Client::plain(site.appliance, None);
-    let connected = |figures: &str| {
-        let available = figures.lines().filter(|line| line.starts_with("cerebrum_upstream_available{"));
-        available.filter(|line| line.ends_with(" 1.0")).count() == 3
-    };
-    let until = tokio::time::Instant::now() + cerebrum_tests::client::PATIENCE;
-    loop {
-        let figures = String::from_utf8(lan.get("/metrics").await.unwrap().body.to_vec()).unwrap();
-        if connected(&figures) {
-            break;
-        }
-        assert!(tokio::time::Instant::now() < until, "{figures}");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await; // polling a condition
-    }
+    upstreams_up(&lan, 3).await.unwrap();
     for _ in 0..8 {
         assert_eq!(lan.post("/v1/complete", &json!({"prompt": "x"})).await.unwrap().json().unwrap()["source"], "vps");
     }
@@ -181,4 +169,49 @@ async fn a_batch_has_a_result_or_an_error_in_each_place() {
     assert!(figures.contains("cerebrum_requests_successful_total 2") && figures.ends_with("# EOF\n"), "{figures}");
     // Nobody left: the batch's own record is that of its last request.
     assert!(figures.contains("cerebrum_requests_cancelled_total 0"), "{figures}");
+}
+
+#[tokio::test]
+async fn a_warm_up_makes_room_for_a_person() {
+    let site = Site::new().unwrap();
+    // The stand-in reads prompts only.
+    let silent = Script { first_gap: PATIENCE * 10, read_requests: false, ..Script::default() };
+    let upstream = ScriptedUpstream::start(silent).unwrap();
+    let settings = "auth = \"open\"\n[limits]\nmax_in_progress = 1\n[board]\nbackend = \"off\"";
+    let _appliance = site.start_appliance_over(&upstream.url(), settings).unwrap();
+    let lan = Client::plain(site.appliance, None);
+    let warm_up = json!({"input_prefix": "def f(", "input_suffix": ")", "n_predict": 0});
+    let (warm, asked) = (lan.clone(), async {
+        upstream.wait_for(PATIENCE, |seen| seen.in_progress == 1).await.unwrap();
+        upstream.follow(Script::default());
+        lan.post("/v1/complete", &json!({"prompt": "x"})).await.unwrap()
+    });
+    let (warmed, answer) = tokio::join!(warm.post("/infill", &warm_up), asked);
+    assert_eq!(answer.status, 200, "{:?}", answer.json());
+    assert_eq!(warmed.unwrap().status, 503);
+}
+
+#[tokio::test]
+async fn what_was_written_counts_even_when_nobody_hears_the_end_and_a_batch_counts_as_its_requests() {
+    let site = Site::new().unwrap();
+    let slow = Script { tokens: 60, gap: std::time::Duration::from_millis(5), ..Script::default() };
+    let upstream = ScriptedUpstream::start(slow).unwrap();
+    let settings = |limits: &str| format!("auth = \"open\"\n[board]\nbackend = \"off\"\n[limits.per_key]\n{limits}");
+    let appliance = site.start_appliance_over(&upstream.url(), &settings("tokens_per_minute = 30")).unwrap();
+    let lan = Client::plain(site.appliance, None);
+    let ask = json!({"prompt": "x", "max_tokens": 60});
+    let mut stream = lan.stream("/v1/complete/stream", &ask).await.unwrap();
+    for _ in 0..40 {
+        stream.next().await.unwrap().unwrap();
+    }
+    drop(stream);
+    upstream.wait_for(PATIENCE, |seen| seen.dropped == 1).await.unwrap();
+    let refused = lan.post("/v1/complete", &ask).await.unwrap();
+    assert_eq!(refused.status, 429, "{:?}", refused.json());
+    drop(appliance);
+
+    let _appliance = site.start_appliance_over(&upstream.url(), &settings("requests_per_minute = 3")).unwrap();
+    let batch = json!({"requests": [{"prompt": "a", "max_tokens": 1}, {"prompt": "b", "max_tokens": 1}, {"prompt": "c", "max_tokens": 1}]});
+    assert_eq!(lan.post("/v1/complete/batch", &batch).await.unwrap().status, 200);
+    assert_eq!(lan.post("/v1/complete", &ask).await.unwrap().status, 429);
 }

@@ -3,7 +3,8 @@
 //! The permit travels in the stages' values into the answer's body: a stream counts until its *body* ends, however it
 //! ends.
 
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cerebrum_common::keys::{Allowance, Client};
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 
 use super::quota::{Quotas, Share};
 use super::record::Record;
+use super::stops::Stops;
 use crate::status::{Board, Event};
 
 /// Places.
@@ -41,13 +43,54 @@ pub struct Gate {
     quotas: Arc<Quotas>,
     places: Arc<Semaphore>,
     queue: Semaphore,
-    /// Typical length of a request in seconds: an exponential average over those that ended.
-    typical: Arc<Mutex<Option<f64>>>,
+    pace: Arc<Mutex<Pace>>,
+    stops: Arc<Stops>,
     board: Board,
+}
+
+/// What is in progress, and how long that usually takes.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Typical length of an answer in seconds: an exponential average over those that were complete.
+    typical: Option<f64>,
+    running: BTreeMap<u64, Running>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Running {
+    since: Instant,
+    /// The id by which it is stopped when somebody else needs its place.
+    gives_way: Option<u128>,
+}
+
+impl Pace {
+    fn begin(&mut self) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.running.insert(number, Running { since: Instant::now(), gives_way: None });
+        number
+    }
+
+    fn answered(&mut self, number: u64) {
+        let Some(running) = self.running.get(&number) else { return };
+        let seconds = running.since.elapsed().as_secs_f64();
+        self.typical = Some(self.typical.map_or(seconds, |old| old + NEWEST * (seconds - old)));
+    }
+
+    /// Seconds until the first of those in progress ends, probably.
+    fn first_free_s(&self, typical: f64, places: usize) -> f64 {
+        let longest = self.running.values().map(|running| running.since.elapsed().as_secs_f64()).reduce(f64::max);
+        // Who takes longer than usual will not end at once.
+        longest.map_or(typical * 0.5 / places as f64, |elapsed| (typical - elapsed).max(typical * 0.1))
+    }
 }
 
 /// Weight of the newest request in the average.
 const NEWEST: f64 = 0.3;
+
+/// How long a place that somebody gives up may take to become free.
+const MAKING_ROOM: Duration = Duration::from_secs(2);
 
 /// What `Retry-After` says before any request has ended, and the most it says.
 const RETRY_UNKNOWN: Duration = Duration::from_secs(5);
@@ -67,36 +110,76 @@ pub struct Admitted {
 pub struct Permit {
     _place: OwnedSemaphorePermit,
     share: Option<Share>,
-    taken: Instant,
-    typical: Arc<Mutex<Option<f64>>>,
+    number: u64,
+    pace: Arc<Mutex<Pace>>,
 }
 
 impl Permit {
-    /// The request used so many tokens, read and written.
-    pub(super) fn spend(&self, tokens: u32) {
+    fn new(gate: &Gate, place: OwnedSemaphorePermit, share: Option<Share>) -> Self {
+        Self { _place: place, share, number: lock(&gate.pace).begin(), pace: gate.pace.clone() }
+    }
+
+    /// The request has had a complete answer: what it took tells how long others will take.
+    pub(super) fn answered(&self) {
+        lock(&self.pace).answered(self.number);
+    }
+
+    /// The request is several.
+    pub(super) fn is_several(&self, requests: usize) {
         if let Some(share) = &self.share {
-            share.spend(tokens);
+            share.more(requests.saturating_sub(1));
+        }
+    }
+
+    /// Nobody waits for the answer: the request of this id is stopped when somebody needs its place.
+    pub(super) fn gives_way(&self, id: u128) {
+        if let Some(running) = lock(&self.pace).running.get_mut(&self.number) {
+            running.gives_way = Some(id);
         }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let seconds = self.taken.elapsed().as_secs_f64();
-        let mut typical = self.typical.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *typical = Some(typical.map_or(seconds, |old| old + NEWEST * (seconds - old)));
+        lock(&self.pace).running.remove(&self.number);
     }
+}
+
+/// The tokens that an answer has used so far, read and written; they count against its key when it ends, however it does.
+#[derive(Debug)]
+pub(super) struct Spending {
+    permit: Arc<Permit>,
+    pub(super) tokens: u32,
+}
+
+impl Spending {
+    pub(super) fn new(permit: Arc<Permit>) -> Self {
+        Self { permit, tokens: 0 }
+    }
+}
+
+impl Drop for Spending {
+    fn drop(&mut self) {
+        if let Some(share) = &self.permit.share {
+            share.spend(self.tokens);
+        }
+    }
+}
+
+fn lock(pace: &Mutex<Pace>) -> MutexGuard<'_, Pace> {
+    pace.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Gate {
     /// A gate with all places free.
-    pub fn new(limits: Limits, board: Board) -> Self {
+    pub fn new(limits: Limits, board: Board, stops: Arc<Stops>) -> Self {
         Self {
             limits,
             quotas: Quotas::new(limits.per_key),
             places: Arc::new(Semaphore::new(limits.in_progress)),
             queue: Semaphore::new(limits.queue),
-            typical: Arc::default(),
+            pace: Arc::default(),
+            stops,
             board,
         }
     }
@@ -105,18 +188,37 @@ impl Gate {
         if let Ok(place) = self.places.clone().try_acquire_owned() {
             return Some(place);
         }
+        if let Some(place) = self.make_room().await {
+            return Some(place);
+        }
         let _waiting = self.queue.try_acquire().ok()?;
         let _counted = Waiting::new(&self.board);
         tokio::time::timeout(self.limits.queue_wait, self.places.clone().acquire_owned()).await.ok()?.ok()
     }
 
-    /// When a place is likely to be free: requests in progress are on average half done, and those that wait go first.
+    /// The place of a request that nobody waits for.
+    async fn make_room(&self) -> Option<OwnedSemaphorePermit> {
+        let id = lock(&self.pace).running.values_mut().find_map(|running| running.gives_way.take())?;
+        self.stops.stop(id, "for a request that could not wait");
+        tokio::time::timeout(MAKING_ROOM, self.places.clone().acquire_owned()).await.ok()?.ok()
+    }
+
+    /// Counts a call that takes no place against its key's allowance.
+    ///
+    /// # Errors
+    /// [`Refusal::TooMany`].
+    pub(super) fn count(&self, client: &Client) -> Result<(), Refusal> {
+        self.quotas.take(client).map(drop)
+    }
+
+    /// When a place is likely to be free: those in progress take as long as others did, and those that wait go first.
     fn retry_after(&self) -> Duration {
-        let typical = *self.typical.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        typical.map_or(RETRY_UNKNOWN, |seconds| {
+        let pace = lock(&self.pace);
+        pace.typical.map_or(RETRY_UNKNOWN, |typical| {
             let waiting = self.limits.queue.saturating_sub(self.queue.available_permits()) as f64;
-            let share = seconds * (0.5 + waiting) / self.limits.in_progress as f64;
-            Duration::from_secs_f64(share.clamp(1.0, RETRY_MAX.as_secs_f64()))
+            let places = self.limits.in_progress;
+            let seconds = pace.first_free_s(typical, places) + typical * waiting / places as f64;
+            Duration::from_secs_f64(seconds.clamp(1.0, RETRY_MAX.as_secs_f64()))
         })
     }
 }
@@ -146,10 +248,11 @@ pub(super) async fn admit(gate: &Gate, client: Client, record: &mut Record) -> R
     match gate.place().await {
         Some(place) => {
             record.admitted(&client);
-            let permit = Permit { _place: place, share, taken: Instant::now(), typical: gate.typical.clone() };
+            let permit = Permit::new(gate, place, share);
             Ok(Admitted { client, permit })
         }
         None => {
+            share.iter().for_each(Share::give_back);
             gate.board.tell(Event::Shed);
             Err(Refusal::Busy { who: "CM4 busy", retry_after: gate.retry_after() })
         }
@@ -162,7 +265,7 @@ mod tests {
 
     fn gate(in_progress: usize, queue: usize) -> Gate {
         let limits = Limits { in_progress, queue, queue_wait: Duration::from_secs(30), per_key: Allowance::default() };
-        Gate::new(limits, Board::new([]))
+        Gate::new(limits, Board::new([]), Arc::default())
     }
 
     #[tokio::test(start_paused = true)]
@@ -192,10 +295,32 @@ mod tests {
     async fn retry_after_follows_what_requests_take() {
         let gate = gate(2, 0);
         assert_eq!(gate.retry_after(), RETRY_UNKNOWN);
-        let place = gate.place().await.unwrap();
-        let permit = Permit { _place: place, share: None, taken: Instant::now(), typical: gate.typical.clone() };
+        let permit = Permit::new(&gate, gate.place().await.unwrap(), None);
         tokio::time::advance(Duration::from_secs(120)).await;
+        permit.answered();
         drop(permit);
         assert_eq!(gate.retry_after(), Duration::from_secs(30));
+        // What was refused or remembered took no time, and says nothing.
+        drop(Permit::new(&gate, gate.place().await.unwrap(), None));
+        assert_eq!(gate.retry_after(), Duration::from_secs(30));
+        let _running = Permit::new(&gate, gate.place().await.unwrap(), None);
+        assert_eq!(gate.retry_after(), Duration::from_secs(120));
+        tokio::time::advance(Duration::from_secs(100)).await;
+        assert_eq!(gate.retry_after(), Duration::from_secs(20));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_not_waited_for_makes_room() {
+        let gate = gate(1, 0);
+        let warm_up = Permit::new(&gate, gate.place().await.unwrap(), None);
+        let mut stop = gate.stops.enter(7);
+        assert!(gate.place().await.is_none(), "it may be waited for");
+        warm_up.gives_way(7);
+        let ends = async move {
+            std::future::poll_fn(|cx| stop.poll(cx)).await;
+            drop(warm_up);
+        };
+        let (place, ()) = tokio::join!(gate.place(), ends);
+        assert!(place.is_some());
     }
 }

@@ -6,12 +6,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use cerebrum_common::request_id::RequestId;
-use cerebrum_common::serve::Refusal;
 use cerebrum_common::wire::{Failure, FailureCode, InferenceEvent, held};
 use http_body::Body as _;
 use tokio::time::{Instant, Sleep};
 
 use super::Gateway;
+use super::admit::Spending;
 use super::ask::Reader;
 use super::cache::{Cache, Lesson, Remembered};
 use super::prepare::Prepared;
@@ -23,7 +23,7 @@ use crate::upstream::{Pass, link, way};
 
 /// How long the first event may decide the status code, before a client gets its headers: refusals of the server come
 /// within milliseconds, the first token of a long prompt within minutes.
-const FIRST_EVENT: Duration = Duration::from_millis(250);
+pub(super) const FIRST_EVENT: Duration = Duration::from_millis(250);
 
 /// Where an answer comes from.
 pub(super) struct Source {
@@ -58,6 +58,8 @@ pub(super) struct UpstreamStream {
     seen: u64,
     /// The connection broke; the answer is being asked for again.
     way_back: Option<WayBack>,
+    /// Of what an upstream does for it.
+    spending: Option<Spending>,
     early: Option<InferenceEvent>,
     ended: bool,
     idle: Duration,
@@ -71,7 +73,8 @@ pub(super) struct UpstreamStream {
 impl UpstreamStream {
     pub(super) fn new(gateway: &Gateway, prepared: Prepared, pass: Pass, source: Source, record: &mut Record) -> Self {
         let lesson = prepared.remember.map(|key| (gateway.cache.clone(), gateway.cache.learn(key)));
-        Self { lesson, pass: Some(pass), ..Self::over(gateway, prepared, source, record) }
+        let spending = Some(Spending::new(prepared.permit.clone()));
+        Self { lesson, pass: Some(pass), spending, ..Self::over(gateway, prepared, source, record) }
     }
 
     /// An answer that is remembered.
@@ -94,6 +97,7 @@ impl UpstreamStream {
             source,
             seen: 0,
             way_back: None,
+            spending: None,
             early: None,
             ended: false,
             idle,
@@ -112,16 +116,25 @@ impl UpstreamStream {
         }
     }
 
-    /// Waits a moment for the first event: a failure becomes a status code instead of a broken stream.
-    pub(super) async fn first(&mut self) -> Result<(), Refusal> {
-        let first = std::future::poll_fn(|cx| self.poll_event(cx));
+    /// Waits a moment for the first event: a failure becomes another upstream's chance, or a status code instead of a broken
+    /// stream.
+    ///
+    /// # Errors
+    /// The request back, and the record, with the failure.
+    pub(super) async fn first(mut self, record: &mut Record) -> Result<Self, (Prepared, Failure)> {
+        let first = std::future::poll_fn(|cx| self.poll_frames(cx));
         match tokio::time::timeout(FIRST_EVENT, first).await {
-            Ok(Some(InferenceEvent::Error(failure))) => Err(Refusal::Failed(failure)),
-            Ok(event) => {
-                self.early = event;
-                Ok(())
+            Ok(InferenceEvent::Error(failure)) => {
+                self.pass.iter_mut().for_each(|pass| judge(failure.code, pass));
+                *record = self.record;
+                Err((self.prepared, failure))
             }
-            Err(_) => Ok(()),
+            Ok(event) => {
+                self.note(&event);
+                self.early = Some(event);
+                Ok(self)
+            }
+            Err(_) => Ok(self),
         }
     }
 
@@ -137,10 +150,10 @@ impl UpstreamStream {
             Poll::Ready(event) => event,
             Poll::Pending => match self.poll_silence(cx) {
                 Poll::Ready(failure) => InferenceEvent::Error(failure),
-                Poll::Pending if self.stop.as_mut().is_some_and(|stop| stop.poll(cx).is_ready()) => {
-                    InferenceEvent::Error(stopped())
-                }
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => match self.stop.as_mut().map_or(Poll::Pending, |stop| stop.poll(cx)) {
+                    Poll::Ready(why) => InferenceEvent::Error(stopped(why)),
+                    Poll::Pending => return Poll::Pending,
+                },
             },
         };
         self.note(&event);
@@ -156,6 +169,9 @@ impl UpstreamStream {
                 }
             }
             match self.source.reader.next() {
+                Ok(Some(InferenceEvent::Error(failure))) => {
+                    return Poll::Ready(InferenceEvent::Error(failure.quoted()));
+                }
                 Ok(Some(event)) => return Poll::Ready(event),
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(InferenceEvent::Error(lost(&error))),
@@ -168,6 +184,9 @@ impl UpstreamStream {
                     {
                         return Poll::Ready(InferenceEvent::Error(lost(&error)));
                     }
+                }
+                Poll::Ready(Some(Err(way::BodyError::Refused(failure)))) => {
+                    return Poll::Ready(InferenceEvent::Error(failure));
                 }
                 Poll::Ready(Some(Err(error))) => {
                     let error = error.to_string();
@@ -231,15 +250,20 @@ impl UpstreamStream {
             InferenceEvent::Loading { .. } | InferenceEvent::Logprobs(_) => {}
             InferenceEvent::Progress { processed, total } => {
                 self.record.progress(*processed as f32 / (*total).max(1) as f32);
+                self.spent(*processed);
             }
             // A heartbeat.
             InferenceEvent::Token { text, .. } if text.is_empty() => {}
-            InferenceEvent::Token { total_tokens, .. } => self.record.tokens(*total_tokens),
+            InferenceEvent::Token { total_tokens, .. } => {
+                self.record.tokens(*total_tokens);
+                let read = u32::try_from(self.prepared.ready.report.final_tokens).unwrap_or(u32::MAX);
+                self.spent(read.saturating_add(*total_tokens));
+            }
             InferenceEvent::Done(completion) => {
                 let mut reads_per_s = None;
                 if let Some(pass) = &mut self.pass {
                     pass.succeeded();
-                    self.prepared.permit.spend(completion.usage.prompt_tokens + completion.usage.completion_tokens);
+                    self.prepared.permit.answered();
                     if let Some((cache, lesson)) = self.lesson.take() {
                         cache.keep(lesson, pass.upstream(), completion);
                     }
@@ -249,6 +273,9 @@ impl UpstreamStream {
                     reads_per_s = knowledge.facts(model).prefill_per_s;
                     ready.turn.iter_mut().for_each(|turn| turn.answered(completion, pass.upstream().index));
                 }
+                self.spending.iter_mut().for_each(|spending| {
+                    spending.tokens = completion.usage.prompt_tokens + completion.usage.completion_tokens;
+                });
                 self.record.complete(completion, reads_per_s);
                 self.ended = true;
                 self.source.hold.iter_mut().for_each(Hold::over);
@@ -260,6 +287,11 @@ impl UpstreamStream {
         }
     }
 
+    /// So much of the prompt has been read, or all of it and so much written.
+    fn spent(&mut self, tokens: u32) {
+        self.spending.iter_mut().for_each(|spending| spending.tokens = spending.tokens.max(tokens));
+    }
+
     /// Ends the answer with a failure that was found here.
     pub(super) fn fail(&mut self, failure: &Failure) {
         self.lesson = None;
@@ -269,7 +301,7 @@ impl UpstreamStream {
     }
 }
 
-fn stopped() -> Failure {
-    let message = "stopped by a press on the appliance's button; the answer is incomplete".to_owned();
+fn stopped(why: &str) -> Failure {
+    let message = format!("stopped {why}; the answer is incomplete");
     Failure { code: FailureCode::Stopping, message, retry_after_ms: None }
 }

@@ -41,6 +41,7 @@ pub(super) async fn answer(
     if requests.is_empty() || requests.len() > REQUESTS {
         return Err(wrong(&format!("{} of them", requests.len())));
     }
+    admitted.permit.is_several(requests.len());
     let (client, permit) = (admitted.client.name, std::sync::Arc::new(admitted.permit));
     let id = record.id();
     let mut results = Vec::with_capacity(requests.len());

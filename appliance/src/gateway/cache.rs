@@ -15,7 +15,9 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::ask;
+use super::route::likely;
 use crate::upstream::Upstream;
+use crate::upstream::spread::rank;
 use crate::upstream::way::Way;
 
 /// What may be kept.
@@ -105,14 +107,19 @@ impl Cache {
         Some(Sha256::digest(&bytes).into())
     }
 
-    /// The answer remembered under `key`, where it still counts.
-    pub(super) fn find(&self, key: &Key, upstreams: &[Arc<Upstream>]) -> Option<Arc<Remembered>> {
+    /// The answer of `model` remembered under `key`, where it still counts.
+    pub(super) fn find(&self, key: &Key, model: &str, upstreams: &[Arc<Upstream>]) -> Option<Arc<Remembered>> {
         let mut state = self.lock();
         state.uses += 1;
         let uses = state.uses;
         let entry = state.answers.get_mut(key)?;
         let source = &entry.answer.source;
         let current = upstreams.iter().find(|upstream| upstream.index == source.upstream);
+        // An answer of the last resort is none while there is better.
+        let likely = likely(upstreams, model);
+        if current.zip(likely).is_some_and(|(current, likely)| rank(likely) < rank(current)) {
+            return None;
+        }
         let counts = current.and_then(|upstream| source_of(upstream, &entry.answer.completion.model));
         if entry.made.elapsed() < self.settings.age && counts.as_ref() == Some(source) {
             entry.used = uses;
@@ -277,7 +284,7 @@ mod tests {
             assert!(cache.lock().bytes <= 20_000);
             let sum: usize = cache.lock().answers.values().map(|entry| entry.answer.bytes).sum();
             assert_eq!(cache.lock().bytes, sum);
-            let found = cache.find(&first, &upstreams).expect("it was asked for all the time");
+            let found = cache.find(&first, "m", &upstreams).expect("it was asked for all the time");
             assert_eq!(found.events().len(), 2);
         }
         let mut lesson = cache.learn(first);
@@ -288,11 +295,11 @@ mod tests {
     async fn answers_age_and_go_with_their_upstream() {
         let cache = Cache::new(Settings::default());
         let key = remember(&cache, 0, "a");
-        assert!(cache.find(&key, &[service()]).is_some());
-        assert!(cache.find(&key, &[]).is_none());
+        assert!(cache.find(&key, "m", &[service()]).is_some());
+        assert!(cache.find(&key, "m", &[]).is_none());
         let key = remember(&cache, 0, "a");
         tokio::time::advance(Duration::from_secs(3601)).await;
-        assert!(cache.find(&key, &[service()]).is_none());
+        assert!(cache.find(&key, "m", &[service()]).is_none());
         assert_eq!(cache.lock().bytes, 0);
     }
 }

@@ -1,24 +1,26 @@
 //! Sends a prepared request to its upstream, or to the next when that one cannot take it.
 //!
-//! A request is repeated only before its first event, only when the connection broke under it or the upstream was full, and
-//! only within a budget: servers in trouble must not get twice the work.
+//! Only before its first event does a request go to another upstream, and to each only once. To the same one it is repeated only
+//! when the connection broke under it, and only within a budget: a server in trouble must not get twice the work.
 
 use std::sync::Mutex;
 
+use bytes::Bytes;
 use cerebrum_common::serve::Refusal;
-use cerebrum_common::wire::{Failure, FailureCode};
+use cerebrum_common::wire::Failure;
+use http::Request;
 
 use super::Gateway;
-use super::answering::{Source, UpstreamStream};
+use super::answering::{FIRST_EVENT, Source, UpstreamStream};
 use super::ask::{self, Asked};
 use super::prepare::Prepared;
 use super::record::Record;
-use super::refused::{accept, link_failure};
+use super::refused::{accept, is_worth_another, judge, link_failure};
 use super::route::{self, Routed};
+use crate::upstream::Upstream;
 use crate::upstream::hold::Hold;
 use crate::upstream::link::LinkError;
-use crate::upstream::way::Way;
-use crate::upstream::{Pass, Upstream};
+use crate::upstream::way::{self, Way};
 
 /// Repeats are at most this share of requests, saved up to that many.
 const RETRY_SHARE: f64 = 0.1;
@@ -50,11 +52,11 @@ impl RetryBudget {
     }
 }
 
-/// Sends the request; the answer's first event decides whether it is one. An upstream that cannot take it is passed over for
-/// the next.
+/// Sends the request; the answer's first event decides whether it is one. An upstream that cannot take it, or fails before that,
+/// is passed over for the next; each is asked once.
 ///
 /// # Errors
-/// What the last upstream refused, or how it could not be reached.
+/// What the first upstream refused, or how it could not be reached.
 pub(super) async fn forward(
     gateway: &Gateway,
     mut routed: Routed,
@@ -62,23 +64,20 @@ pub(super) async fn forward(
 ) -> Result<UpstreamStream, Refusal> {
     gateway.retries.earn();
     let mut tried = Vec::new();
+    let mut first: Option<Failure> = None;
     loop {
         tried.push(routed.upstream.index);
-        let missed = match open(gateway, routed, record).await {
-            Ok(mut stream) => {
-                stream.first().await?;
-                return Ok(stream);
-            }
+        let missed = match open(gateway, routed, record).await? {
+            Ok(stream) => return Ok(stream),
             Err(missed) => *missed,
         };
-        if !missed.elsewhere {
-            return Err(missed.refusal);
+        let refusal = || Refusal::Failed(first.clone().unwrap_or_else(|| missed.failure.clone()));
+        if !is_worth_another(missed.failure.code) {
+            return Err(Refusal::Failed(missed.failure));
         }
-        let Ok(next) = route::next(&gateway.upstreams, missed.prepared, &tried) else { return Err(missed.refusal) };
-        if !gateway.retries.spend() {
-            return Err(missed.refusal);
-        }
-        tracing::info!(id = %record.id(), reason = missed.refusal.for_log(), upstream = %next.upstream.name, "trying the next upstream");
+        let Ok(next) = route::next(&gateway.upstreams, missed.prepared, &tried) else { return Err(refusal()) };
+        tracing::info!(id = %record.id(), reason = missed.failure.for_log(), upstream = %next.upstream.name, "trying the next upstream");
+        first.get_or_insert(missed.failure);
         routed = next;
     }
 }
@@ -86,37 +85,30 @@ pub(super) async fn forward(
 /// A request that an upstream did not take.
 struct Missed {
     prepared: Prepared,
-    refusal: Refusal,
-    /// Another upstream may do better.
-    elsewhere: bool,
+    failure: Failure,
 }
 
-async fn open(gateway: &Gateway, routed: Routed, record: &mut Record) -> Result<UpstreamStream, Box<Missed>> {
+async fn open(
+    gateway: &Gateway,
+    routed: Routed,
+    record: &mut Record,
+) -> Result<Result<UpstreamStream, Box<Missed>>, Refusal> {
     let Routed { prepared, upstream, mut pass } = routed;
-    match send(gateway, &prepared, &upstream, &mut pass, record).await {
-        Ok(source) => Ok(UpstreamStream::new(gateway, prepared, pass, source, record)),
-        Err(refusal) => {
-            let elsewhere = matches!(
-                &refusal,
-                Refusal::Failed(Failure {
-                    code: FailureCode::LinkLost
-                        | FailureCode::Stopping
-                        | FailureCode::Busy
-                        | FailureCode::Overloaded
-                        | FailureCode::UnknownModel,
-                    ..
-                })
-            );
-            Err(Box::new(Missed { prepared, refusal, elsewhere }))
+    let missed = match send(gateway, &prepared, &upstream, record).await {
+        Ok(source) => UpstreamStream::new(gateway, prepared, pass, source, record).first(record).await,
+        Err(Refusal::Failed(failure)) => {
+            judge(failure.code, &mut pass);
+            Err((prepared, failure))
         }
-    }
+        Err(refusal) => return Err(refusal),
+    };
+    Ok(missed.map_err(|(prepared, failure)| Box::new(Missed { prepared, failure })))
 }
 
 async fn send(
     gateway: &Gateway,
     prepared: &Prepared,
     upstream: &Upstream,
-    pass: &mut Pass,
     record: &mut Record,
 ) -> Result<Source, Refusal> {
     let call = &prepared.ready.call;
@@ -127,6 +119,10 @@ async fn send(
         Way::Service(_) => None,
     };
     let request = || ask::request(upstream, path, media_type, bytes.clone(), record.id(), hold.as_ref());
+    if hold.is_none() {
+        let body = soon(upstream.way.clone(), request()?, reader.media_type()).await?;
+        return Ok(Source { body, reader, hold });
+    }
     let mut repeats = 0;
     let response = loop {
         match upstream.way.send(request()?).await {
@@ -137,17 +133,25 @@ async fn send(
             response => break response,
         }
     };
-    let response = response.map_err(|error| {
-        if !matches!(error, LinkError::Leaving) {
-            pass.failed();
-        }
-        link_failure(&error)
-    })?;
+    let response = response.map_err(|error| link_failure(&error))?;
     if let Some(hold) = &mut hold {
         hold.answered(response.status(), response.headers());
     }
-    let body = accept(response, reader.media_type(), pass).await?;
-    Ok(Source { body, reader, hold })
+    Ok(Source { body: accept(response, reader.media_type()).await?, reader, hold })
+}
+
+/// The answer of a service, whose head may come with the first token only, minutes after a long prompt: then the client has had
+/// its own head, and heartbeats, before it.
+async fn soon(way: Way, request: Request<Bytes>, media_type: &'static str) -> Result<way::Body, Failure> {
+    let coming = async move {
+        let response = way.send(request).await.map_err(|error| link_failure(&error))?;
+        accept(response, media_type).await
+    };
+    let mut coming = way::Coming::new(coming);
+    match tokio::time::timeout(FIRST_EVENT, &mut coming).await {
+        Ok(body) => body,
+        Err(_) => Ok(way::Body::Coming(coming)),
+    }
 }
 
 /// A server that holds answers does no work twice: a repeated request joins what it has begun.

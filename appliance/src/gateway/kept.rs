@@ -2,8 +2,8 @@
 //! request joins the answer or has it replayed, or by `X-Cerebrum-Resume: true`, under the request's id.
 //!
 //! Such an answer is written by a task of its own into a bounded log; events of a stream carry their number as `id`, and
-//! `Last-Event-ID` says which have arrived. Nobody reaches another key's answers. What was refused is not kept: a repetition
-//! tries again.
+//! `Last-Event-ID` says which have arrived. Nobody reaches another key's answers. What was refused, or broke, is not kept: a
+//! repetition tries again.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -21,10 +21,12 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::BodyExt;
+use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::pipeline::{self, Body, Delivery};
+use super::stream::Broken;
 use super::{Gateway, authenticate};
 
 /// A minute; 4 MiB are 10,000 tokens in OpenAI's words with room for as many that nobody has read, and what is longer loses its
@@ -78,11 +80,15 @@ impl KeptAnswers {
     }
 }
 
-/// The name under which a request asks its answer to be kept; `None` when it does not ask.
+/// The name under which a request asks its answer to be kept; `None` when it does not ask, or nothing is kept here.
 ///
 /// # Errors
 /// A key that is none.
-pub(super) fn asked(headers: &HeaderMap, id: RequestId) -> Result<Option<String>, Refusal> {
+pub(super) fn asked(kept: &KeptAnswers, headers: &HeaderMap, id: RequestId) -> Result<Option<String>, Refusal> {
+    Ok(name(headers, id)?.filter(|_| kept.settings.places() > 0))
+}
+
+fn name(headers: &HeaderMap, id: RequestId) -> Result<Option<String>, Refusal> {
     if let Some(key) = headers.get(IDEMPOTENCY_KEY) {
         let text = key.to_str().ok().filter(|text| (1..=KEY_BYTES).contains(&text.len()));
         let wrong =
@@ -122,6 +128,12 @@ pub(super) async fn complete(
     match (entered, writer, gateway.me.upgrade()) {
         (Entered::Found(kept), ..) if kept.fingerprint != fingerprint => Err(Refusal::Reused),
         (Entered::Found(kept), ..) => read(&kept, from, true).await,
+        (Entered::New(kept), ..) if from > 0 => {
+            gateway.kept.shelf.remove(&kept);
+            let sentence =
+                format!("found {from}, but no answer is kept under this key any more; ask without it to begin anew");
+            Err(bad("last-event-id", &sentence))
+        }
         (Entered::New(kept), Some(writer), Some(own)) => {
             let reader = read(&kept, from, false);
             let produced = produce(own, head, (bytes, id, delivery), kept.clone(), writer);
@@ -178,17 +190,22 @@ async fn produce(
 /// Writes an answer into its log; true when a repeated request shall have it, too.
 async fn write(response: Response<Answer>, kept: &KeptAnswer, writer: &Writer) -> bool {
     let (head, mut body) = response.into_parts();
-    let events = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == sse::MEDIA_TYPE);
+    let broken = Broken::of(&head.extensions);
+    let events = is_stream(&head.headers);
     kept.head.send_replace(Head::Known(head.status, head.headers));
     loop {
         writer.room().await;
-        let Some(Ok(frame)) = body.frame().await else { return head.status.is_success() };
+        let Some(Ok(frame)) = body.frame().await else { return head.status.is_success() && !broken.is_broken() };
         let Ok(data) = frame.into_data() else { continue };
         match events {
             true => each_event(&data, writer),
             false => writer.push(data),
         }
     }
+}
+
+fn is_stream(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == sse::MEDIA_TYPE)
 }
 
 /// Numbers the events; comments only count while they pass.
@@ -215,6 +232,8 @@ async fn read(kept: &Arc<KeptAnswer>, from: u64, replayed: bool) -> Result<Respo
     let mut head = kept.head.subscribe();
     let known = head.wait_for(|head| !matches!(head, Head::Awaited)).await.map(|head| head.clone());
     let Ok(Head::Known(status, headers)) = known else { return Err(Refusal::Stopping) };
+    // Only events have ids: of a document there is nothing to leave out.
+    let reader = if is_stream(&headers) { reader } else { kept.log.read(0).map_err(missed)? };
     let mut response = Response::new(Replay(reader).boxed_unsync());
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -248,8 +267,9 @@ pub(super) fn cancel(gateway: &Gateway, headers: &HeaderMap, path: &str) -> Resu
 
 fn named(gateway: &Gateway, headers: &HeaderMap, path: &str) -> Result<Arc<KeptAnswer>, Refusal> {
     let client = authenticate::authenticate(&gateway.keys, headers)?;
-    let name = path.rsplit('/').next().unwrap_or_default().to_owned();
-    let lost = || Refusal::NotFound { path: format!("/v1/answers/{name}: no answer of this name is kept (any more)") };
+    let coded = path.split_once("/answers/").map_or("", |(_, name)| name);
+    let name = percent_decode_str(coded).decode_utf8_lossy().into_owned();
+    let lost = || Refusal::NotFound { path: format!("{path}: no answer of this name is kept (any more)") };
     gateway.kept.shelf.find(&(client, name.clone())).ok_or_else(lost)
 }
 
@@ -286,12 +306,12 @@ mod tests {
     fn only_who_asks_is_kept_and_keys_are_plain() {
         let mut headers = HeaderMap::new();
         let id = RequestId::random();
-        assert_eq!(asked(&headers, id), Ok(None));
+        assert_eq!(name(&headers, id), Ok(None));
         headers.insert(RESUME, HeaderValue::from_static("true"));
-        assert_eq!(asked(&headers, id), Ok(Some(id.to_string())));
+        assert_eq!(name(&headers, id), Ok(Some(id.to_string())));
         headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static("k 1"));
-        assert_eq!(asked(&headers, id), Ok(Some("k 1".to_owned())));
+        assert_eq!(name(&headers, id), Ok(Some("k 1".to_owned())));
         headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static(""));
-        assert!(asked(&headers, id).is_err());
+        assert!(name(&headers, id).is_err());
     }
 }

@@ -61,6 +61,7 @@ pub struct Gateway {
     pairing: Arc<Pairing>,
     panel: Option<Arc<cerebrum_board::Board>>,
     watchers: Arc<Semaphore>,
+    passing: Semaphore,
     upstreams: Vec<Arc<Upstream>>,
     board: Board,
     tasks: Tasks,
@@ -82,7 +83,7 @@ impl Gateway {
         let board = inside.board.clone();
         Arc::new_cyclic(|me| Self {
             keys: settings.keys.clone(),
-            gate: admit::Gate::new(settings.admit, board.clone()),
+            gate: admit::Gate::new(settings.admit, board.clone(), inside.stops.clone()),
             limits: settings.serve,
             preparation: prepare::Preparation::new(settings, &inside.upstreams, &tasks),
             deadlines: settings.stream,
@@ -90,6 +91,7 @@ impl Gateway {
             stops: inside.stops.clone(),
             pairing: inside.pairing.clone(),
             panel,
+            passing: Semaphore::new(pass::AT_A_TIME),
             watchers: Arc::new(Semaphore::new(events::WATCHERS)),
             upstreams: inside.upstreams.clone(),
             board,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use cerebrum_common::serve::{Answer, Refusal, collect, json};
+use cerebrum_common::serve::{Answer, Limits, Refusal, collect, json};
 use cerebrum_common::wire::json;
 use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;
@@ -15,6 +15,9 @@ use crate::pairing::{Begun, DECIDE, Standing, TooMany};
 
 /// The header that fetches the key.
 const CLAIM: &str = "x-pairing-claim";
+
+/// Largest question, in bytes: a name.
+const ASK_BYTES: usize = 4 << 10;
 
 /// How long one question waits for a decision.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,7 +48,9 @@ struct Decision<'a> {
 /// # Errors
 /// Where nobody could decide, and when there are too many attempts.
 pub(super) async fn begin(gateway: &Gateway, body: &mut Incoming, from: IpAddr) -> Result<Response<Answer>, Refusal> {
-    let bytes = collect(body, &gateway.limits).await?;
+    // Nobody has shown a key yet.
+    let limits = Limits { body_bytes: ASK_BYTES, ..gateway.limits };
+    let bytes = collect(body, &limits).await?;
     let ask: Ask = json::parse(&bytes)?;
     if gateway.panel.is_none() {
         return Err(Refusal::BadRequest {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use cerebrum_common::lifecycle::Tasks;
 use cerebrum_common::request_id::RequestId;
 use cerebrum_common::serve::{Answer, Limits, Refusal, collect, discard};
+use cerebrum_common::wire::details::Urgency;
 use cerebrum_common::wire::dialect::Dialect;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
@@ -73,7 +74,7 @@ pub(super) async fn complete(
 ) -> Response<Answer> {
     let (head, body) = request.into_parts();
     let body = Body::Coming(body);
-    match kept::asked(&head.headers, id) {
+    match kept::asked(&gateway.kept, &head.headers, id) {
         Ok(None) => answered(gateway, head, body, id, delivery).await,
         Ok(Some(name)) => {
             let kept = kept::complete(gateway, head, body, id, (delivery, name)).await;
@@ -118,11 +119,17 @@ async fn answer(
         return Box::pin(batch::answer(gateway, admitted, body, record)).await;
     }
     let mut prepared = prepare::prepare(gateway, admitted, delivery, body).await?;
+    if prepared.ready.call.details.urgency == Urgency::WarmUp {
+        prepared.permit.gives_way(record.id().as_u128());
+    }
     if prepared.ready.call.reply.choices > 1 {
+        prepared.permit.is_several(prepared.ready.call.reply.choices as usize);
         return Box::pin(several::answer(gateway, prepared, record)).await;
     }
     prepared.remember = gateway.cache.key(&prepared.ready.call, &gateway.upstreams);
-    let remembered = prepared.remember.and_then(|key| gateway.cache.find(&key, &gateway.upstreams));
+    let remembered = prepared
+        .remember
+        .and_then(|key| gateway.cache.find(&key, &prepared.ready.call.request.model, &gateway.upstreams));
     let upstream = match remembered {
         Some(answer) => UpstreamStream::remembered(gateway, prepared, &answer, record),
         None => {

@@ -120,6 +120,22 @@ impl Taken {
 }
 
 impl Share {
+    /// The request is so many more.
+    pub(super) fn more(&self, requests: usize) {
+        self.take(requests as f64);
+    }
+
+    /// The request was not taken: it does not count.
+    pub(super) fn give_back(&self) {
+        self.take(-1.0);
+    }
+
+    fn take(&self, requests: f64) {
+        if let Some(taken) = self.quotas.lock().get_mut(&self.name) {
+            taken.requests.left -= requests;
+        }
+    }
+
     /// The request used so many tokens, read and written.
     pub(super) fn spend(&self, tokens: u32) {
         if self.allowance.tokens_per_minute.is_some()

@@ -11,6 +11,7 @@ use cerebrum_common::wire::details::Input;
 use cerebrum_common::wire::dialect::Dialect;
 use cerebrum_common::wire::native::inference_seconds;
 use cerebrum_common::wire::{Completion, Failure, FailureCode, Usage};
+use cerebrum_prompt::Language;
 use tokio::time::Instant;
 
 use super::Gateway;
@@ -164,7 +165,7 @@ impl Record {
             FailureCode::Stopping => Outcome::Stopped,
             _ => Outcome::UpstreamFailed,
         };
-        self.close(End { outcome, reason: &failure.message, word: Some(failure.code.as_str()), ..End::default() });
+        self.close(End { outcome, reason: &failure.for_log(), word: Some(failure.code.as_str()), ..End::default() });
     }
 
     /// The request was refused.
@@ -258,12 +259,19 @@ fn call(delivery: Delivery) -> &'static str {
 /// Characters of a token, about, where nobody counted them.
 const CHARS_PER_TOKEN: usize = 4;
 
-/// Characters of a name that are kept: model and language may be anything that a client says.
+/// Characters of a name that are kept: a model may be anything that a client says.
 const NAME_CHARS: usize = 64;
 
 fn name(said: &str) -> Arc<str> {
     said.chars().take(NAME_CHARS).collect::<String>().into()
 }
+
+/// A language's own name: the field may be anything that a client says, and the status is for everybody's eyes.
+fn language(said: &str) -> Arc<str> {
+    Language::from_name(said).map_or(if said == UNKNOWN { UNKNOWN } else { "other" }, Language::name).into()
+}
+
+const UNKNOWN: &str = "unknown";
 
 /// What is sent, in figures.
 fn sent(upstream: Option<Arc<str>>, model: &str, ready: &Ready) -> Sent {
@@ -281,7 +289,7 @@ fn sent(upstream: Option<Arc<str>>, model: &str, ready: &Ready) -> Sent {
     Sent {
         upstream,
         model: name(model),
-        language: name(&ready.language),
+        language: language(&ready.language),
         prompt_chars: report.original_chars as u64,
         prepared_chars: report.final_chars as u64,
         tokens: bounded(tokens),

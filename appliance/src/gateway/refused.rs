@@ -14,29 +14,24 @@ use crate::upstream::{Pass, way};
 const REFUSAL_BYTES: usize = 64 << 10;
 
 /// The body of an answer that is a stream of the expected kind; anything else is the server's refusal.
-pub(super) async fn accept(
-    response: Response<way::Body>,
-    expected: &'static str,
-    pass: &mut Pass,
-) -> Result<way::Body, Refusal> {
+pub(super) async fn accept(response: Response<way::Body>, expected: &'static str) -> Result<way::Body, Failure> {
     let (head, body) = response.into_parts();
     if !head.status.is_success() {
         let refused = Limited::new(body, REFUSAL_BYTES).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-        return Err(Refusal::Failed(refusal(head.status, &head.headers, &refused, pass)));
+        return Err(refusal(head.status, &head.headers, &refused));
     }
     let found = head.headers.get(header::CONTENT_TYPE);
     if found.is_some_and(|kind| kind.as_bytes().starts_with(expected.as_bytes())) {
         return Ok(body);
     }
-    pass.failed();
-    Err(Refusal::Failed(Failure {
+    Err(Failure {
         code: FailureCode::LinkLost,
         message: format!(
             "the upstream answered with {:?}, expected {expected:?}: is its `kind` in the settings right, and its release this one's?",
             found.unwrap_or(&HeaderValue::from_static("nothing")),
         ),
         retry_after_ms: None,
-    }))
+    })
 }
 
 #[derive(Deserialize)]
@@ -46,7 +41,7 @@ struct RefusalBody {
 }
 
 /// What the server said no with, in our own terms.
-fn refusal(status: http::StatusCode, headers: &HeaderMap, body: &[u8], pass: &mut Pass) -> Failure {
+fn refusal(status: http::StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
     let retry_after_ms = headers
         .get(header::RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.parse::<u32>().ok())
@@ -64,13 +59,9 @@ fn refusal(status: http::StatusCode, headers: &HeaderMap, body: &[u8], pass: &mu
         503 => FailureCode::Overloaded,
         _ => FailureCode::Internal,
     });
-    if matches!(status.as_u16(), 401 | 403) {
-        pass.key_refused();
-    }
     let words = parsed.map(|refusal| refusal.message).or(foreign.map(|failure| failure.message));
     let message = words.unwrap_or_else(|| format!("it answered {status}"));
-    judge(code, pass);
-    Failure { code, message: format!("inference server: {message}"), retry_after_ms }
+    Failure { code, message, retry_after_ms }.quoted()
 }
 
 /// Whether a failure speaks against the upstream: a refusal for cause shows that it works.
@@ -82,21 +73,31 @@ pub(super) fn judge(code: FailureCode, pass: &mut Pass) {
         | FailureCode::UnknownModel
         | FailureCode::LoadFailed => pass.succeeded(),
         FailureCode::Busy | FailureCode::Overloaded | FailureCode::Stopping => {}
-        FailureCode::LinkLost | FailureCode::Timeout | FailureCode::Internal => pass.failed(),
+        FailureCode::LinkLost => {
+            pass.failed();
+            // It may be our key that it refuses: the board shall know soon.
+            pass.upstream().probe_now();
+        }
+        FailureCode::Timeout | FailureCode::Internal => pass.failed(),
     }
+}
+
+/// Whether another upstream may do better with the same request.
+pub(super) fn is_worth_another(code: FailureCode) -> bool {
+    !matches!(code, FailureCode::BadRequest | FailureCode::ContextOverflow)
 }
 
 pub(super) fn internal(message: String) -> Refusal {
     Refusal::Failed(Failure { code: FailureCode::Internal, message, retry_after_ms: None })
 }
 
-pub(super) fn link_failure(error: &LinkError) -> Refusal {
+pub(super) fn link_failure(error: &LinkError) -> Failure {
     let leaving = matches!(error, LinkError::Leaving);
-    Refusal::Failed(Failure {
+    Failure {
         code: if leaving { FailureCode::Stopping } else { FailureCode::LinkLost },
         message: format!("the inference server cannot be reached: {error}"),
         retry_after_ms: Some(5000),
-    })
+    }
 }
 
 pub(super) fn lost(reason: &str) -> Failure {

@@ -67,7 +67,7 @@ pub(super) fn likely<'u>(upstreams: &'u [Arc<Upstream>], model: &str) -> Option<
     serving().find(|upstream| upstream.way.is_up()).or_else(|| serving().next())
 }
 
-fn unknown(model: &str) -> Refusal {
+pub(super) fn unknown(model: &str) -> Refusal {
     let message = format!("model: found {model:?}, which no upstream serves (see [[upstream]] models in the settings)");
     Refusal::Failed(Failure { code: FailureCode::UnknownModel, message, retry_after_ms: None })
 }

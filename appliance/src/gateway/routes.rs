@@ -144,7 +144,13 @@ async fn answer(
 ) -> Result<Response<Answer>, Refusal> {
     let client = match call.is_public() {
         true => "".into(),
-        false => authenticate::authenticate(&gateway.keys, &head.headers)?.name,
+        false => {
+            let client = authenticate::authenticate(&gateway.keys, &head.headers)?;
+            if matches!(call, Call::Passed(_) | Call::Prepare) {
+                gateway.gate.count(&client)?;
+            }
+            client.name
+        }
     };
     Ok(match call {
         Call::Display(picture) => info::display(gateway, picture),

@@ -4,6 +4,8 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use cerebrum_common::serve::Answer;
 use cerebrum_common::wire::dialect::{Identity, Speaker};
 use cerebrum_common::wire::native::{ErrorEvent, TokenEvent, inference_seconds, progress, timestamp};
 use cerebrum_common::wire::{Completion, Failure, FailureCode, InferenceEvent, sse};
-use http::{HeaderValue, Response, header};
+use http::{Extensions, HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use serde::Serialize;
@@ -56,8 +58,11 @@ pub(super) fn relay(gateway: &Gateway, upstream: UpstreamStream, rest: Option<Re
         silence: Box::pin(tokio::time::sleep(heartbeat)),
         last_write: Instant::now(),
         ending: Box::pin(gateway.tasks.ending()),
+        broken: Broken::default(),
     };
+    let broken = body.broken.clone();
     let mut response = Response::new(body.boxed_unsync());
+    response.extensions_mut().insert(broken);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(sse::MEDIA_TYPE));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -78,6 +83,22 @@ struct Relay {
     silence: Pin<Box<Sleep>>,
     last_write: Instant,
     ending: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    broken: Broken,
+}
+
+/// Whether a stream has ended with an error; an extension of its response.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Broken(Arc<AtomicBool>);
+
+impl Broken {
+    /// Whether the stream that `response` is has broken so far.
+    pub(super) fn of(extensions: &Extensions) -> Self {
+        extensions.get().cloned().unwrap_or_default()
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl http_body::Body for Relay {
@@ -151,10 +172,11 @@ impl Relay {
     }
 
     fn write(&mut self, event: &InferenceEvent) {
-        if let InferenceEvent::Error(failure) = event
-            && let Some(rest) = self.rest.take()
-        {
-            rest.fail(failure);
+        if let InferenceEvent::Error(failure) = event {
+            self.broken.0.store(true, Ordering::Relaxed);
+            if let Some(rest) = self.rest.take() {
+                rest.fail(failure);
+            }
         }
         if let Some(speaker) = &mut self.speaker {
             return speaker.write(event, &mut self.out);

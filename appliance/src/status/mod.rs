@@ -206,12 +206,13 @@ pub fn reduce(status: &mut Status, event: Event, now: Instant) {
         Event::Shed => status.totals.shed += 1,
         Event::Resumed => status.totals.resumed += 1,
         Event::Sent { number, sent } => {
+            let again = status.requests.was_sent(number);
             let totals = &mut status.totals;
-            if sent.upstream.is_some() {
+            if sent.upstream.is_some() && !again {
                 totals.sent += 1;
                 totals.prompt_chars += sent.prompt_chars;
                 totals.prepared_chars += sent.prepared_chars;
-            } else {
+            } else if !again {
                 totals.remembered += 1;
             }
             status.requests.send(number, sent);

@@ -163,6 +163,11 @@ impl Requests {
         self.running.insert(number, running);
     }
 
+    /// Whether it has gone to an upstream before, which did not take it.
+    pub(super) fn was_sent(&self, number: u64) -> bool {
+        self.running.get(&number).is_some_and(|running| running.sent.is_some())
+    }
+
     pub(super) fn send(&mut self, number: u64, sent: Sent) {
         if let Some(running) = self.running.get_mut(&number) {
             running.sent = Some(sent);

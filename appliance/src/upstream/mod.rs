@@ -278,11 +278,6 @@ impl Pass {
         &self.upstream
     }
 
-    /// The server does not take our key: the board shall know soon.
-    pub fn key_refused(&self) {
-        self.upstream.probe_now();
-    }
-
     /// The server answered as it should.
     pub fn succeeded(&mut self) {
         self.verdict = Verdict::Succeeded;

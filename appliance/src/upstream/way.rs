@@ -2,9 +2,10 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use cerebrum_common::wire::Failure;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
@@ -28,6 +29,8 @@ pub enum Body {
     Frames(link::Body),
     /// From the pool.
     Service(Incoming),
+    /// From the pool, when it has begun.
+    Coming(Coming),
     /// None: nobody had to be asked.
     Empty,
 }
@@ -41,6 +44,33 @@ pub enum BodyError {
     /// One of the pool.
     #[error("{0}")]
     Service(#[from] hyper::Error),
+    /// It never began.
+    #[error("{}", .0.message)]
+    Refused(Failure),
+}
+
+/// A body whose head is awaited.
+pub struct Coming(Pin<Box<dyn Future<Output = Result<Body, Failure>> + Send>>);
+
+impl Coming {
+    /// Waits for `body` whenever it is polled.
+    pub fn new(body: impl Future<Output = Result<Body, Failure>> + Send + 'static) -> Self {
+        Self(Box::pin(body))
+    }
+}
+
+impl Future for Coming {
+    type Output = Result<Body, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl std::fmt::Debug for Coming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Coming")
+    }
 }
 
 impl Way {
@@ -72,10 +102,13 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        if let Self::Coming(coming) = &mut *self {
+            *self = ready!(Pin::new(coming).poll(cx)).map_err(BodyError::Refused)?;
+        }
         match &mut *self {
             Self::Frames(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
             Self::Service(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
-            Self::Empty => Poll::Ready(None),
+            Self::Coming(_) | Self::Empty => Poll::Ready(None),
         }
     }
 
@@ -83,6 +116,7 @@ impl http_body::Body for Body {
         match self {
             Self::Frames(body) => body.is_end_stream(),
             Self::Service(body) => body.is_end_stream(),
+            Self::Coming(_) => false,
             Self::Empty => true,
         }
     }
@@ -91,6 +125,7 @@ impl http_body::Body for Body {
         match self {
             Self::Frames(body) => body.size_hint(),
             Self::Service(body) => body.size_hint(),
+            Self::Coming(_) => SizeHint::new(),
             Self::Empty => SizeHint::with_exact(0),
         }
     }

@@ -20,6 +20,9 @@ impl Retention {
     pub fn read(section: &mut Section<'_>, base: Self) -> Self {
         let answer = section.within("answer_kib", (base.answer_bytes >> 10) as u64, 64, 1 << 20) as usize;
         let all = section.within("all_mib", (base.all_bytes >> 20) as u64, 1, 1 << 14) as usize;
+        if answer << 10 > all << 20 {
+            section.problem("answer_kib", format!("found {answer}, expected at most all_mib, which is {all} MiB"));
+        }
         Self { time: section.or("time_ms", base.time), answer_bytes: answer << 10, all_bytes: all << 20 }
     }
 

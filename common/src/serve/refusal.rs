@@ -171,7 +171,7 @@ impl Refusal {
         match self {
             Self::BadRequest { field: Some(field), .. } => format!("{}: {}", self.name(), bounded(field)),
             Self::BadRequest { field: None, .. } => self.name().to_owned(),
-            Self::Failed(failure) => bounded(&failure.message),
+            Self::Failed(failure) => bounded(&failure.for_log()),
             _ => self.message(),
         }
     }

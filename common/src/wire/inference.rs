@@ -171,6 +171,29 @@ pub struct Failure {
     pub retry_after_ms: Option<u32>,
 }
 
+/// What a failure's message begins with where the words are an upstream's.
+const QUOTED: &str = "inference server: ";
+
+impl Failure {
+    /// The same, with the message marked as an upstream's words, which may quote the prompt.
+    #[must_use]
+    pub fn quoted(self) -> Self {
+        match self.message.starts_with(QUOTED) {
+            true => self,
+            false => Self { message: format!("{QUOTED}{}", self.message), ..self },
+        }
+    }
+
+    /// What a log may say of it: our own sentence, but of an upstream's words only what kind of failure they told.
+    #[must_use]
+    pub fn for_log(&self) -> String {
+        match self.message.starts_with(QUOTED) {
+            true => format!("{QUOTED}{}", self.code.as_str()),
+            false => self.message.clone(),
+        }
+    }
+}
+
 /// Kinds of failure that a caller treats differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureCode {

@@ -1,0 +1,161 @@
+//! Upstreams that are full, broken or silent: another one answers instead, and nobody waits for ever. The services here are
+//! scripted, so that they fail in exactly one way.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use cerebrum_common::wire::{Failure, FailureCode};
+use cerebrum_tests::client::{Client, PATIENCE, eventually, upstreams_up};
+use cerebrum_tests::scripted::{Ending, Script, ScriptedUpstream};
+use cerebrum_tests::stack::{Program, Site};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+const PROMPT: &str = "my secret marmalade recipe";
+
+/// An OpenAI-compatible service that lists one model and treats every other call as it is told.
+#[derive(Clone, Copy)]
+enum Service {
+    /// Takes the call and says nothing, for ever.
+    Silent,
+    /// Refuses it, and quotes it.
+    Quotes,
+}
+
+/// Its address, and what keeps it there.
+async fn start_service(service: Service) -> (String, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let mut accepting = JoinSet::new();
+    accepting.spawn(async move {
+        let mut serving = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            serving.spawn(serve(stream, service));
+        }
+    });
+    (url, accepting)
+}
+
+async fn serve(stream: TcpStream, service: Service) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let (mut first, mut length) = (String::new(), 0);
+        if stream.read_line(&mut first).await? == 0 {
+            return Ok(());
+        }
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).await?;
+            if let Some(found) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = found.trim().parse().unwrap_or(0);
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await?;
+        let (status, answer) = match (first.starts_with("GET"), service) {
+            (true, _) => ("200 OK", json!({"object": "list", "data": [{"id": "m", "object": "model"}]})),
+            (false, Service::Silent) => std::future::pending().await,
+            (false, Service::Quotes) => (
+                "400 Bad Request",
+                json!({"error": {"message": format!("could not process {PROMPT}"), "type": "invalid"}}),
+            ),
+        };
+        let answer = answer.to_string();
+        let head =
+            format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", answer.len());
+        stream.write_all((head + &answer).as_bytes()).await?;
+    }
+}
+
+async fn start(site: &Site, upstreams: &str, settings: &str) -> (Program, Client) {
+    let text =
+        format!("listen = \"{}\"\nauth = \"open\"\n{settings}[board]\nbackend = \"off\"\n{upstreams}", site.appliance);
+    let appliance = Program::start("cerebrumd", &[], &site.write("cerebrum.toml", &text).unwrap()).unwrap();
+    let lan = Client::plain(site.appliance, None);
+    eventually(&lan, "/health", |health| health["vps_available"] == true).await.unwrap();
+    (appliance, lan)
+}
+
+fn frames(name: &str, url: &str, priority: u32) -> String {
+    format!("[[upstream]]\nname = \"{name}\"\nurl = \"{url}\"\npriority = {priority}\n")
+}
+
+fn service(name: &str, url: &str, priority: u32) -> String {
+    frames(name, url, priority) + "kind = \"openai\"\n"
+}
+
+#[tokio::test]
+async fn every_request_goes_on_to_the_next_when_the_first_is_full_or_fails() {
+    for (status, code) in [(503, FailureCode::Busy), (500, FailureCode::Internal), (404, FailureCode::UnknownModel)] {
+        let site = Site::new().unwrap();
+        let failure = Failure { code, message: "no".into(), retry_after_ms: Some(7000) };
+        let refusing = Script { refuse: Some((status, failure.clone())), ..Script::default() };
+        let broken = Script { tokens: 0, ending: Ending::Fail(failure), ..Script::default() };
+        for script in [refusing, broken] {
+            let (first, second) =
+                (ScriptedUpstream::start(script).unwrap(), ScriptedUpstream::start(Script::default()).unwrap());
+            let upstreams = frames("first", &first.url(), 0) + &frames("second", &second.url(), 1);
+            let (_appliance, lan) = start(&site, &upstreams, "").await;
+            upstreams_up(&lan, 2).await.unwrap();
+            for number in 0..12 {
+                let answer = lan.post("/v1/complete", &json!({"prompt": PROMPT})).await.unwrap();
+                assert_eq!(answer.status.as_u16(), 200, "{code:?} {number}: {:?}", answer.json());
+            }
+            assert_eq!(second.seen().requests, 12);
+            let stats = lan.get("/v1/stats").await.unwrap().json().unwrap();
+            assert_eq!(
+                (&stats["cm4"]["vps_client"]["requests_sent"], &stats["cm4"]["vps_client"]["requests_successful"]),
+                (&json!(12), &json!(12))
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_nobody_else_is_the_first_refusal_stands() {
+    let site = Site::new().unwrap();
+    let busy = Failure { code: FailureCode::Busy, message: "both slots are taken".into(), retry_after_ms: Some(7000) };
+    let full = ScriptedUpstream::start(Script { refuse: Some((503, busy)), ..Script::default() }).unwrap();
+    let (_appliance, lan) = start(&site, &frames("full", &full.url(), 0), "").await;
+    let answer = lan.post("/v1/complete", &json!({"prompt": PROMPT})).await.unwrap();
+    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, "7"));
+    assert_eq!(full.seen().requests, 1);
+}
+
+#[tokio::test]
+async fn a_service_that_says_nothing_is_given_up_and_its_client_has_an_answers_head_until_then() {
+    let site = Site::new().unwrap();
+    let (url, _service) = start_service(Service::Silent).await;
+    let stream = "[stream]\nheartbeat_ms = 50\nidle_ms = 1500\ntotal_ms = 60000\n";
+    let (_appliance, lan) = start(&site, &service("silent", &url, 0), stream).await;
+    let ask = json!({"model": "m", "stream": true, "messages": [{"role": "user", "content": PROMPT}]});
+    let mut answer = lan.stream("/v1/chat/completions", &ask).await.unwrap();
+    // The answer's head is there, long before the service's would have been.
+    let mut last = Value::Null;
+    while let Some(event) = answer.next_event().await.unwrap() {
+        last = serde_json::from_str(&event.data).unwrap_or(last);
+    }
+    assert!(last["error"]["message"].as_str().unwrap().contains("silent"), "{last}");
+    let whole = lan.post("/v1/complete", &json!({"model": "m", "prompt": PROMPT})).await.unwrap();
+    assert_eq!(whole.status.as_u16(), 504, "{:?}", whole.json());
+}
+
+#[tokio::test]
+async fn what_a_service_quotes_reaches_the_client_and_no_log() {
+    let site = Site::new().unwrap();
+    let (url, _service) = start_service(Service::Quotes).await;
+    let (appliance, lan) = start(&site, &service("quotes", &url, 0), "").await;
+    let ask = json!({"model": "m", "language": PROMPT, "messages": [{"role": "user", "content": PROMPT}]});
+    let answer = lan.post("/v1/chat/completions", &ask).await.unwrap();
+    assert_eq!(answer.status.as_u16(), 400);
+    assert!(answer.json().unwrap()["error"]["message"].as_str().unwrap().contains(PROMPT));
+    let status = lan.get("/v1/stats").await.unwrap().body;
+    assert!(!String::from_utf8_lossy(&status).contains(PROMPT));
+    appliance.log().heard(PATIENCE, |line| line.contains("outcome=")).await.unwrap();
+    let log = appliance.log().lines().join("\n");
+    assert!(!log.contains(PROMPT), "{log}");
+}
