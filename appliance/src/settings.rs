@@ -11,6 +11,7 @@ use cerebrum_common::keyring::Keyring;
 use cerebrum_common::keys::{Allowance, Secret};
 use cerebrum_common::settings::{Section, SettingsError, environment, read_file, read_text};
 use cerebrum_common::tls::{ClientFiles, IdentityFiles, ServerFiles, TlsError};
+use cerebrum_common::wire::dialect::openai::Manner;
 use cerebrum_common::wire::native::Limits as TokenLimits;
 use cerebrum_common::{program, serve};
 use cerebrum_prompt::route::{RouteProfile, Rules, TIERS};
@@ -355,7 +356,7 @@ fn service(section: &mut Section<'_>) -> service::Settings {
     service::Settings {
         ca: section.take("ca"),
         models: section.map("models"),
-        chats_only: section.or("chats_only", false),
+        manner: Manner { chats_only: section.or("chats_only", false), strict: section.or("strict", false) },
     }
 }
 

@@ -192,3 +192,36 @@ async fn tokens_come_with_how_likely_they_were_in_both_shapes_whole_and_streamed
     let without = site.post("/v1/completions", json!({"model": MODEL, "prompt": "x", "max_tokens": 2})).await.json();
     assert!(without["choices"][0]["logprobs"].is_null());
 }
+
+#[tokio::test]
+async fn a_call_that_has_to_come_comes() {
+    let site = tiny();
+    let parameters = json!({"type": "object", "properties": {"kind": {"$ref": "#/$defs/Kind"}}, "required": ["kind"],
+        "additionalProperties": false, "$defs": {"Kind": {"enum": ["a", "b"]}}});
+    let tools = json!([
+        {"type": "function", "function": {"name": "first", "parameters": parameters}},
+        {"type": "function", "function": {"name": "second", "parameters": {"type": "object", "properties": {}}}},
+    ]);
+    for (choice, names) in [
+        (json!("required"), vec!["first", "second"]),
+        (json!({"type": "function", "function": {"name": "first"}}), vec!["first"]),
+    ] {
+        let ask =
+            |stream: bool| chat(json!({"tools": tools, "tool_choice": choice, "max_tokens": 128, "stream": stream}));
+        let answer = site.post("/v1/chat/completions", ask(false)).await.json();
+        let message = &answer["choices"][0]["message"];
+        let function = &message["tool_calls"][0]["function"];
+        assert!(names.contains(&function["name"].as_str().unwrap()), "{answer}");
+        assert_eq!((&answer["choices"][0]["finish_reason"], &message["content"]), (&json!("tool_calls"), &Value::Null));
+        let arguments: Value = serde_json::from_str(function["arguments"].as_str().unwrap()).unwrap();
+        assert!(arguments.is_object(), "{answer}");
+        if function["name"] == "first" {
+            assert!(matches!(arguments["kind"].as_str(), Some("a" | "b")), "{answer}");
+        }
+        let chunks = chunks(&site.post("/v1/chat/completions", ask(true)).await);
+        let streamed = chunks.iter().find_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].get(0)).unwrap();
+        assert_eq!(&streamed["function"], function);
+    }
+    let unknown = site.post("/v1/chat/completions", chat(json!({"tools": tools, "tool_choice": "some"}))).await;
+    assert_eq!((unknown.status.as_u16(), &unknown.json()["error"]["param"]), (400, &json!("tool_choice")));
+}

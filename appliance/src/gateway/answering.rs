@@ -234,7 +234,9 @@ impl UpstreamStream {
             }
             // A heartbeat.
             InferenceEvent::Token { text, .. } if text.is_empty() => {}
-            InferenceEvent::Token { total_tokens, .. } => self.record.tokens(*total_tokens),
+            InferenceEvent::Token { total_tokens, .. } | InferenceEvent::Reasoning { total_tokens, .. } => {
+                self.record.tokens(*total_tokens);
+            }
             InferenceEvent::Done(completion) => {
                 let mut reads_per_s = None;
                 if let Some(pass) = &mut self.pass {

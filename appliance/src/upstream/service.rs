@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cerebrum_common::lifecycle::Tasks;
 use cerebrum_common::tls::{TlsError, client_roots};
+use cerebrum_common::wire::dialect::openai::Manner;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -47,8 +48,8 @@ pub struct Settings {
     pub ca: Option<PathBuf>,
     /// The names by which its models are asked for here, and its own for them. Empty passes every name on.
     pub models: BTreeMap<String, String>,
-    /// It has no text completions: prompts go as chats.
-    pub chats_only: bool,
+    /// What it takes.
+    pub manner: Manner,
 }
 
 /// The way to one service.
@@ -101,9 +102,9 @@ impl Service {
         self.settings.models.keys().cloned().collect()
     }
 
-    /// Whether prompts have to go as chats.
-    pub fn chats_only(&self) -> bool {
-        self.settings.chats_only
+    /// What it takes.
+    pub fn manner(&self) -> Manner {
+        self.settings.manner
     }
 
     /// Sends one request and waits for the head of its answer. Dropping the future, or the answer's body, closes the

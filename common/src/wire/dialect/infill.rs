@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Call, Dialect, Reply};
+use super::{Call, Dialect, Reply, Said};
 use crate::wire::details::{Constraint, Details, Extra, Infill, Input, Urgency};
 use crate::wire::json::{self, JsonError};
 use crate::wire::native::{Generate, Limits, TokenLimit, refuse};
@@ -64,7 +64,14 @@ pub fn read(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
         ..Details::default()
     };
     let reply = Reply { stream: body.stream, fields: body.response_fields, ..Reply::whole(Dialect::Infill) };
-    Ok(Call { request: InferenceRequest { sampling, max_tokens, ..request }, details, hints, warnings, reply })
+    Ok(Call {
+        request: InferenceRequest { sampling, max_tokens, ..request },
+        details,
+        hints,
+        warnings,
+        reply,
+        said: Said::default(),
+    })
 }
 
 /// Tokens when the request names no number, as in llama.cpp's editors.
@@ -115,6 +122,7 @@ pub fn write(event: &InferenceEvent, out: &mut BytesMut) {
         }
         InferenceEvent::Done(completion) => sse::write_json(&document("", completion, None), out),
         InferenceEvent::Error(failure) => sse::write_json(&super::openai::error(500, &failure.into()), out),
+        InferenceEvent::Reasoning { .. } => sse::write_comment("heartbeat", out),
         InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } | InferenceEvent::Logprobs(_) => {}
     }
 }

@@ -6,13 +6,16 @@ pub mod infill;
 pub mod openai;
 mod tools;
 
-use bytes::BytesMut;
-use serde_json::Value;
+use std::borrow::Cow;
 
-use super::details::TokenLogprob;
+use bytes::BytesMut;
+use serde_json::{Map, Value};
+
+pub use self::tools::ToolChoice;
+use super::details::{Input, TokenLogprob};
 use super::extras::Extras;
 use super::json::JsonError;
-use super::native::{Hints, Limits};
+use super::native::{Generate, Hints, Limits};
 use super::{Completion, Details, Failure, InferenceEvent, InferenceRequest, Usage, sse};
 
 /// Whose words a call and its answer are in.
@@ -43,9 +46,51 @@ pub struct Call {
     pub warnings: Vec<String>,
     /// How the answer is wanted.
     pub reply: Reply,
+    /// What services are told as the client said it.
+    pub said: Said,
+}
+
+/// What a client says that travels in no frame: services get it in the client's words, a server of ours by
+/// [`Call::own_details`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Said {
+    /// Whether tools are to be called.
+    pub tool_choice: ToolChoice,
+    /// Whether several may be called at once.
+    pub parallel_tool_calls: Option<bool>,
+    /// How long a reasoning model may think: a word, `low` or `high` for instance.
+    pub reasoning_effort: Option<String>,
+    /// What OpenAI's own service does not know, where the client gave it.
+    pub top_k: Option<u32>,
+    /// The same.
+    pub min_p: Option<f32>,
+}
+
+impl Said {
+    /// What of it the body's first part has.
+    fn of(generate: &Generate) -> Self {
+        Self { top_k: generate.top_k, min_p: generate.min_p, ..Self::default() }
+    }
 }
 
 impl Call {
+    /// The details for a server of ours: a call that has to come is a grammar there, and the effort a variable of the template.
+    pub fn own_details(&self) -> Cow<'_, Details> {
+        let Input::Chat(chat) = &self.details.input else { return Cow::Borrowed(&self.details) };
+        let forced = tools::forced(&chat.tools, &self.said.tool_choice);
+        if forced.is_none() && self.said.reasoning_effort.is_none() {
+            return Cow::Borrowed(&self.details);
+        }
+        let mut details = self.details.clone();
+        if let (Some(effort), Input::Chat(chat)) = (&self.said.reasoning_effort, &mut details.input) {
+            let mut variables: Map<String, Value> = serde_json::from_str(&chat.variables).unwrap_or_default();
+            variables.entry("reasoning_effort").or_insert_with(|| effort.as_str().into());
+            chat.variables = Value::Object(variables).to_string().into();
+        }
+        details.constraint = forced.unwrap_or(details.constraint);
+        Cow::Owned(details)
+    }
+
     /// The same for another answer: a given seed is followed by its neighbours, or all answers would be one.
     #[must_use]
     pub fn numbered(mut self, number: u32) -> Self {
@@ -67,6 +112,10 @@ pub struct Reply {
     pub progress: bool,
     /// Tools may be called in it.
     pub tools: bool,
+    /// Nothing but a call is wanted.
+    pub forced: bool,
+    /// With what the model says to itself ([`Dialect::Messages`], whose clients have to ask for it).
+    pub thinking: bool,
     /// How many answers.
     pub choices: u32,
     /// What of the answer is wanted, flat ([`Dialect::Infill`]).
@@ -76,7 +125,17 @@ pub struct Reply {
 impl Reply {
     /// One answer in one piece.
     pub fn whole(dialect: Dialect) -> Self {
-        Self { dialect, stream: false, usage: false, progress: false, tools: false, choices: 1, fields: None }
+        Self {
+            dialect,
+            stream: false,
+            usage: false,
+            progress: false,
+            tools: false,
+            forced: false,
+            thinking: false,
+            choices: 1,
+            fields: None,
+        }
     }
 }
 
@@ -97,11 +156,11 @@ pub fn read(dialect: Dialect, body: &[u8], limits: Limits) -> Result<Call, JsonE
 }
 
 fn native(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
-    let generate: super::native::Generate = super::json::parse(body)?;
+    let generate: Generate = super::json::parse(body)?;
     let reply = Reply { progress: generate.progress, ..Reply::whole(Dialect::Native) };
-    let hints = generate.hints();
+    let (hints, said) = (generate.hints(), Said::of(&generate));
     let (request, warnings) = generate.into_request(limits)?;
-    Ok(Call { request, details: Details::default(), hints, warnings, reply })
+    Ok(Call { request, details: Details::default(), hints, warnings, reply, said })
 }
 
 /// A whole answer.
@@ -109,6 +168,8 @@ fn native(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
 pub struct Collected {
     /// Its text.
     pub text: String,
+    /// What the model said to itself before.
+    pub reasoning: String,
     /// Its tokens, where they were asked for.
     pub logprobs: Vec<TokenLogprob>,
 }
@@ -118,6 +179,7 @@ impl Collected {
     pub fn take(&mut self, event: InferenceEvent) {
         match event {
             InferenceEvent::Token { text, .. } => self.text.push_str(&text),
+            InferenceEvent::Reasoning { text, .. } => self.reasoning.push_str(&text),
             InferenceEvent::Logprobs(mut tokens) => self.logprobs.append(&mut tokens),
             _ => {}
         }
