@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -58,6 +59,8 @@ pub struct Service {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     settings: Settings,
     up: AtomicBool,
+    /// The models that it listed when it was last asked.
+    listed: Mutex<Vec<String>>,
     wanted: Notify,
 }
 
@@ -81,7 +84,13 @@ impl Service {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .build(connector);
-        Ok(Self { client, settings: settings.clone(), up: AtomicBool::new(false), wanted: Notify::new() })
+        Ok(Self {
+            client,
+            settings: settings.clone(),
+            up: AtomicBool::new(false),
+            listed: Mutex::default(),
+            wanted: Notify::new(),
+        })
     }
 
     /// Whether it answered when it was last asked.
@@ -97,9 +106,12 @@ impl Service {
         }
     }
 
-    /// The names by which its models are asked for here.
+    /// The names by which its models are asked for here: those of the settings, or all that it lists.
     pub fn names(&self) -> Vec<String> {
-        self.settings.models.keys().cloned().collect()
+        match self.settings.models.is_empty() {
+            true => self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            false => self.settings.models.keys().cloned().collect(),
+        }
     }
 
     /// What it takes.
@@ -189,13 +201,31 @@ impl From<String> for Absent {
     }
 }
 
+/// Most names that are kept of a service's list: a hosted one has some hundred.
+const MODELS: usize = 1000;
+
+#[derive(Default, Deserialize)]
+struct List {
+    #[serde(default)]
+    data: Vec<Listed>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    id: String,
+}
+
 async fn models(upstream: &Upstream, service: &Service) -> Result<(), Absent> {
     let request = upstream.request(Method::GET, "/models").body(Bytes::new()).map_err(|error| error.to_string())?;
     let response = service.send(request).await.map_err(|error| error.to_string())?;
     let status = response.status();
     // Read to its end, so that the connection can be used again.
-    Limited::new(response.into_body(), ANSWER_BYTES).collect().await.map_err(|error| error.to_string())?;
+    let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await.map_err(|error| error.to_string())?;
     if status.is_success() {
+        // One that tells no models may have some.
+        let list: List = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
+        let names = list.data.into_iter().take(MODELS).map(|model| model.id).collect();
+        *service.listed.lock().unwrap_or_else(PoisonError::into_inner) = names;
         return Ok(());
     }
     let key = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
