@@ -21,7 +21,7 @@ use http::Uri;
 mod board;
 
 use crate::announce;
-use crate::gateway::{admit, cache, kept};
+use crate::gateway::{admit, cache, cors, kept};
 use crate::panel;
 use crate::upstream::{breaker, service};
 
@@ -32,6 +32,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Who may call.
     pub keys: Arc<Keyring>,
+    /// Which web pages may call.
+    pub cors: cors::Origins,
     /// Log filter.
     pub log: String,
     /// Connections and bodies.
@@ -131,6 +133,7 @@ fn settings(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Sett
     let (serve, admit, drain) = root.section("limits", limits);
     let tls = root.optional("tls", ServerFiles::read).flatten();
     let keys = keys(root, listen, tls.is_some()).map(Arc::new);
+    let cors = root.section("cors", |section| section.or("origins", cors::Origins::Nobody));
     let tokens = root.section("generation", TokenLimits::read);
     let prompt = cerebrum_prompt::Settings { profile: root.section("prepare", profile) };
     let rules = root.section("models", rules);
@@ -145,6 +148,7 @@ fn settings(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Sett
     Some(Settings {
         listen,
         keys: keys?,
+        cors,
         log,
         serve,
         tls,

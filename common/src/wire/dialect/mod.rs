@@ -33,6 +33,24 @@ pub enum Dialect {
     Infill,
 }
 
+impl Dialect {
+    /// Whose words an answer at `path` is expected in, also where nothing is there: OpenAI's clients show nothing of an error in
+    /// other words than theirs.
+    pub fn of_path(path: &str) -> Self {
+        let (public, below) =
+            path.strip_prefix("/v1/").map_or((false, path.trim_start_matches('/')), |below| (true, below));
+        match below.split('/').next().unwrap_or_default() {
+            "messages" if public => Self::Messages,
+            "infill" => Self::Infill,
+            "chat" | "completions" | "embeddings" | "models" => Self::Chat,
+            "answers" | "board" | "cleanup" | "complete" | "events" | "inference" | "pair" | "prepare" | "stats"
+            | "unload" | "vps" => Self::Native,
+            _ if public => Self::Chat,
+            _ => Self::Native,
+        }
+    }
+}
+
 /// A call that has been read.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -287,4 +305,28 @@ fn openai_usage(usage: Usage) -> Value {
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_tells_whose_words_are_expected() {
+        let paths = [
+            ("/v1/models", Dialect::Chat),
+            ("/models/a", Dialect::Chat),
+            ("/v1/responses", Dialect::Chat),
+            ("/v1/messages/count_tokens", Dialect::Messages),
+            ("/infill", Dialect::Infill),
+            ("/v1/complete/stream", Dialect::Native),
+            ("/v1/vps/health", Dialect::Native),
+            ("/health", Dialect::Native),
+            ("/nowhere", Dialect::Native),
+            ("/", Dialect::Native),
+        ];
+        for (path, dialect) in paths {
+            assert_eq!(Dialect::of_path(path), dialect, "{path}");
+        }
+    }
 }
