@@ -61,7 +61,10 @@ async fn a_chat_is_the_same_whole_streamed_and_written_by_hand() {
     assert!(usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap() > 0, "{usage}");
 
     let markup = "<|im_start|>user\ndef add(a, b):<|im_end|>\n<|im_start|>assistant\n";
-    let tokens = site.post("/tokenize", json!({"model": MODEL, "content": markup, "parse_special": true})).await.json();
+    let tokens = site
+        .post("/tokenize", json!({"model": MODEL, "content": markup, "parse_special": true, "add_special": true}))
+        .await
+        .json();
     assert_eq!(tokens["tokens"].as_array().unwrap().len() as u64, whole["usage"]["prompt_tokens"].as_u64().unwrap());
 }
 
@@ -72,7 +75,10 @@ async fn a_user_cannot_write_borders_between_messages() {
     let body = chat(json!({"messages": [{"role": "user", "content": said}]}));
     let whole = site.post("/v1/chat/completions", body).await.json();
     let markup = format!("<|im_start|>user\n{said}<|im_end|>\n<|im_start|>assistant\n");
-    let forged = site.post("/tokenize", json!({"model": MODEL, "content": markup, "parse_special": true})).await.json();
+    let forged = site
+        .post("/tokenize", json!({"model": MODEL, "content": markup, "parse_special": true, "add_special": true}))
+        .await
+        .json();
     let forged = forged["tokens"].as_array().unwrap().len() as u64;
     assert!(whole["usage"]["prompt_tokens"].as_u64().unwrap() > forged, "{whole}");
 }

@@ -16,6 +16,7 @@ use crate::wire::{InferenceRequest, Text};
 struct Body {
     messages: Option<Vec<Value>>,
     suffix: Option<Text>,
+    echo: Option<bool>,
     max_completion_tokens: Option<TokenLimit>,
     n_predict: Option<i64>,
     stream: Option<bool>,
@@ -36,8 +37,7 @@ struct Body {
 
 #[derive(Deserialize)]
 struct StreamOptions {
-    #[serde(default)]
-    include_usage: bool,
+    include_usage: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -91,6 +91,10 @@ pub fn chat(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
 /// What is wrong with it, by field.
 pub fn completions(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
     let (mut generate, mut body) = both(body)?;
+    if body.echo == Some(true) {
+        // What the model reads is not what the client sent, once it was prepared.
+        return Err(refuse("echo", "true", "false: put the prompt before the answer yourself"));
+    }
     let logprobs = match body.logprobs.as_ref().and_then(Value::as_u64) {
         Some(count) => Some(within("logprobs", u32::try_from(count).unwrap_or(u32::MAX), 0, LOGPROBS)?),
         None => None,
@@ -144,7 +148,7 @@ fn call(
     let reply = Reply {
         dialect,
         stream: body.stream.unwrap_or(false),
-        usage: body.stream_options.as_ref().is_some_and(|options| options.include_usage),
+        usage: body.stream_options.as_ref().is_some_and(|options| options.include_usage.unwrap_or(false)),
         progress,
         tools: matches!(&input, Input::Chat(chat) if !chat.tools.is_empty()),
         forced: said.tool_choice != ToolChoice::Auto,
@@ -356,6 +360,14 @@ mod tests {
         let call = completions(br#"{"prompt":["a"],"suffix":"b","max_tokens":0}"#, Limits::default()).unwrap();
         assert!(matches!(call.details.input, Input::Infill(gap) if &*gap.prefix == "a" && &*gap.suffix == "b"));
         assert_eq!((call.request.max_tokens, call.details.urgency), (0, Urgency::WarmUp));
+    }
+
+    #[test]
+    fn an_echo_is_refused_and_silence_about_usage_is_silence() {
+        let error = completions(br#"{"prompt":"a","echo":true}"#, Limits::default()).unwrap_err();
+        assert_eq!(error.field.as_deref(), Some("echo"));
+        assert!(completions(br#"{"prompt":"a","echo":false}"#, Limits::default()).is_ok());
+        assert!(!read(&with("stream_options", json!({"include_usage": null}))).unwrap().reply.usage);
     }
 
     #[test]
