@@ -5,9 +5,11 @@
 
 use std::time::Duration;
 
-use cerebrum_tests::client::{Client, eventually};
-use cerebrum_tests::stack::{Program, Site};
-use cerebrum_tests::stub_service::{StubService, delta, finish};
+use bytes::Bytes;
+use cerebrum_tests::client::{Answer, Client, eventually};
+use cerebrum_tests::stack::{MODEL, Program, Site};
+use cerebrum_tests::stub_service::{STUB_MODEL, StubService, delta, finish};
+use http::Method;
 use serde_json::{Value, json};
 
 async fn appliance(site: &Site, service: &StubService, more: &str) -> (Program, Client) {
@@ -27,12 +29,12 @@ fn ask(stream: bool) -> Value {
 #[tokio::test]
 async fn a_model_that_thinks_is_not_silent_and_its_thoughts_are_passed_on() {
     let thought =
-        |number: u32| (Duration::from_millis(400), delta(json!({"reasoning_content": format!("{number} ")})).1);
+        |number: u32| (Duration::from_millis(500), delta(json!({"reasoning_content": format!("{number} ")})).1);
     let mut chunks = vec![delta(json!({"role": "assistant", "content": ""}))];
     chunks.extend((0..10).map(thought));
     chunks.extend([delta(json!({"content": "4"})), finish("stop")]);
     let (site, service) = (Site::new().unwrap(), StubService::start(chunks).await.unwrap());
-    let (_appliance, lan) = appliance(&site, &service, "[stream]\nidle_ms = 1500\nheartbeat_ms = 100").await;
+    let (_appliance, lan) = appliance(&site, &service, "[stream]\nidle_ms = 3000\nheartbeat_ms = 100").await;
     let whole = lan.post("/v1/chat/completions", &ask(false)).await.unwrap();
     assert_eq!(whole.status, 200, "{:?}", whole.body);
     let message = &whole.json().unwrap()["choices"][0]["message"];
@@ -77,4 +79,45 @@ async fn a_service_is_told_which_tools_to_call() {
         assert_eq!(asked[field], body[field], "{field}");
     }
     assert!(asked.get("response_format").is_none(), "{asked}");
+}
+
+#[tokio::test]
+async fn models_of_every_upstream_are_listed_by_the_name_that_answers() {
+    let (site, service) =
+        (Site::new().unwrap(), StubService::start(vec![delta(json!({"content": "x"})), finish("stop")]).await.unwrap());
+    let _server = site.start_server("").unwrap();
+    let upstreams = format!("[board]\nbackend = \"off\"\n{}", service.upstream("priority = 9"));
+    let _appliance = site.start_appliance(&upstreams).unwrap();
+    let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
+    let listed = |models: &Value, name: &str| {
+        models["data"].as_array().is_some_and(|data| data.iter().any(|model| model["id"] == name))
+    };
+    let both = |models: &Value| listed(models, STUB_MODEL) && listed(models, MODEL);
+    eventually(&lan, "/v1/models", both).await.unwrap();
+    assert_eq!(lan.get(&format!("/v1/models/{STUB_MODEL}")).await.unwrap().status, 200);
+    let whole = lan.post("/v1/chat/completions", &ask(false)).await.unwrap().json().unwrap();
+    let events = lan.stream("/v1/chat/completions", &ask(true)).await.unwrap().next_event().await.unwrap().unwrap();
+    let streamed: Value = serde_json::from_str(&events.data).unwrap();
+    assert_eq!((&whole["model"], &streamed["model"]), (&json!("m"), &json!("m")));
+}
+
+#[tokio::test]
+async fn only_pages_that_the_settings_name_may_call() {
+    let chunks = vec![delta(json!({"content": "x"})), finish("stop")];
+    let (site, service) = (Site::new().unwrap(), StubService::start(chunks).await.unwrap());
+    let (_appliance, lan) = appliance(&site, &service, "[cors]\norigins = [\"https://app.example\"]").await;
+    let ours = lan.clone().with_header("origin", "https://app.example");
+    let preflight = ours.clone().with_header("access-control-request-method", "POST");
+    let preflight = preflight.with_header("access-control-request-headers", "authorization");
+    let answer = preflight.whole(Method::OPTIONS, "/v1/chat/completions", Bytes::new()).await.unwrap();
+    assert_eq!((answer.status.as_u16(), answer.header("access-control-allow-headers")), (204, "authorization"));
+    let told = |answer: &Answer| answer.header("access-control-allow-origin").to_owned();
+    assert_eq!(told(&answer), "https://app.example");
+    assert_eq!(told(&ours.post("/v1/chat/completions", &ask(false)).await.unwrap()), "https://app.example");
+    assert_eq!(told(&ours.post("/v1/chat/completions", &ask(true)).await.unwrap()), "https://app.example");
+    assert_eq!(told(&ours.get("/nowhere").await.unwrap()), "https://app.example", "refusals, too");
+    let foreign = lan.with_header("origin", "https://other.example");
+    assert_eq!(told(&foreign.get("/v1/models").await.unwrap()), "");
+    let refused = foreign.with_header("access-control-request-method", "POST");
+    assert_eq!(refused.whole(Method::OPTIONS, "/v1/models", Bytes::new()).await.unwrap().status, 405);
 }
