@@ -11,6 +11,7 @@ use cerebrum_common::keyring::Keyring;
 use cerebrum_common::keys::{Allowance, Secret};
 use cerebrum_common::settings::{Section, SettingsError, environment, read_file, read_text};
 use cerebrum_common::tls::{ClientFiles, IdentityFiles, ServerFiles, TlsError};
+use cerebrum_common::wire::dialect::openai::Manner;
 use cerebrum_common::wire::native::Limits as TokenLimits;
 use cerebrum_common::{program, serve};
 use cerebrum_prompt::route::{RouteProfile, Rules, TIERS};
@@ -20,7 +21,7 @@ use http::Uri;
 mod board;
 
 use crate::announce;
-use crate::gateway::{admit, cache, kept};
+use crate::gateway::{admit, cache, cors, kept};
 use crate::panel;
 use crate::upstream::{breaker, service};
 
@@ -31,6 +32,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Who may call.
     pub keys: Arc<Keyring>,
+    /// Which web pages may call.
+    pub cors: cors::Origins,
     /// Log filter.
     pub log: String,
     /// Connections and bodies.
@@ -130,6 +133,7 @@ fn settings(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Sett
     let (serve, admit, drain) = root.section("limits", limits);
     let tls = root.optional("tls", ServerFiles::read).flatten();
     let keys = keys(root, listen, tls.is_some()).map(Arc::new);
+    let cors = root.section("cors", |section| section.or("origins", cors::Origins::Nobody));
     let tokens = root.section("generation", TokenLimits::read);
     let prompt = cerebrum_prompt::Settings { profile: root.section("prepare", profile) };
     let rules = root.section("models", rules);
@@ -144,6 +148,7 @@ fn settings(root: &mut Section<'_>, environment: Environment<'_>) -> Option<Sett
     Some(Settings {
         listen,
         keys: keys?,
+        cors,
         log,
         serve,
         tls,
@@ -355,7 +360,7 @@ fn service(section: &mut Section<'_>) -> service::Settings {
     service::Settings {
         ca: section.take("ca"),
         models: section.map("models"),
-        chats_only: section.or("chats_only", false),
+        manner: Manner { chats_only: section.or("chats_only", false), strict: section.or("strict", false) },
     }
 }
 

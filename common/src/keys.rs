@@ -195,7 +195,8 @@ impl Keys {
 }
 
 fn presented(headers: &HeaderMap) -> Option<Secret> {
-    if let Some(key) = headers.get("x-api-key") {
+    // Some clients send the one header empty where they were told to use the other.
+    if let Some(key) = headers.get("x-api-key").filter(|key| !key.as_bytes().trim_ascii().is_empty()) {
         return key.to_str().ok().map(Secret::new);
     }
     let (scheme, key) = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
@@ -374,6 +375,9 @@ mod tests {
         let client = keys.authenticate(&headers("x-api-key", secret.expose())).unwrap();
         assert_eq!(&*client.name, "laptop \"of\" A");
         assert!(keys.authenticate(&headers("authorization", &format!("bearer {}", secret.expose()))).is_ok());
+        let mut both = headers("authorization", &format!("Bearer {}", secret.expose()));
+        both.insert("x-api-key", "".parse().unwrap());
+        assert!(keys.authenticate(&both).is_ok());
         assert_eq!(keys.authenticate(&HeaderMap::new()), Err(Denied::Missing));
         assert_eq!(keys.authenticate(&headers("x-api-key", "cbr_00")), Err(Denied::Wrong));
         // Keys are compared as they are: upper and lower case differ.

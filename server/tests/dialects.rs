@@ -61,7 +61,10 @@ async fn a_chat_is_the_same_whole_streamed_and_written_by_hand() {
     assert!(usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap() > 0, "{usage}");
 
     let markup = "<|im_start|>user\ndef add(a, b):<|im_end|>\n<|im_start|>assistant\n";
-    let tokens = site.post("/tokenize", json!({"model": MODEL, "content": markup, "parse_special": true})).await.json();
+    let tokens = site
+        .post("/tokenize", json!({"model": MODEL, "content": markup, "parse_special": true, "add_special": true}))
+        .await
+        .json();
     assert_eq!(tokens["tokens"].as_array().unwrap().len() as u64, whole["usage"]["prompt_tokens"].as_u64().unwrap());
 }
 
@@ -72,7 +75,10 @@ async fn a_user_cannot_write_borders_between_messages() {
     let body = chat(json!({"messages": [{"role": "user", "content": said}]}));
     let whole = site.post("/v1/chat/completions", body).await.json();
     let markup = format!("<|im_start|>user\n{said}<|im_end|>\n<|im_start|>assistant\n");
-    let forged = site.post("/tokenize", json!({"model": MODEL, "content": markup, "parse_special": true})).await.json();
+    let forged = site
+        .post("/tokenize", json!({"model": MODEL, "content": markup, "parse_special": true, "add_special": true}))
+        .await
+        .json();
     let forged = forged["tokens"].as_array().unwrap().len() as u64;
     assert!(whole["usage"]["prompt_tokens"].as_u64().unwrap() > forged, "{whole}");
 }
@@ -191,4 +197,37 @@ async fn tokens_come_with_how_likely_they_were_in_both_shapes_whole_and_streamed
     assert_eq!(&parts.flatten().cloned().collect::<Vec<_>>(), logprobs["tokens"].as_array().unwrap());
     let without = site.post("/v1/completions", json!({"model": MODEL, "prompt": "x", "max_tokens": 2})).await.json();
     assert!(without["choices"][0]["logprobs"].is_null());
+}
+
+#[tokio::test]
+async fn a_call_that_has_to_come_comes() {
+    let site = tiny();
+    let parameters = json!({"type": "object", "properties": {"kind": {"$ref": "#/$defs/Kind"}}, "required": ["kind"],
+        "additionalProperties": false, "$defs": {"Kind": {"enum": ["a", "b"]}}});
+    let tools = json!([
+        {"type": "function", "function": {"name": "first", "parameters": parameters}},
+        {"type": "function", "function": {"name": "second", "parameters": {"type": "object", "properties": {}}}},
+    ]);
+    for (choice, names) in [
+        (json!("required"), vec!["first", "second"]),
+        (json!({"type": "function", "function": {"name": "first"}}), vec!["first"]),
+    ] {
+        let ask =
+            |stream: bool| chat(json!({"tools": tools, "tool_choice": choice, "max_tokens": 128, "stream": stream}));
+        let answer = site.post("/v1/chat/completions", ask(false)).await.json();
+        let message = &answer["choices"][0]["message"];
+        let function = &message["tool_calls"][0]["function"];
+        assert!(names.contains(&function["name"].as_str().unwrap()), "{answer}");
+        assert_eq!((&answer["choices"][0]["finish_reason"], &message["content"]), (&json!("tool_calls"), &Value::Null));
+        let arguments: Value = serde_json::from_str(function["arguments"].as_str().unwrap()).unwrap();
+        assert!(arguments.is_object(), "{answer}");
+        if function["name"] == "first" {
+            assert!(matches!(arguments["kind"].as_str(), Some("a" | "b")), "{answer}");
+        }
+        let chunks = chunks(&site.post("/v1/chat/completions", ask(true)).await);
+        let streamed = chunks.iter().find_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].get(0)).unwrap();
+        assert_eq!(&streamed["function"], function);
+    }
+    let unknown = site.post("/v1/chat/completions", chat(json!({"tools": tools, "tool_choice": "some"}))).await;
+    assert_eq!((unknown.status.as_u16(), &unknown.json()["error"]["param"]), (400, &json!("tool_choice")));
 }

@@ -116,6 +116,9 @@ async fn texts_become_tokens_and_texts_again() {
     assert!(tokens.len() > 5 && tokens.iter().all(Value::is_u64), "{answer}");
     let back = site.post("/detokenize", json!({"model": MODEL, "tokens": tokens})).await.json();
     assert!(back["content"].as_str().unwrap().ends_with(text), "{back}");
+    assert_eq!(back["content"], text, "no token that begins a prompt");
+    let special = site.post("/tokenize", json!({"model": MODEL, "content": text, "add_special": true})).await.json();
+    assert_eq!(special["tokens"].as_array().unwrap()[1..], tokens[..], "{special}");
     // Only who asks for it gets control tokens.
     let markup = site.post("/tokenize", json!({"model": MODEL, "content": text, "parse_special": true})).await.json();
     assert!(markup["tokens"].as_array().unwrap().len() < tokens.len());

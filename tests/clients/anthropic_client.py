@@ -23,4 +23,9 @@ try:
     raise AssertionError("an unknown model was answered")
 except anthropic.NotFoundError:
     pass
+try:
+    anthropic.Anthropic(base_url=os.environ["BASE_URL"], api_key="wrong", max_retries=0).models.list()
+    raise AssertionError("a wrong key was let in")
+except anthropic.AuthenticationError as error:
+    assert error.body["error"]["type"] == "authentication_error", error
 print("anthropic", anthropic.__version__, "ok")

@@ -78,8 +78,15 @@ def completions_models_and_errors():
     try:
         OpenAI(base_url=client.base_url, api_key="wrong", max_retries=0).models.list()
         raise AssertionError("a wrong key was let in")
-    except openai.PermissionDeniedError:
-        pass
+    except openai.AuthenticationError as error:
+        assert error.code == "invalid_api_key" and "key" in error.message, error
+
+
+def embeddings():
+    answer = client.embeddings.create(model=MODEL, input=["def add(a, b):", "x"])
+    first, second = (item.embedding for item in answer.data)
+    assert len(first) == len(second) > 0 and isinstance(first[0], float) and first != second
+    assert answer.usage.total_tokens > 2, answer.usage
 
 
 async def one_that_leaves():
@@ -94,6 +101,7 @@ chat_whole_and_streamed()
 several_in_one_stream()
 helper_accumulates_a_stream()
 structured_output()
+embeddings()
 completions_models_and_errors()
 asyncio.run(one_that_leaves())
 print("openai", openai.__version__, "ok")

@@ -5,4 +5,5 @@ pub mod proxy;
 pub mod random;
 pub mod scripted;
 pub mod stack;
+pub mod stub_service;
 pub mod vm;

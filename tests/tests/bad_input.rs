@@ -78,7 +78,17 @@ async fn no_key_and_a_wrong_key_are_refused_on_every_path_but_health() {
     let _appliance = site.start_appliance("").unwrap();
     for key in [None, Some("cbr_wrong")] {
         let stranger = Client::plain(site.appliance, key);
-        for path in ["/v1/models", "/v1/stats", "/v1/vps/health"] {
+        for path in ["/v1/models", "/v1/anything"] {
+            let answer = stranger.get(path).await.unwrap();
+            let expected = if path == "/v1/models" { (401, "invalid_api_key") } else { (404, "not_found") };
+            let error = &answer.json().unwrap()["error"];
+            assert_eq!((answer.status.as_u16(), error["code"].as_str().unwrap()), expected, "{error}");
+            assert!(error["message"].is_string(), "{error}");
+        }
+        let anthropic =
+            stranger.clone().with_header("anthropic-version", "2023-06-01").get("/v1/models").await.unwrap();
+        assert_eq!((anthropic.status.as_u16(), &anthropic.json().unwrap()["type"]), (401, &json!("error")));
+        for path in ["/v1/stats", "/v1/vps/health"] {
             assert_eq!(stranger.get(path).await.unwrap().status, 403, "{path}");
         }
         for path in ["/v1/complete", "/v1/complete/stream", "/v1/vps/health"] {

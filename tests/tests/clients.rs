@@ -5,7 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use cerebrum_tests::client::{Client, eventually};
 use cerebrum_tests::stack::{MODEL, Program, Site};
+use cerebrum_tests::stub_service::{StubService, delta, finish};
+use serde_json::json;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
@@ -63,6 +66,43 @@ fn anthropic_for_python() {
 fn openai_for_node() {
     let (site, _server, _appliance) = start();
     run(node("openai_client.mjs"), &site);
+}
+
+/// The appliance before a service that calls a tool, its arguments in pieces.
+async fn calling() -> (Site, StubService, Program) {
+    let part = |index: usize, name: Option<&str>, arguments: &str| {
+        let function = json!({"name": name, "arguments": arguments});
+        delta(json!({"tool_calls": [{"index": index, "id": "call_1", "type": "function", "function": function}]}))
+    };
+    let chunks = vec![
+        delta(json!({"role": "assistant", "content": "I shall add."})),
+        part(0, Some("add"), ""),
+        part(0, None, r#"{"a": 2, "#),
+        part(0, None, r#""b": 3}"#),
+        finish("tool_calls"),
+    ];
+    let (site, service) = (Site::new().unwrap(), StubService::start(chunks).await.unwrap());
+    let text = format!(
+        "listen = \"{}\"\nkeys_file = \"appliance-keys.toml\"\n[board]\nbackend = \"off\"\n{}",
+        site.appliance,
+        service.upstream("")
+    );
+    let appliance = Program::start("cerebrumd", &[], &site.write("cerebrum.toml", &text).unwrap()).unwrap();
+    let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
+    eventually(&lan, "/health", |health| health["vps_available"] == true).await.unwrap();
+    (site, service, appliance)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_calls_tools_and_the_clients_that_carry_them_out() {
+    let (site, service, _appliance) = calling().await;
+    for script in ["openai_tools.py", "anthropic_tools.py"] {
+        let mut command = Command::new(installed("python/bin/python"));
+        command.arg(folder().join(script));
+        tokio::task::block_in_place(|| run(command, &site));
+        assert_eq!(service.asked().unwrap()["tool_choice"], "required", "{script}");
+    }
+    tokio::task::block_in_place(|| run(node("openai_tools.mjs"), &site));
 }
 
 /// The browser: any that is there, else the one that `./setup.sh test` has put among the clients.

@@ -67,7 +67,7 @@ async fn refusals_are_in_the_clients_words() {
     let refused = stranger.post("/v1/chat/completions", &chat(false)).await.unwrap();
     assert_eq!(
         (refused.status.as_u16(), &refused.json().unwrap()["error"]["type"]),
-        (403, &json!("authentication_error"))
+        (401, &json!("authentication_error"))
     );
 
     let lan = Client::plain(site.appliance, Some(site.client_key.expose()));

@@ -254,7 +254,7 @@ impl UpstreamStream {
             }
             // A heartbeat.
             InferenceEvent::Token { text, .. } if text.is_empty() => {}
-            InferenceEvent::Token { total_tokens, .. } => {
+            InferenceEvent::Token { total_tokens, .. } | InferenceEvent::Reasoning { total_tokens, .. } => {
                 self.record.tokens(*total_tokens);
                 let read = u32::try_from(self.prepared.ready.report.final_tokens).unwrap_or(u32::MAX);
                 self.spent(read.saturating_add(*total_tokens));

@@ -35,8 +35,8 @@ pub(super) fn ask(upstream: &Upstream, call: &Call) -> Result<Asked, Refusal> {
         },
         Way::Service(service) => {
             let model = upstream.model(&call.request.model).unwrap_or_default();
-            let (path, body) = openai::ask(call, model, service.chats_only());
-            let reader = Reader::Chunks(Box::new(openai::Reader::new(model)));
+            let openai::Asked { path, body, warnings } = openai::ask(call, model, service.manner());
+            let reader = Reader::Chunks(Box::new(openai::Reader::new(model).warning(warnings)));
             Asked { path, media_type: "application/json", bytes: body.to_string().into(), reader }
         }
     })
@@ -105,7 +105,7 @@ impl Reader {
 /// One frame, and more where the first does not say it all.
 pub(super) fn frames(call: &Call) -> Result<Bytes, FrameError> {
     let mut out = BytesMut::with_capacity(call.request.prompt.len() + 256);
-    frame::encode_request(&call.request, &call.details, &mut out)?;
+    frame::encode_request(&call.request, &call.own_details(), &mut out)?;
     Ok(out.freeze())
 }
 

@@ -204,7 +204,8 @@ impl Lesson {
             self.bytes += text.len() + PIECE_BYTES;
             self.pieces.push((text.clone(), *total_tokens));
         }
-        self.bytes <= self.most
+        // What a model says to itself is no part of what is kept.
+        self.bytes <= self.most && !matches!(event, InferenceEvent::Reasoning { .. })
     }
 }
 

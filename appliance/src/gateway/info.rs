@@ -1,6 +1,7 @@
 //! The calls that only report: `/health` from the newest status, never waiting for anybody; `/v1/models`, `/v1/stats` and
 //! `/v1/vps/health` ask the first upstream and wait no longer than a moment.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,13 +10,14 @@ use cerebrum_common::wire::dialect::Dialect;
 use cerebrum_common::wire::{Failure, FailureCode};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::Gateway;
 use super::figures::{self, Now};
 use crate::display;
 use crate::status::{Board, Probe, Status};
+use crate::upstream::Upstream;
 use crate::upstream::probe::ask;
 use crate::upstream::way::Way;
 
@@ -126,7 +128,7 @@ fn uptime_text(uptime: Duration) -> String {
 
 /// `/v1/models`: OpenAI's list with the original's three fields beside it.
 pub(super) async fn models(gateway: &Gateway) -> Response<Answer> {
-    let mut models = first_answer(gateway, "/v1/models").await.unwrap_or_else(|| json!({}));
+    let mut models = all_models(gateway).await;
     let data: Vec<_> = served(gateway, &models).iter().map(|name| described(name)).collect();
     if let Some(object) = models.as_object_mut() {
         for (field, empty) in
@@ -143,7 +145,7 @@ pub(super) async fn models(gateway: &Gateway) -> Response<Answer> {
 /// `/v1/models/{id}`.
 pub(super) async fn model(gateway: &Gateway, path: &str) -> Response<Answer> {
     let asked = path.split_once("/models/").map_or("", |(_, name)| name);
-    let models = first_answer(gateway, "/v1/models").await.unwrap_or_else(|| json!({}));
+    let models = all_models(gateway).await;
     match served(gateway, &models).iter().find(|name| *name == asked) {
         Some(name) => json(StatusCode::OK, &described(name)),
         None => {
@@ -158,11 +160,49 @@ fn described(name: &str) -> Value {
     json!({"id": name, "object": "model", "created": 0, "owned_by": "cerebrum"})
 }
 
-/// Names by which a model can be asked for: the server's models and their aliases, and those that services are given.
+/// What all servers of ours say of their models, as one: names once, counts together, of the rest the first one's word.
+async fn all_models(gateway: &Gateway) -> Value {
+    let mut all = Map::new();
+    for upstream in own(gateway) {
+        if let Some(Value::Object(models)) = ask(upstream, "/v1/models", ASK).await {
+            merge(&mut all, models);
+        }
+    }
+    Value::Object(all)
+}
+
+fn merge(all: &mut Map<String, Value>, more: Map<String, Value>) {
+    for (name, more) in more {
+        match (all.get_mut(&name), more) {
+            (None, more) => drop(all.insert(name, more)),
+            (Some(Value::Array(list)), Value::Array(more)) => {
+                more.into_iter().for_each(|one| {
+                    if !list.contains(&one) {
+                        list.push(one)
+                    }
+                });
+            }
+            (Some(Value::Object(map)), Value::Object(more)) => {
+                for (key, value) in more {
+                    match (map.get(&key).and_then(Value::as_u64), value.as_u64()) {
+                        (Some(a), Some(b)) => drop(map.insert(key, (a + b).into())),
+                        _ => {
+                            map.entry(key).or_insert(value);
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Names by which a model can be asked for: the servers' models and their aliases, and those of the services that are up.
 fn served(gateway: &Gateway, models: &Value) -> Vec<String> {
     let own = models.get("available_models").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     let aliases = models.get("aliases").and_then(Value::as_object).into_iter().flat_map(|aliases| aliases.keys());
-    let foreign = gateway.upstreams.iter().flat_map(|upstream| upstream.names());
+    let foreign =
+        gateway.upstreams.iter().filter(|upstream| upstream.way.is_up()).flat_map(|upstream| upstream.names());
     let mut names: Vec<String> = own.map(str::to_owned).chain(aliases.cloned()).chain(foreign).collect();
     let mut seen = std::collections::BTreeSet::new();
     names.retain(|name| seen.insert(name.clone()));
@@ -198,9 +238,7 @@ pub(super) async fn vps_health(gateway: &Gateway) -> Result<Response<Answer>, Re
 
 /// The answer of the first server of ours that is connected and gives one.
 async fn first_answer(gateway: &Gateway, path: &str) -> Option<Value> {
-    for upstream in
-        gateway.upstreams.iter().filter(|upstream| matches!(upstream.way, Way::Frames(_)) && upstream.way.is_up())
-    {
+    for upstream in own(gateway) {
         if let Some(answer) = ask(upstream, path, ASK).await {
             return Some(answer);
         }
@@ -208,9 +246,30 @@ async fn first_answer(gateway: &Gateway, path: &str) -> Option<Value> {
     None
 }
 
+/// The servers of ours that are connected.
+fn own(gateway: &Gateway) -> impl Iterator<Item = &Arc<Upstream>> {
+    gateway.upstreams.iter().filter(|upstream| matches!(upstream.way, Way::Frames(_)) && upstream.way.is_up())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn models_of_several_servers_are_one_list() {
+        let mut all = Map::new();
+        for models in [
+            json!({"available_models": ["a", "b"], "inference_counts": {"a": 1}, "aliases": {"x": "a"}, "default_model": "a"}),
+            json!({"available_models": ["b", "c"], "inference_counts": {"a": 2, "c": 3}, "aliases": {"x": "c", "y": "c"},
+                "default_model": "c"}),
+        ] {
+            let Value::Object(models) = models else { panic!() };
+            merge(&mut all, models);
+        }
+        let expected = json!({"available_models": ["a", "b", "c"], "inference_counts": {"a": 3, "c": 3},
+            "aliases": {"x": "a", "y": "c"}, "default_model": "a"});
+        assert_eq!(Value::Object(all), expected);
+    }
 
     #[test]
     fn uptime_reads_like_a_person_would_say_it() {

@@ -11,6 +11,7 @@ pub mod authenticate;
 mod batch;
 pub mod cache;
 mod chat;
+pub mod cors;
 mod dry_run;
 mod events;
 mod figures;
@@ -52,6 +53,7 @@ use crate::upstream::Upstream;
 #[derive(Debug)]
 pub struct Gateway {
     keys: Arc<Keyring>,
+    cors: cors::Origins,
     gate: admit::Gate,
     limits: serve::Limits,
     preparation: prepare::Preparation,
@@ -83,6 +85,7 @@ impl Gateway {
         let board = inside.board.clone();
         Arc::new_cyclic(|me| Self {
             keys: settings.keys.clone(),
+            cors: settings.cors.clone(),
             gate: admit::Gate::new(settings.admit, board.clone(), inside.stops.clone()),
             limits: settings.serve,
             preparation: prepare::Preparation::new(settings, &inside.upstreams, &tasks),

@@ -3,7 +3,7 @@
 use cerebrum_common::request_id::{self, RequestId};
 use cerebrum_common::serve::{Answer, Peer, Refusal, Service};
 use cerebrum_common::wire::dialect::Dialect;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 
 use super::info::{self, Picture};
@@ -113,25 +113,45 @@ impl Call {
 impl Service for Gateway {
     async fn call(&self, request: Request<Incoming>, peer: Peer) -> Response<Answer> {
         let id = RequestId::from_headers(request.headers());
-        let mut response = match find(request.uri().path(), request.method()) {
-            Ok(Call::Complete(delivery)) => pipeline::complete(self, request, id, delivery).await,
-            Ok(call) => {
-                let (head, mut body) = request.into_parts();
-                match answer(self, call, &head, &mut body, (peer, id)).await {
-                    Ok(response) => response,
-                    Err(refusal) => refuse(self, &refusal, body),
-                }
-            }
-            Err(refusal) => refuse(self, &refusal, request.into_body()),
+        let allowed = self.cors.allowed(request.headers());
+        let mut response = match self.cors.preflight(&request) {
+            Some(response) => response,
+            None => self.answer(request, peer, id).await,
         };
+        self.cors.mark(allowed, response.headers_mut());
         response.headers_mut().insert(request_id::HEADER, id.header_value());
         response
     }
 }
 
-fn refuse(gateway: &Gateway, refusal: &Refusal, body: Incoming) -> Response<Answer> {
+impl Gateway {
+    async fn answer(&self, request: Request<Incoming>, peer: Peer, id: RequestId) -> Response<Answer> {
+        let dialect = dialect(request.uri().path(), request.headers());
+        match find(request.uri().path(), request.method()) {
+            Ok(Call::Complete(delivery)) => pipeline::complete(self, request, id, delivery).await,
+            Ok(call) => {
+                let (head, mut body) = request.into_parts();
+                match answer(self, call, &head, &mut body, (peer, id)).await {
+                    Ok(response) => response,
+                    Err(refusal) => refuse(self, &refusal, body, dialect),
+                }
+            }
+            Err(refusal) => refuse(self, &refusal, request.into_body(), dialect),
+        }
+    }
+}
+
+/// Whose words an answer is expected in: also Anthropic's clients ask for `/v1/models`.
+fn dialect(path: &str, headers: &HeaderMap) -> Dialect {
+    match Dialect::of_path(path) {
+        Dialect::Chat if headers.contains_key("anthropic-version") => Dialect::Messages,
+        dialect => dialect,
+    }
+}
+
+fn refuse(gateway: &Gateway, refusal: &Refusal, body: Incoming, dialect: Dialect) -> Response<Answer> {
     cerebrum_common::serve::discard(body, &gateway.tasks);
-    refusal.response()
+    refusal.response_in(dialect)
 }
 
 /// All calls but completions.

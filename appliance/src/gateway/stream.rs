@@ -196,8 +196,9 @@ impl Relay {
                 sse::write_comment(&format!("loading {:.2}", f32::from(*permille) / 1000.0), &mut self.out);
             }
             InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } => self.write_progress(event),
-            // Our own words have none.
+            // Our own words have neither; that the model thinks is a sign of life.
             InferenceEvent::Logprobs(_) => {}
+            InferenceEvent::Reasoning { .. } => sse::write_comment("heartbeat", &mut self.out),
         }
     }
 

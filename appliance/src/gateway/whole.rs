@@ -78,8 +78,8 @@ pub(super) fn value(id: RequestId, ready: &Ready, origin: Origin, answers: &[(Co
             serde_json::to_value(native(&answer.text, ready, origin, completion)).unwrap_or_default()
         }
         _ => {
-            let model = answers.first().map_or("", |(_, completion)| &completion.model);
-            let mut document = dialect::document(&Identity::now(id, model), reply, answers);
+            // By the name that streams give it, too.
+            let mut document = dialect::document(&Identity::now(id, &ready.call.request.model), reply, answers);
             if origin.cached
                 && let Some(fields) = document.as_object_mut()
             {

@@ -122,7 +122,7 @@ impl Upstream {
         }
     }
 
-    /// The names that only it answers to, where the settings give it some.
+    /// The names that it answers to, where it is no server of ours.
     pub fn names(&self) -> Vec<String> {
         match &self.way {
             Way::Frames(_) => Vec::new(),

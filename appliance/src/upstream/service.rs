@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cerebrum_common::lifecycle::Tasks;
 use cerebrum_common::tls::{TlsError, client_roots};
+use cerebrum_common::wire::dialect::openai::Manner;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -17,6 +18,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -47,8 +49,8 @@ pub struct Settings {
     pub ca: Option<PathBuf>,
     /// The names by which its models are asked for here, and its own for them. Empty passes every name on.
     pub models: BTreeMap<String, String>,
-    /// It has no text completions: prompts go as chats.
-    pub chats_only: bool,
+    /// What it takes.
+    pub manner: Manner,
 }
 
 /// The way to one service.
@@ -57,6 +59,8 @@ pub struct Service {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     settings: Settings,
     up: AtomicBool,
+    /// The models that it listed when it was last asked.
+    listed: Mutex<Vec<String>>,
     wanted: Notify,
 }
 
@@ -80,7 +84,13 @@ impl Service {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .build(connector);
-        Ok(Self { client, settings: settings.clone(), up: AtomicBool::new(false), wanted: Notify::new() })
+        Ok(Self {
+            client,
+            settings: settings.clone(),
+            up: AtomicBool::new(false),
+            listed: Mutex::default(),
+            wanted: Notify::new(),
+        })
     }
 
     /// Whether it answered when it was last asked.
@@ -96,14 +106,17 @@ impl Service {
         }
     }
 
-    /// The names by which its models are asked for here.
+    /// The names by which its models are asked for here: those of the settings, or all that it lists.
     pub fn names(&self) -> Vec<String> {
-        self.settings.models.keys().cloned().collect()
+        match self.settings.models.is_empty() {
+            true => self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            false => self.settings.models.keys().cloned().collect(),
+        }
     }
 
-    /// Whether prompts have to go as chats.
-    pub fn chats_only(&self) -> bool {
-        self.settings.chats_only
+    /// What it takes.
+    pub fn manner(&self) -> Manner {
+        self.settings.manner
     }
 
     /// Sends one request and waits for the head of its answer. Dropping the future, or the answer's body, closes the
@@ -188,13 +201,31 @@ impl From<String> for Absent {
     }
 }
 
+/// Most names that are kept of a service's list: a hosted one has some hundred.
+const MODELS: usize = 1000;
+
+#[derive(Default, Deserialize)]
+struct List {
+    #[serde(default)]
+    data: Vec<Listed>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    id: String,
+}
+
 async fn models(upstream: &Upstream, service: &Service) -> Result<(), Absent> {
     let request = upstream.request(Method::GET, "/models").body(Bytes::new()).map_err(|error| error.to_string())?;
     let response = service.send(request).await.map_err(|error| error.to_string())?;
     let status = response.status();
     // Read to its end, so that the connection can be used again.
-    Limited::new(response.into_body(), ANSWER_BYTES).collect().await.map_err(|error| error.to_string())?;
+    let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await.map_err(|error| error.to_string())?;
     if status.is_success() {
+        // One that tells no models may have some.
+        let list: List = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
+        let names = list.data.into_iter().take(MODELS).map(|model| model.id).collect();
+        *service.listed.lock().unwrap_or_else(PoisonError::into_inner) = names;
         return Ok(());
     }
     let key = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);

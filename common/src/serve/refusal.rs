@@ -195,6 +195,25 @@ impl Refusal {
         }
     }
 
+    /// The status code where answers are in the words of `dialect`: only our own clients expect 403 for a key that is not known.
+    fn status_in(&self, dialect: Dialect) -> StatusCode {
+        match (self, dialect) {
+            (Self::Denied(_), Dialect::Native) => self.status(),
+            (Self::Denied(_), _) => StatusCode::UNAUTHORIZED,
+            _ => self.status(),
+        }
+    }
+
+    /// The short name there: one word, whoever is busy.
+    fn name_in(&self, dialect: Dialect) -> &'static str {
+        match (self, dialect) {
+            (_, Dialect::Native) => self.name(),
+            (Self::Denied(_), _) => "invalid_api_key",
+            (Self::Busy { .. }, _) => FailureCode::Busy.as_str(),
+            _ => self.name(),
+        }
+    }
+
     /// When trying again makes sense.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -216,12 +235,15 @@ impl Refusal {
             Self::BadRequest { field, .. } => field.as_deref(),
             _ => None,
         };
-        let message = self.message();
-        let problem = dialect::Problem { code: self.name(), message: &message, field };
-        let mut response = match dialect::error(dialect, self.status().as_u16(), &problem) {
-            Some(error) => json(self.status(), &error),
-            None => json(self.status(), &Body { error: self.name(), message: &message, field }),
+        let (message, status, name) = (self.message(), self.status_in(dialect), self.name_in(dialect));
+        let problem = dialect::Problem { code: name, message: &message, field };
+        let mut response = match dialect::error(dialect, status.as_u16(), &problem) {
+            Some(error) => json(status, &error),
+            None => json(status, &Body { error: name, message: &message, field }),
         };
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(after) = self.retry_after() {
             let seconds = after.as_millis().div_ceil(1000).max(1) as u64;
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -264,6 +286,24 @@ mod tests {
         assert_eq!(response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap()), retry);
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(std::str::from_utf8(&bytes).unwrap(), body);
+    }
+
+    #[tokio::test]
+    async fn other_peoples_clients_get_their_status_and_their_codes() {
+        let told = async |refusal: &Refusal, dialect| {
+            let response = refusal.response_in(dialect);
+            let status = response.status().as_u16();
+            let bytes = response.into_body().collect().await.unwrap().to_bytes();
+            (status, serde_json::from_slice::<serde_json::Value>(&bytes).unwrap())
+        };
+        let denied = Refusal::Denied(Denied::Wrong);
+        assert_eq!(told(&denied, Dialect::Native).await.0, 403);
+        let (status, openai) = told(&denied, Dialect::Chat).await;
+        assert_eq!((status, &openai["error"]["code"]), (401, &"invalid_api_key".into()));
+        let (status, anthropic) = told(&denied, Dialect::Messages).await;
+        assert_eq!((status, &anthropic["error"]["type"]), (401, &"authentication_error".into()));
+        let busy = Refusal::Busy { who: "CM4 busy", retry_after: Duration::from_secs(1) };
+        assert_eq!(told(&busy, Dialect::Chat).await.1["error"]["code"], "busy");
     }
 
     #[tokio::test]

@@ -53,7 +53,10 @@ pub fn asked(headers: &HeaderMap) -> Option<u128> {
 pub fn is_kept(event: &InferenceEvent) -> bool {
     match event {
         InferenceEvent::Token { text, .. } => !text.is_empty(),
-        InferenceEvent::Logprobs(_) | InferenceEvent::Done(_) | InferenceEvent::Error(_) => true,
+        InferenceEvent::Logprobs(_)
+        | InferenceEvent::Reasoning { .. }
+        | InferenceEvent::Done(_)
+        | InferenceEvent::Error(_) => true,
         InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } => false,
     }
 }

@@ -104,6 +104,13 @@ pub enum InferenceEvent {
     Error(Failure),
     /// How likely the tokens of the next text are; only for who asked ([`super::Details::logprobs`]).
     Logprobs(Vec<TokenLogprob>),
+    /// What a model says to itself before it answers, where a service tells it apart. Servers of ours do not send it.
+    Reasoning {
+        /// The new text.
+        text: Text,
+        /// As in [`Self::Token`].
+        total_tokens: u32,
+    },
 }
 
 impl InferenceEvent {

@@ -26,17 +26,20 @@ pub struct Generate {
     pub max_tokens: Option<TokenLimit>,
     /// See [`Sampling::temperature`].
     pub temperature: Option<f32>,
-    /// See [`Sampling::top_p`].
+    /// See [`Sampling::top_p`]; 0 is what other servers call greedy: the likeliest token.
     pub top_p: Option<f32>,
-    /// See [`Sampling::top_k`].
+    /// See [`Sampling::top_k`]; -1 is off, as other servers have it.
+    #[serde(deserialize_with = "or_off")]
     pub top_k: Option<u32>,
     /// See [`Sampling::min_p`].
     pub min_p: Option<f32>,
     /// See [`Sampling::typical_p`].
     pub typical_p: Option<f32>,
-    /// See [`Sampling::repetition_penalty`]; llama.cpp's clients call it `repeat_penalty`.
-    #[serde(alias = "repeat_penalty")]
+    /// See [`Sampling::repetition_penalty`].
     pub repetition_penalty: Option<f32>,
+    /// llama.cpp's name for it, where the other is absent.
+    #[serde(skip_serializing)]
+    pub repeat_penalty: Option<f32>,
     /// See [`Sampling::frequency_penalty`].
     pub frequency_penalty: Option<f32>,
     /// See [`Sampling::presence_penalty`].
@@ -157,21 +160,23 @@ impl Generate {
         Ok((request, warnings))
     }
 
+    /// The penalty on repeated tokens, by either name.
+    pub fn penalty(&self) -> Option<f32> {
+        self.repetition_penalty.or(self.repeat_penalty)
+    }
+
     fn sampling(&self) -> Result<Sampling, JsonError> {
         let base = Sampling::default();
+        let temperature = within("temperature", self.temperature, base.temperature, 0.0, 2.0)?;
+        let top_p = within("top_p", self.top_p, base.top_p, 0.0, 1.0)?;
+        let greedy = top_p == 0.0;
         Ok(Sampling {
-            temperature: within("temperature", self.temperature, base.temperature, 0.0, 2.0)?,
-            top_p: positive_share("top_p", self.top_p, base.top_p)?,
+            temperature: if greedy { 0.0 } else { temperature },
+            top_p: if greedy { base.top_p } else { top_p },
             top_k: self.top_k.unwrap_or(base.top_k),
             min_p: within("min_p", self.min_p, base.min_p, 0.0, 1.0)?,
             typical_p: positive_share("typical_p", self.typical_p, base.typical_p)?,
-            repetition_penalty: within(
-                "repetition_penalty",
-                self.repetition_penalty,
-                base.repetition_penalty,
-                0.5,
-                2.0,
-            )?,
+            repetition_penalty: within("repetition_penalty", self.penalty(), base.repetition_penalty, 0.5, 2.0)?,
             frequency_penalty: within("frequency_penalty", self.frequency_penalty, base.frequency_penalty, -2.0, 2.0)?,
             presence_penalty: within("presence_penalty", self.presence_penalty, base.presence_penalty, -2.0, 2.0)?,
             mirostat: mirostat(self.mirostat)?,
@@ -278,7 +283,8 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
         }
 
         fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-            Ok(vec![text.into()])
+            // Forms send the empty one for none.
+            Ok(if text.is_empty() { Vec::new() } else { vec![text.into()] })
         }
 
         fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
@@ -311,7 +317,7 @@ impl<'de> Deserialize<'de> for TokenLimit {
             type Value = TokenLimit;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a whole number, 0 or more, or -1 (as many as there is room for)")
+                f.write_str("a whole number, 0 or more, or -1 (no limit)")
             }
 
             fn visit_u64<E>(self, tokens: u64) -> Result<TokenLimit, E> {
@@ -325,10 +331,27 @@ impl<'de> Deserialize<'de> for TokenLimit {
                 }
                 u64::try_from(tokens).map(TokenLimit::AtMost).map_err(refused)
             }
+
+            // Languages with one kind of number write 8.0.
+            fn visit_f64<E: serde::de::Error>(self, tokens: f64) -> Result<TokenLimit, E> {
+                if tokens.fract() == 0.0 && tokens.abs() < f64::from(u32::MAX) {
+                    return self.visit_i64(tokens as i64);
+                }
+                Err(E::invalid_value(serde::de::Unexpected::Float(tokens), &self))
+            }
         }
 
         deserializer.deserialize_any(Number)
     }
+}
+
+/// `null`, a whole number, or -1 for off, which is 0 here.
+fn or_off<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let found = Option::<TokenLimit>::deserialize(deserializer)?;
+    Ok(found.map(|found| match found {
+        TokenLimit::Unlimited => 0,
+        TokenLimit::AtMost(count) => u32::try_from(count).unwrap_or(u32::MAX),
+    }))
 }
 
 /// `null`, `"text"` or `["text"]`, as some libraries send a single prompt.
@@ -359,7 +382,7 @@ fn one_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<
             match list.next_element::<serde::de::IgnoredAny>()? {
                 None => Ok(text),
                 Some(_) => {
-                    Err(serde::de::Error::custom("found a list of several prompts, expected one: send them one by one"))
+                    Err(serde::de::Error::custom("a list of several prompts, expected one: send them one by one"))
                 }
             }
         }
@@ -467,7 +490,9 @@ mod tests {
             ),
             (r#"{"prompt":"x","temperature":3}"#, "temperature: found 3, expected a number from 0 to 2"),
             (r#"{"prompt":"x","temperature":-0.1}"#, "temperature: found -0.1, expected a number from 0 to 2"),
-            (r#"{"prompt":"x","top_p":0}"#, "top_p: found 0, expected a number above 0 and up to 1"),
+            (r#"{"prompt":"x","top_p":-1}"#, "top_p: found -1, expected a number from 0 to 1"),
+            (r#"{"prompt":"x","typical_p":0}"#, "typical_p: found 0, expected a number above 0 and up to 1"),
+            (r#"{"prompt":["a","b"]}"#, "prompt: found a list of several prompts, expected one: send them one by one"),
             (r#"{"prompt":"x","mirostat":3}"#, "mirostat: found 3, expected 0 (off), 1 or 2"),
             (r#"{"prompt":"x","seed":-2}"#, "seed: found -2, expected -1 or a whole number below 2^32"),
             (r#"{"prompt":"x","stop":["ok",""]}"#, "stop[1]: found 0 bytes, expected 1 to 256 bytes"),
@@ -475,12 +500,25 @@ mod tests {
             (r#"{"prompt":7}"#, "prompt: found integer `7`, expected a string"),
             (
                 r#"{"prompt":"x","max_tokens":"many"}"#,
-                "max_tokens: found string \"many\", expected a whole number, 0 or more, or -1 (as many as there is room for)",
+                "max_tokens: found string \"many\", expected a whole number, 0 or more, or -1 (no limit)",
             ),
         ];
         for (body, sentence) in cases {
             assert_eq!(request(body).unwrap_err().message, sentence, "{body}");
         }
+    }
+
+    #[test]
+    fn other_peoples_ways_to_say_it_are_understood() {
+        let (greedy, _) = request(r#"{"prompt":"x","top_p":0,"temperature":1.5}"#).unwrap();
+        assert_eq!((greedy.sampling.temperature, greedy.sampling.top_p), (0.0, Sampling::default().top_p));
+        let (other, _) =
+            request(r#"{"prompt":"x","top_k":-1,"max_tokens":8.0,"stop":"","repeat_penalty":1.3}"#).unwrap();
+        assert_eq!((other.sampling.top_k, other.max_tokens, other.stop.len()), (0, 8, 0));
+        assert_eq!(other.sampling.repetition_penalty, 1.3);
+        let both = request(r#"{"prompt":"x","repetition_penalty":1.2,"repeat_penalty":1.3}"#).unwrap();
+        assert_eq!(both.0.sampling.repetition_penalty, 1.2);
+        assert!(request(r#"{"prompt":"x","max_tokens":8.5}"#).unwrap_err().message.starts_with("max_tokens: found"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cerebrum_common::serve::Refusal;
 use cerebrum_common::wire::details::{Constraint, Input, Urgency};
-use cerebrum_common::wire::dialect::{self, Call, Dialect, Reply};
+use cerebrum_common::wire::dialect::{self, Call, Dialect, Reply, Said};
 use cerebrum_common::wire::extras::Adapter;
 use cerebrum_common::wire::frame::{self, FrameError};
 use cerebrum_common::wire::native::{Hints, Limits as TokenLimits};
@@ -81,6 +81,7 @@ pub(super) fn read(
         return framed(body, limit);
     }
     let mut call = dialect::read(delivery.dialect(), &body, tokens)?;
+    call.details = call.own_details().into_owned();
     match delivery {
         Delivery::Asked(_) => {}
         Delivery::Whole | Delivery::Stream => {
@@ -98,7 +99,7 @@ fn framed(body: Bytes, limit: usize) -> Result<Call, Refusal> {
         return Err(bad("prompt: found an empty string, expected a text to complete".to_owned()));
     }
     let reply = Reply { stream: true, ..Reply::whole(Dialect::Native) };
-    Ok(Call { request, details, hints: Hints::default(), warnings: Vec::new(), reply })
+    Ok(Call { request, details, hints: Hints::default(), warnings: Vec::new(), reply, said: Said::default() })
 }
 
 /// Who has waited so long for a slot is better served by another try, perhaps elsewhere.

@@ -205,7 +205,7 @@ fn write_event(event: &InferenceEvent, as_events: bool, out: &mut BytesMut) {
             None => {}
         },
         // Our own words have none.
-        InferenceEvent::Logprobs(_) => {}
+        InferenceEvent::Logprobs(_) | InferenceEvent::Reasoning { .. } => {}
     }
 }
 

@@ -16,6 +16,9 @@ struct Tokenize {
     content: Option<String>,
     #[serde(default)]
     model: String,
+    /// Whether the tokens that begin a prompt are among them; llama.cpp's server leaves them out where nothing is said.
+    #[serde(default)]
+    add_special: bool,
     /// Whether control tokens are recognised in the text.
     #[serde(default)]
     parse_special: bool,
@@ -49,13 +52,18 @@ struct Content {
     content: String,
 }
 
-/// `/tokenize`: the tokens that a generation would see, the one that begins a prompt included.
+/// `/tokenize`: the tokens that a generation would see, the one that begins a prompt only where it is asked for.
 pub(super) async fn tokenize(api: &Api, request: Request<Incoming>) -> Result<Response<Answer>, Refusal> {
     let asked: Tokenize = parse(&collect(&mut request.into_body(), &api.limits).await?)?;
     let content = asked.content.ok_or_else(|| missing("content", "a text"))?;
     let engine = engine(api, &asked.model).await?;
     let prompt = if asked.parse_special { Prompt::new().markup(content) } else { Prompt::plain(content) };
-    let tokens = engine.tokenize(prompt).await.map_err(stopped)?;
+    let mut tokens = engine.tokenize(prompt).await.map_err(stopped)?;
+    if !asked.add_special {
+        let begin = engine.tokenize(Prompt::plain(String::new())).await.map_err(stopped)?;
+        let begins = tokens.starts_with(&begin);
+        tokens.drain(..if begins { begin.len() } else { 0 });
+    }
     if !asked.with_pieces {
         return Ok(json(StatusCode::OK, &Tokens::Plain { tokens: tokens.into_iter().map(|token| token.0).collect() }));
     }

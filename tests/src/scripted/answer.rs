@@ -197,7 +197,10 @@ fn write(event: &InferenceEvent, format: Format) -> Bytes {
         (Format::Sse, InferenceEvent::Error(failure)) => sse::write_json(&ErrorEvent::from(failure), &mut out),
         (
             Format::Sse,
-            InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } | InferenceEvent::Logprobs(_),
+            InferenceEvent::Loading { .. }
+            | InferenceEvent::Progress { .. }
+            | InferenceEvent::Logprobs(_)
+            | InferenceEvent::Reasoning { .. },
         ) => {}
     }
     out.freeze()

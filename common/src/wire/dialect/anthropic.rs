@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::tools::{Part, Scanner, ToolCall};
-use super::{Call, Collected, Dialect, Identity, Problem, Reply};
+use super::{Call, Collected, Dialect, Identity, Problem, Reply, Said, ToolChoice};
 use crate::wire::details::{Chat, Details, Input};
 use crate::wire::json::{self, JsonError};
 use crate::wire::native::{Generate, Limits, refuse};
@@ -18,7 +18,32 @@ struct Body {
     stop_sequences: Option<Vec<Text>>,
     stream: Option<bool>,
     tools: Option<Vec<Value>>,
-    tool_choice: Option<Value>,
+    tool_choice: Option<ToolUse>,
+    thinking: Option<Thinking>,
+}
+
+#[derive(Deserialize)]
+struct ToolUse {
+    r#type: Option<String>,
+    name: Option<String>,
+    disable_parallel_tool_use: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Thinking {
+    r#type: Option<String>,
+}
+
+/// Which tools are to be called; nothing for none.
+fn tool_choice(asked: Option<&ToolUse>) -> Result<Option<ToolChoice>, JsonError> {
+    let Some(asked) = asked else { return Ok(Some(ToolChoice::Auto)) };
+    match (asked.r#type.as_deref(), &asked.name) {
+        (Some("none"), _) => Ok(None),
+        (Some("auto"), _) => Ok(Some(ToolChoice::Auto)),
+        (Some("any"), _) => Ok(Some(ToolChoice::Required)),
+        (Some("tool"), Some(name)) => Ok(Some(ToolChoice::Named(name.clone()))),
+        _ => Err(refuse("tool_choice.type", "something else", "auto, any, none, or tool with a name")),
+    }
 }
 
 /// Reads a body of `/v1/messages`.
@@ -29,27 +54,37 @@ pub fn messages(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
     let (mut generate, body): (Generate, Body) = (json::parse(body)?, json::parse(body)?);
     generate.stop = body.stop_sequences.unwrap_or_default();
     let messages = conversation(body.system.as_ref(), body.messages)?;
-    let chosen = body.tool_choice.as_ref().and_then(|choice| choice.get("type")).and_then(Value::as_str);
-    let tools = body.tools.filter(|tools| !tools.is_empty() && chosen != Some("none"));
+    let choice = tool_choice(body.tool_choice.as_ref())?;
+    let tools: Vec<Value> =
+        body.tools.filter(|_| choice.is_some()).map(|tools| tools.iter().map(tool).collect()).unwrap_or_default();
+    let parallel = body.tool_choice.and_then(|choice| choice.disable_parallel_tool_use).map(|disabled| !disabled);
+    let said = Said {
+        tool_choice: choice.unwrap_or_default().among(&tools)?,
+        parallel_tool_calls: parallel,
+        ..Said::of(&generate)
+    };
+    let thinking = body.thinking.and_then(|thinking| thinking.r#type);
     let reply = Reply {
         stream: body.stream.unwrap_or(false),
         usage: true,
-        tools: tools.is_some(),
+        tools: !tools.is_empty(),
+        forced: said.tool_choice != ToolChoice::Auto,
+        thinking: thinking.is_some_and(|thinking| thinking != "disabled"),
         ..Reply::whole(Dialect::Messages)
     };
-    let tools = tools.map(|tools| Value::Array(tools.iter().map(tool).collect()).to_string()).unwrap_or_default();
+    let tools = if tools.is_empty() { String::new() } else { Value::Array(tools).to_string() };
     let input = Input::Chat(Chat { messages: messages.into(), tools: tools.into(), variables: Text::default() });
     let hints = generate.hints();
     let (request, warnings) = generate.without_prompt(limits)?;
-    Ok(Call { request, details: Details { input, ..Details::default() }, hints, warnings, reply })
+    Ok(Call { request, details: Details { input, ..Details::default() }, hints, warnings, reply, said })
 }
 
 fn tool(tool: &Value) -> Value {
-    let function = json!({
-        "name": tool["name"],
-        "description": tool["description"],
-        "parameters": tool.get("input_schema").cloned().unwrap_or_else(|| json!({})),
-    });
+    let mut function = json!({"name": tool["name"]});
+    if let Some(description) = tool.get("description").filter(|description| !description.is_null()) {
+        function["description"] = description.clone();
+    }
+    function["parameters"] = tool.get("input_schema").cloned().unwrap_or_else(|| json!({}));
     json!({"type": "function", "function": function})
 }
 
@@ -164,7 +199,7 @@ fn message(identity: &Identity, content: Vec<Value>, stop_reason: Option<&str>, 
 
 /// A whole answer.
 pub fn document(identity: &Identity, reply: &Reply, answer: &Collected, completion: &Completion) -> Value {
-    let mut scanner = Scanner::default();
+    let mut scanner = Scanner::new(reply.forced);
     let parts = match reply.tools {
         false => vec![Part::Text(answer.text.clone())],
         true => {
@@ -177,7 +212,9 @@ pub fn document(identity: &Identity, reply: &Reply, answer: &Collected, completi
         Part::Text(text) => json!({"type": "text", "text": text}),
         Part::Call(call) => tool_use(call, serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({}))),
     };
-    let content = parts.iter().map(block).collect();
+    let thought = (reply.thinking && !answer.reasoning.is_empty())
+        .then(|| json!({"type": "thinking", "thinking": answer.reasoning, "signature": ""}));
+    let content = thought.into_iter().chain(parts.iter().map(block)).collect();
     let reason = stop_reason(completion.finish, scanner.calls() > 0);
     message(identity, content, Some(reason), completion.usage)
 }
@@ -202,16 +239,18 @@ pub struct Speaker {
     identity: Identity,
     scanner: Option<Scanner>,
     begun: bool,
-    /// Blocks begun so far, and whether the last, of text, is still open.
+    /// With what the model says to itself.
+    thinking: bool,
+    /// Blocks begun so far, and of what kind the last is, where it is still open.
     blocks: u32,
-    open: bool,
+    open: Option<&'static str>,
 }
 
 impl Speaker {
     /// For one stream.
     pub fn new(identity: Identity, reply: &Reply) -> Self {
-        let scanner = reply.tools.then(Scanner::default);
-        Self { identity, scanner, begun: false, blocks: 0, open: false }
+        let scanner = reply.tools.then(|| Scanner::new(reply.forced));
+        Self { identity, scanner, thinking: reply.thinking, begun: false, blocks: 0, open: None }
     }
 
     /// Writes an event.
@@ -228,7 +267,22 @@ impl Speaker {
             InferenceEvent::Done(completion) => self.end(completion, out),
             InferenceEvent::Error(failure) => named("error", &error(500, &failure.into()), out),
             InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } => self.begin(out),
+            InferenceEvent::Reasoning { text, .. } if self.thinking => {
+                self.begin(out);
+                self.more("thinking", json!({"type": "thinking", "thinking": "", "signature": ""}), out);
+                self.delta(json!({"type": "thinking_delta", "thinking": text}), out);
+            }
+            InferenceEvent::Reasoning { .. } => sse::write_comment("heartbeat", out),
             InferenceEvent::Logprobs(_) => {}
+        }
+    }
+
+    /// Goes on with the open block, or with a new one where that is of another kind.
+    fn more(&mut self, kind: &'static str, block: Value, out: &mut BytesMut) {
+        if self.open != Some(kind) {
+            self.close(out);
+            self.start_block(block, out);
+            self.open = Some(kind);
         }
     }
 
@@ -243,16 +297,14 @@ impl Speaker {
         for part in parts {
             match part {
                 Part::Text(text) => {
-                    if !std::mem::replace(&mut self.open, true) {
-                        self.start_block(json!({"type": "text", "text": ""}), out);
-                    }
+                    self.more("text", json!({"type": "text", "text": ""}), out);
                     self.delta(json!({"type": "text_delta", "text": text}), out);
                 }
                 Part::Call(call) => {
                     self.close(out);
                     self.start_block(tool_use(call, json!({})), out);
                     self.delta(json!({"type": "input_json_delta", "partial_json": call.arguments}), out);
-                    self.open = true;
+                    self.open = Some("tool_use");
                     self.close(out);
                 }
             }
@@ -271,7 +323,7 @@ impl Speaker {
     }
 
     fn close(&mut self, out: &mut BytesMut) {
-        if std::mem::take(&mut self.open) {
+        if self.open.take().is_some() {
             let stop = json!({"type": "content_block_stop", "index": self.blocks.saturating_sub(1)});
             named("content_block_stop", &stop, out);
         }
@@ -316,6 +368,33 @@ mod tests {
         assert_eq!(messages, expected);
         let tools: Value = serde_json::from_str(&chat.tools).unwrap();
         assert_eq!(tools[0]["function"]["parameters"]["type"], "object");
+    }
+
+    #[test]
+    fn what_a_model_says_to_itself_is_a_block_for_who_asked() {
+        for thinking in [false, true] {
+            let reply = Reply { thinking, ..Reply::whole(Dialect::Messages) };
+            let mut speaker = Speaker::new(Identity::now("7", "m"), &reply);
+            let mut out = BytesMut::new();
+            for _ in 0..2 {
+                speaker.write(&InferenceEvent::Reasoning { text: "hm".into(), total_tokens: 1 }, &mut out);
+            }
+            speaker.write(&InferenceEvent::Token { text: "4".into(), total_tokens: 2 }, &mut out);
+            let text = String::from_utf8(out.to_vec()).unwrap();
+            assert_eq!(text.matches("thinking_delta").count(), if thinking { 2 } else { 0 });
+            assert_eq!(text.matches("event: content_block_start").count(), if thinking { 2 } else { 1 });
+            assert_eq!(text.matches("event: content_block_stop").count(), usize::from(thinking));
+            assert!(text.contains(&format!("\"index\":{},\"delta\":{{\"type\":\"text_delta\"", u8::from(thinking))));
+        }
+    }
+
+    #[test]
+    fn a_tool_without_a_description_has_none() {
+        let body =
+            json!({"messages": [{"role": "user", "content": "x"}], "tools": [{"name": "f", "description": null}]});
+        let call = messages(body.to_string().as_bytes(), Limits::default()).unwrap();
+        let Input::Chat(chat) = &call.details.input else { panic!() };
+        assert_eq!(&*chat.tools, r#"[{"type":"function","function":{"name":"f","parameters":{}}}]"#);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Call, Dialect, Reply};
+use super::{Call, Dialect, Reply, Said};
 use crate::wire::details::{Constraint, Details, Extra, Infill, Input, Urgency};
 use crate::wire::json::{self, JsonError};
 use crate::wire::native::{Generate, Limits, TokenLimit, refuse};
@@ -21,10 +21,10 @@ struct Body {
     input_extra: Vec<Extra>,
     prompt: Text,
     n_predict: Option<i64>,
-    t_max_prompt_ms: u32,
-    t_max_predict_ms: u32,
+    t_max_prompt_ms: Option<i64>,
+    t_max_predict_ms: Option<i64>,
     response_fields: Option<Vec<String>>,
-    stream: bool,
+    stream: Option<bool>,
 }
 
 /// Reads a body of `/infill`.
@@ -39,8 +39,8 @@ pub fn read(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
     }
     generate.max_tokens =
         Some(u64::try_from(predict).map_or(TokenLimit::Unlimited, |most| TokenLimit::AtMost(most.max(1))));
-    let hints = generate.hints();
-    let given = (generate.temperature, generate.top_k, generate.top_p, generate.repetition_penalty);
+    let (hints, said) = (generate.hints(), Said::of(&generate));
+    let given = (generate.temperature, generate.top_k, generate.top_p, generate.penalty());
     let (request, warnings) = generate.without_prompt(limits)?;
     let (temperature, top_k, top_p, penalty) = given;
     let sampling = Sampling {
@@ -59,12 +59,18 @@ pub fn read(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
         input: Input::Infill(gap),
         constraint: Constraint::Free,
         urgency: if warm_up { Urgency::WarmUp } else { Urgency::Infill },
-        prompt_within_ms: body.t_max_prompt_ms,
-        answer_within_ms: body.t_max_predict_ms,
+        prompt_within_ms: within_ms(body.t_max_prompt_ms),
+        answer_within_ms: within_ms(body.t_max_predict_ms),
         ..Details::default()
     };
-    let reply = Reply { stream: body.stream, fields: body.response_fields, ..Reply::whole(Dialect::Infill) };
-    Ok(Call { request: InferenceRequest { sampling, max_tokens, ..request }, details, hints, warnings, reply })
+    let reply =
+        Reply { stream: body.stream.unwrap_or(false), fields: body.response_fields, ..Reply::whole(Dialect::Infill) };
+    Ok(Call { request: InferenceRequest { sampling, max_tokens, ..request }, details, hints, warnings, reply, said })
+}
+
+/// A time; -1 and less set no limit, as silence does.
+fn within_ms(asked: Option<i64>) -> u32 {
+    asked.map_or(0, |ms| u32::try_from(ms.max(0)).unwrap_or(u32::MAX))
 }
 
 /// Tokens when the request names no number, as in llama.cpp's editors.
@@ -115,6 +121,7 @@ pub fn write(event: &InferenceEvent, out: &mut BytesMut) {
         }
         InferenceEvent::Done(completion) => sse::write_json(&document("", completion, None), out),
         InferenceEvent::Error(failure) => sse::write_json(&super::openai::error(500, &failure.into()), out),
+        InferenceEvent::Reasoning { .. } => sse::write_comment("heartbeat", out),
         InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } | InferenceEvent::Logprobs(_) => {}
     }
 }
@@ -154,6 +161,9 @@ mod tests {
         assert_eq!((call.details.prompt_within_ms, call.details.answer_within_ms), (500, 1000));
         assert!(matches!(&call.details.input, Input::Infill(gap) if gap.extra.len() == 1 && &*gap.prefix == "a"));
         assert_eq!(read(br#"{"n_predict":-1}"#, Limits::default()).unwrap().request.max_tokens, 32_768);
+        let silent = br#"{"t_max_prompt_ms":null,"t_max_predict_ms":-1,"stream":null}"#;
+        let silent = read(silent, Limits::default()).unwrap();
+        assert_eq!((silent.details.prompt_within_ms, silent.details.answer_within_ms), (0, 0));
         let error = read(br#"{"n_predict":-2}"#, Limits::default()).unwrap_err();
         assert_eq!(error.field.as_deref(), Some("n_predict"));
     }

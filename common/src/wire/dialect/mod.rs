@@ -6,13 +6,16 @@ pub mod infill;
 pub mod openai;
 mod tools;
 
-use bytes::BytesMut;
-use serde_json::Value;
+use std::borrow::Cow;
 
-use super::details::TokenLogprob;
+use bytes::BytesMut;
+use serde_json::{Map, Value};
+
+pub use self::tools::ToolChoice;
+use super::details::{Input, TokenLogprob};
 use super::extras::Extras;
 use super::json::JsonError;
-use super::native::{Hints, Limits};
+use super::native::{Generate, Hints, Limits};
 use super::{Completion, Details, Failure, InferenceEvent, InferenceRequest, Usage, sse};
 
 /// Whose words a call and its answer are in.
@@ -30,6 +33,24 @@ pub enum Dialect {
     Infill,
 }
 
+impl Dialect {
+    /// Whose words an answer at `path` is expected in, also where nothing is there: OpenAI's clients show nothing of an error in
+    /// other words than theirs.
+    pub fn of_path(path: &str) -> Self {
+        let (public, below) =
+            path.strip_prefix("/v1/").map_or((false, path.trim_start_matches('/')), |below| (true, below));
+        match below.split('/').next().unwrap_or_default() {
+            "messages" if public => Self::Messages,
+            "infill" => Self::Infill,
+            "chat" | "completions" | "embeddings" | "models" => Self::Chat,
+            "answers" | "board" | "cleanup" | "complete" | "events" | "inference" | "pair" | "prepare" | "stats"
+            | "unload" | "vps" => Self::Native,
+            _ if public => Self::Chat,
+            _ => Self::Native,
+        }
+    }
+}
+
 /// A call that has been read.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -43,9 +64,51 @@ pub struct Call {
     pub warnings: Vec<String>,
     /// How the answer is wanted.
     pub reply: Reply,
+    /// What services are told as the client said it.
+    pub said: Said,
+}
+
+/// What a client says that travels in no frame: services get it in the client's words, a server of ours by
+/// [`Call::own_details`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Said {
+    /// Whether tools are to be called.
+    pub tool_choice: ToolChoice,
+    /// Whether several may be called at once.
+    pub parallel_tool_calls: Option<bool>,
+    /// How long a reasoning model may think: a word, `low` or `high` for instance.
+    pub reasoning_effort: Option<String>,
+    /// What OpenAI's own service does not know, where the client gave it.
+    pub top_k: Option<u32>,
+    /// The same.
+    pub min_p: Option<f32>,
+}
+
+impl Said {
+    /// What of it the body's first part has.
+    fn of(generate: &Generate) -> Self {
+        Self { top_k: generate.top_k, min_p: generate.min_p, ..Self::default() }
+    }
 }
 
 impl Call {
+    /// The details for a server of ours: a call that has to come is a grammar there, and the effort a variable of the template.
+    pub fn own_details(&self) -> Cow<'_, Details> {
+        let Input::Chat(chat) = &self.details.input else { return Cow::Borrowed(&self.details) };
+        let forced = tools::forced(&chat.tools, &self.said.tool_choice);
+        if forced.is_none() && self.said.reasoning_effort.is_none() {
+            return Cow::Borrowed(&self.details);
+        }
+        let mut details = self.details.clone();
+        if let (Some(effort), Input::Chat(chat)) = (&self.said.reasoning_effort, &mut details.input) {
+            let mut variables: Map<String, Value> = serde_json::from_str(&chat.variables).unwrap_or_default();
+            variables.entry("reasoning_effort").or_insert_with(|| effort.as_str().into());
+            chat.variables = Value::Object(variables).to_string().into();
+        }
+        details.constraint = forced.unwrap_or(details.constraint);
+        Cow::Owned(details)
+    }
+
     /// The same for another answer: a given seed is followed by its neighbours, or all answers would be one.
     #[must_use]
     pub fn numbered(mut self, number: u32) -> Self {
@@ -67,6 +130,10 @@ pub struct Reply {
     pub progress: bool,
     /// Tools may be called in it.
     pub tools: bool,
+    /// Nothing but a call is wanted.
+    pub forced: bool,
+    /// With what the model says to itself ([`Dialect::Messages`], whose clients have to ask for it).
+    pub thinking: bool,
     /// How many answers.
     pub choices: u32,
     /// What of the answer is wanted, flat ([`Dialect::Infill`]).
@@ -76,7 +143,17 @@ pub struct Reply {
 impl Reply {
     /// One answer in one piece.
     pub fn whole(dialect: Dialect) -> Self {
-        Self { dialect, stream: false, usage: false, progress: false, tools: false, choices: 1, fields: None }
+        Self {
+            dialect,
+            stream: false,
+            usage: false,
+            progress: false,
+            tools: false,
+            forced: false,
+            thinking: false,
+            choices: 1,
+            fields: None,
+        }
     }
 }
 
@@ -97,11 +174,11 @@ pub fn read(dialect: Dialect, body: &[u8], limits: Limits) -> Result<Call, JsonE
 }
 
 fn native(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
-    let generate: super::native::Generate = super::json::parse(body)?;
+    let generate: Generate = super::json::parse(body)?;
     let reply = Reply { progress: generate.progress, ..Reply::whole(Dialect::Native) };
-    let hints = generate.hints();
+    let (hints, said) = (generate.hints(), Said::of(&generate));
     let (request, warnings) = generate.into_request(limits)?;
-    Ok(Call { request, details: Details::default(), hints, warnings, reply })
+    Ok(Call { request, details: Details::default(), hints, warnings, reply, said })
 }
 
 /// A whole answer.
@@ -109,6 +186,8 @@ fn native(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
 pub struct Collected {
     /// Its text.
     pub text: String,
+    /// What the model said to itself before.
+    pub reasoning: String,
     /// Its tokens, where they were asked for.
     pub logprobs: Vec<TokenLogprob>,
 }
@@ -118,6 +197,7 @@ impl Collected {
     pub fn take(&mut self, event: InferenceEvent) {
         match event {
             InferenceEvent::Token { text, .. } => self.text.push_str(&text),
+            InferenceEvent::Reasoning { text, .. } => self.reasoning.push_str(&text),
             InferenceEvent::Logprobs(mut tokens) => self.logprobs.append(&mut tokens),
             _ => {}
         }
@@ -225,4 +305,28 @@ fn openai_usage(usage: Usage) -> Value {
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_tells_whose_words_are_expected() {
+        let paths = [
+            ("/v1/models", Dialect::Chat),
+            ("/models/a", Dialect::Chat),
+            ("/v1/responses", Dialect::Chat),
+            ("/v1/messages/count_tokens", Dialect::Messages),
+            ("/infill", Dialect::Infill),
+            ("/v1/complete/stream", Dialect::Native),
+            ("/v1/vps/health", Dialect::Native),
+            ("/health", Dialect::Native),
+            ("/nowhere", Dialect::Native),
+            ("/", Dialect::Native),
+        ];
+        for (path, dialect) in paths {
+            assert_eq!(Dialect::of_path(path), dialect, "{path}");
+        }
+    }
 }

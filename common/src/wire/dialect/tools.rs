@@ -3,6 +3,11 @@
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use crate::wire::details::Constraint;
+use crate::wire::json::JsonError;
+use crate::wire::native::refuse;
 
 const OPEN: &str = "<tool_call>";
 const CLOSE: &str = "</tool_call>";
@@ -25,9 +30,95 @@ pub(super) struct ToolCall {
     pub(super) arguments: String,
 }
 
+/// Whether tools are to be called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// As the model sees fit.
+    #[default]
+    Auto,
+    /// At least one.
+    Required,
+    /// This one.
+    Named(String),
+}
+
+impl ToolChoice {
+    /// The choice, where it can be carried out with these tools.
+    ///
+    /// # Errors
+    /// It wants a tool and there are none, or not that one.
+    pub(super) fn among(self, tools: &[Value]) -> Result<Self, JsonError> {
+        let there = |name: &str| tools.iter().any(|tool| tool["function"]["name"] == name);
+        match &self {
+            Self::Named(name) if !there(name) => {
+                Err(refuse("tool_choice", format_args!("{name:?}"), "the name of one of the tools"))
+            }
+            Self::Required if tools.is_empty() => {
+                Err(refuse("tool_choice", "no tools beside it", "tools to choose from"))
+            }
+            _ => Ok(self),
+        }
+    }
+}
+
+/// The answer that is a call and nothing else, where one is wanted: as a schema of JSON, which a model's server can enforce.
+/// What a tool's own schema refers to within itself is found at its new place.
+pub(super) fn forced(tools: &str, choice: &ToolChoice) -> Option<Constraint> {
+    let tools: Vec<Value> = match choice {
+        ToolChoice::Auto => return None,
+        _ => serde_json::from_str(tools).ok()?,
+    };
+    let mut places = Map::new();
+    let mut calls = Vec::new();
+    for tool in tools {
+        let function = &tool["function"];
+        if matches!(choice, ToolChoice::Named(name) if function["name"] != name.as_str()) {
+            continue;
+        }
+        let mut arguments = match &function["parameters"] {
+            Value::Object(schema) if !schema.is_empty() => Value::Object(schema.clone()),
+            _ => json!({"type": "object"}),
+        };
+        let place = format!("tool{}", places.len());
+        if moved(&mut arguments, &place) {
+            places.insert(place, arguments.clone());
+        }
+        calls.push(json!({
+            "type": "object",
+            "properties": {"name": {"const": function["name"]}, "arguments": arguments},
+            "required": ["name", "arguments"],
+            "additionalProperties": false,
+        }));
+    }
+    let mut schema = if calls.len() == 1 { calls.pop()? } else { json!({"anyOf": calls}) };
+    if !places.is_empty() {
+        schema["$defs"] = Value::Object(places);
+    }
+    Some(Constraint::JsonSchema(schema.to_string().into()))
+}
+
+/// Lets references within a schema begin at `$defs/place`; whether there are any.
+fn moved(schema: &mut Value, place: &str) -> bool {
+    match schema {
+        Value::Array(list) => list.iter_mut().fold(false, |any, inner| moved(inner, place) | any),
+        Value::Object(fields) => fields.iter_mut().fold(false, |any, (name, inner)| match inner {
+            Value::String(target) if name == "$ref" && target.starts_with('#') => {
+                *target = format!("#/$defs/{place}{}", &target[1..]);
+                true
+            }
+            inner => moved(inner, place) | any,
+        }),
+        _ => false,
+    }
+}
+
 /// Takes an answer's text piece by piece, gives its parts.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
+    /// The answer is expected to be a call without its tags, as a grammar makes it; until its first character tells.
+    bare: bool,
+    /// It is.
+    untagged: bool,
     /// What cannot be told yet: the beginning of a tag, or a call that is still being written.
     held: String,
     calls: usize,
@@ -36,6 +127,11 @@ pub(super) struct Scanner {
 }
 
 impl Scanner {
+    /// For an answer to a request that wants a call and nothing else, or any.
+    pub(super) fn new(forced: bool) -> Self {
+        Self { bare: forced, ..Self::default() }
+    }
+
     /// The parts that `text` completes.
     pub(super) fn push(&mut self, text: &str) -> Vec<Part> {
         self.held.push_str(text);
@@ -48,10 +144,13 @@ impl Scanner {
 
     /// What is left at the end: text, even of a call that was never closed.
     pub(super) fn finish(&mut self) -> Option<Part> {
-        let rest = std::mem::take(&mut self.held);
+        let mut rest = std::mem::take(&mut self.held);
         // The closing tag was the stop string, or the last token that there was room for.
         if let Some(call) = rest.trim_start().strip_prefix(OPEN).and_then(parse) {
             return Some(self.called(call));
+        }
+        if self.untagged {
+            rest.drain(..OPEN.len());
         }
         let nothing = rest.is_empty() || (self.after_call && rest.trim().is_empty());
         (!nothing).then_some(Part::Text(rest))
@@ -63,6 +162,14 @@ impl Scanner {
     }
 
     fn next(&mut self) -> Option<Part> {
+        if self.bare {
+            let first = self.held.chars().find(|character| !character.is_whitespace())?;
+            self.bare = false;
+            self.untagged = first == '{';
+            if self.untagged {
+                self.held.insert_str(0, OPEN);
+            }
+        }
         if self.after_call {
             let white = self.held.len() - self.held.trim_start().len();
             if white == self.held.len() {
@@ -167,6 +274,42 @@ mod tests {
         for text in ["a <tool", "<tool_call>not json</tool_call>", "if a <b", "<tool_call>{\"name\"", "\n"] {
             assert_eq!(all(&[text]), (text.to_owned(), Vec::new()));
         }
+    }
+
+    #[test]
+    fn an_answer_that_has_to_be_a_call_needs_no_tags() {
+        let all = |pieces: &[&str]| {
+            let mut scanner = Scanner::new(true);
+            let mut parts: Vec<Part> = pieces.iter().flat_map(|piece| scanner.push(piece)).collect();
+            parts.extend(scanner.finish());
+            parts
+        };
+        let call = Part::Call(ToolCall { name: "f".into(), arguments: r#"{"a": 1}"#.into() });
+        assert_eq!(all(&[" ", r#"{"name": "f", "argu"#, r#"ments": {"a": 1}}"#]), [call.clone()]);
+        // A service writes its calls with tags, and may not obey.
+        assert_eq!(all(&[r#"<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>"#]), [call]);
+        assert_eq!(all(&["I would ", "rather not"]), ["I would ", "rather not"].map(|text| Part::Text(text.into())));
+        assert_eq!(all(&[r#"{"name": "f", "ar"#]), [Part::Text(r#"{"name": "f", "ar"#.into())]);
+    }
+
+    #[test]
+    fn a_call_that_has_to_come_is_a_schema() {
+        let tools = json!([
+            {"function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {"$ref": "#/$defs/A"}},
+                "$defs": {"A": {"type": "integer"}}}}},
+            {"function": {"name": "g"}},
+        ]);
+        let schema = |choice: &ToolChoice| match forced(&tools.to_string(), choice) {
+            Some(Constraint::JsonSchema(schema)) => serde_json::from_str::<Value>(&schema).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        let one = schema(&ToolChoice::Named("g".into()));
+        assert_eq!(one["properties"], json!({"name": {"const": "g"}, "arguments": {"type": "object"}}));
+        let any = schema(&ToolChoice::Required);
+        assert_eq!(any["anyOf"].as_array().unwrap().len(), 2);
+        let place = any["anyOf"][0]["properties"]["arguments"]["properties"]["a"]["$ref"].as_str().unwrap();
+        assert_eq!(any.pointer(&place[1..]), Some(&json!({"type": "integer"})));
+        assert_eq!(forced(&tools.to_string(), &ToolChoice::Auto), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::wire::{Completion, InferenceEvent, Usage, sse};
 /// A whole answer.
 pub fn document(identity: &Identity, reply: &Reply, choices: &[(Collected, Completion)]) -> Value {
     let usage = choices.iter().fold(Usage::default(), |sum, (_, completion)| together(sum, completion.usage));
+    let warnings = choices.first().map_or(&[][..], |(_, completion)| &completion.warnings);
     let numbered = choices.iter().enumerate();
     let chat = reply.dialect != Dialect::Completions;
     let choices: Vec<Value> = numbered
@@ -22,14 +23,18 @@ pub fn document(identity: &Identity, reply: &Reply, choices: &[(Collected, Compl
             false => text_choice(index, answer, completion),
         })
         .collect();
-    json!({
+    let mut document = json!({
         "id": id(identity, reply.dialect),
         "object": if chat { "chat.completion" } else { "text_completion" },
         "created": identity.created,
         "model": identity.model,
         "choices": choices,
         "usage": openai_usage(usage),
-    })
+    });
+    if !warnings.is_empty() {
+        document["warnings"] = json!(warnings);
+    }
+    document
 }
 
 /// What several answers to one prompt cost: it was read once, however many there are.
@@ -42,7 +47,7 @@ fn together(sum: Usage, next: Usage) -> Usage {
 }
 
 fn chat_choice(index: usize, reply: &Reply, answer: &Collected, completion: &Completion) -> Value {
-    let mut scanner = Scanner::default();
+    let mut scanner = Scanner::new(reply.forced);
     let (mut text, mut calls) = (String::new(), Vec::new());
     if reply.tools {
         let mut parts = scanner.push(&answer.text);
@@ -59,6 +64,9 @@ fn chat_choice(index: usize, reply: &Reply, answer: &Collected, completion: &Com
     let finish = if calls.is_empty() { completion.finish.as_str() } else { "tool_calls" };
     let content = if calls.is_empty() || !text.trim().is_empty() { json!(text) } else { Value::Null };
     let mut message = json!({"role": "assistant", "content": content});
+    if !answer.reasoning.is_empty() {
+        message["reasoning_content"] = json!(answer.reasoning);
+    }
     if !calls.is_empty() {
         message["tool_calls"] = Value::Array(calls);
     }
@@ -140,6 +148,8 @@ pub struct Speaker {
     left: u32,
     /// What the answers before this one cost.
     before: Usage,
+    /// Nothing but a call of a tool is wanted.
+    forced: bool,
     choice: Choice,
 }
 
@@ -166,7 +176,8 @@ impl Speaker {
             counts: reply.usage,
             left: reply.choices.saturating_sub(1),
             before: Usage::default(),
-            choice: Choice { scanner: reply.tools.then(Scanner::default), ..Choice::default() },
+            forced: reply.forced,
+            choice: Choice { scanner: reply.tools.then(|| Scanner::new(reply.forced)), ..Choice::default() },
         }
     }
 
@@ -178,6 +189,11 @@ impl Speaker {
                 self.text(text, out);
             }
             InferenceEvent::Logprobs(tokens) => self.choice.logprobs.extend_from_slice(tokens),
+            InferenceEvent::Reasoning { text, .. } if self.chat => {
+                self.open(out);
+                self.delta(json!({"reasoning_content": text}), Value::Null, out);
+            }
+            InferenceEvent::Reasoning { .. } => sse::write_comment("heartbeat", out),
             InferenceEvent::Done(completion) => self.end(completion, out),
             InferenceEvent::Error(failure) => sse::write_json(&error(500, &failure.into()), out),
             InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } => self.open(out),
@@ -257,7 +273,7 @@ impl Speaker {
         if self.left > 0 {
             self.left -= 1;
             self.before = usage;
-            let scanner = self.choice.scanner.as_ref().map(|_| Scanner::default());
+            let scanner = self.choice.scanner.as_ref().map(|_| Scanner::new(self.forced));
             self.choice = Choice { index: index + 1, scanner, ..Choice::default() };
             return;
         }
@@ -384,10 +400,29 @@ mod tests {
     }
 
     #[test]
+    fn what_a_model_says_to_itself_stands_apart() {
+        let event = InferenceEvent::Reasoning { text: "hm".into(), total_tokens: 1 };
+        let mut speaker = Speaker::new(Identity::now("7", "m"), &Reply::whole(Dialect::Chat));
+        let mut out = BytesMut::new();
+        speaker.write(&event, &mut out);
+        let text = String::from_utf8(out.to_vec()).unwrap();
+        let chunks: Vec<Value> =
+            text.split("data: ").filter_map(|chunk| serde_json::from_str(chunk.trim()).ok()).collect();
+        let deltas: Vec<_> = chunks.iter().map(|chunk| &chunk["choices"][0]["delta"]).collect();
+        assert_eq!(deltas, [&json!({"role": "assistant", "content": ""}), &json!({"reasoning_content": "hm"})]);
+        let mut answer = Collected::default();
+        answer.take(event);
+        answer.take(InferenceEvent::Token { text: "4".into(), total_tokens: 2 });
+        let document = document(&Identity::now("7", "m"), &Reply::whole(Dialect::Chat), &[(answer, completion())]);
+        let expected = json!({"role": "assistant", "content": "4", "reasoning_content": "hm"});
+        assert_eq!(document["choices"][0]["message"], expected);
+    }
+
+    #[test]
     fn a_whole_answer_has_calls_beside_its_text() {
         let reply = Reply { tools: true, ..Reply::whole(Dialect::Chat) };
         let text = r#"<tool_call>{"name":"f","arguments":{}}</tool_call>"#.to_owned();
-        let answer = Collected { text, logprobs: Vec::new() };
+        let answer = Collected { text, ..Collected::default() };
         let document = document(&Identity::now("7", "m"), &reply, &[(answer, completion())]);
         let choice = &document["choices"][0];
         assert_eq!((&choice["message"]["content"], &choice["finish_reason"]), (&Value::Null, &json!("tool_calls")));

@@ -6,14 +6,34 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::super::Call;
+use super::super::{Call, Said, ToolChoice};
 use crate::wire::details::{Constraint, Input, TokenLogprob};
 use crate::wire::{Completion, Failure, FailureCode, Finish, InferenceEvent, Sampling, Usage, sse};
 
-/// A call as this service takes it: the path below its base URL, and the body. `model` is the service's own name. A prompt
-/// becomes a user's message where the service knows chats only.
-pub fn ask(call: &Call, model: &str, chats_only: bool) -> (&'static str, Value) {
-    let mut body = Map::new();
+/// What a service is like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// It has no text completions: prompts go as a user's messages.
+    pub chats_only: bool,
+    /// It refuses fields that OpenAI's own service does not know.
+    pub strict: bool,
+}
+
+/// A call as a service takes it.
+#[derive(Debug)]
+pub struct Asked {
+    /// Below its base URL.
+    pub path: &'static str,
+    /// What it is sent.
+    pub body: Value,
+    /// What of the call was left out, as sentences.
+    pub warnings: Vec<String>,
+}
+
+/// A call as this service takes it. `model` is the service's own name.
+pub fn ask(call: &Call, model: &str, manner: Manner) -> Asked {
+    let Manner { chats_only, strict } = manner;
+    let (mut body, mut warnings) = (Map::new(), Vec::new());
     body.insert("model".into(), model.into());
     let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or(Value::Null);
     let path = match &call.details.input {
@@ -21,6 +41,10 @@ pub fn ask(call: &Call, model: &str, chats_only: bool) -> (&'static str, Value) 
             body.insert("messages".into(), parse(&chat.messages));
             if !chat.tools.is_empty() {
                 body.insert("tools".into(), parse(&chat.tools));
+                tool_use(&call.said, &mut body);
+            }
+            if let Some(effort) = &call.said.reasoning_effort {
+                body.insert("reasoning_effort".into(), effort.as_str().into());
             }
             if !chat.variables.is_empty() {
                 body.insert("chat_template_kwargs".into(), parse(&chat.variables));
@@ -45,6 +69,15 @@ pub fn ask(call: &Call, model: &str, chats_only: bool) -> (&'static str, Value) 
     body.insert("stream_options".into(), json!({"include_usage": true}));
     body.insert("max_tokens".into(), call.request.max_tokens.into());
     sampling(&call.request.sampling, &mut body);
+    let further = [("top_k", call.said.top_k.map(Value::from)), ("min_p", call.said.min_p.map(rounded))];
+    for (name, value) in further.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        match strict {
+            true => {
+                warnings.push(format!("{name}: found {value}, left out (the service that answers does not know it)"))
+            }
+            false => drop(body.insert(name.into(), value)),
+        }
+    }
     if !call.request.stop.is_empty() {
         body.insert("stop".into(), call.request.stop.iter().map(|stop| &**stop).collect());
     }
@@ -61,7 +94,24 @@ pub fn ask(call: &Call, model: &str, chats_only: bool) -> (&'static str, Value) 
             body.insert("top_logprobs".into(), top.into());
         }
     }
-    (path, Value::Object(body))
+    Asked { path, body: Value::Object(body), warnings }
+}
+
+fn tool_use(said: &Said, body: &mut Map<String, Value>) {
+    match &said.tool_choice {
+        ToolChoice::Auto => {}
+        ToolChoice::Required => drop(body.insert("tool_choice".into(), "required".into())),
+        ToolChoice::Named(name) => {
+            drop(body.insert("tool_choice".into(), json!({"type": "function", "function": {"name": name}})));
+        }
+    }
+    if let Some(parallel) = said.parallel_tool_calls {
+        body.insert("parallel_tool_calls".into(), parallel.into());
+    }
+}
+
+fn rounded(value: f32) -> Value {
+    json!((f64::from(value) * 1e4).round() / 1e4)
 }
 
 fn format(schema: &Value) -> Value {
@@ -71,25 +121,24 @@ fn format(schema: &Value) -> Value {
     }
 }
 
-/// Only what OpenAI itself knows, and only what differs from its defaults: others refuse what they do not know.
+/// Only what OpenAI itself knows, and only what differs from its defaults: some services refuse what they do not know.
 fn sampling(sampling: &Sampling, body: &mut Map<String, Value>) {
-    let round = |value: f32| json!((f64::from(value) * 1e4).round() / 1e4);
-    body.insert("temperature".into(), round(sampling.temperature));
+    body.insert("temperature".into(), rounded(sampling.temperature));
     if sampling.temperature > 0.0 {
-        body.insert("top_p".into(), round(sampling.top_p));
+        body.insert("top_p".into(), rounded(sampling.top_p));
     }
     for (name, value) in
         [("frequency_penalty", sampling.frequency_penalty), ("presence_penalty", sampling.presence_penalty)]
     {
         if value != 0.0 {
-            body.insert(name.into(), round(value));
+            body.insert(name.into(), rounded(value));
         }
     }
     if let Some(seed) = sampling.seed {
         body.insert("seed".into(), seed.into());
     }
     if !sampling.logit_bias.is_empty() {
-        let bias = sampling.logit_bias.iter().map(|(token, bias)| (token.to_string(), round(*bias)));
+        let bias = sampling.logit_bias.iter().map(|(token, bias)| (token.to_string(), rounded(*bias)));
         body.insert("logit_bias".into(), Value::Object(bias.collect()));
     }
 }
@@ -114,6 +163,10 @@ struct Choice {
 #[derive(Deserialize)]
 struct Delta {
     content: Option<String>,
+    /// DeepSeek's name for it, which llama-server took over.
+    reasoning_content: Option<String>,
+    /// vLLM's and OpenRouter's.
+    reasoning: Option<String>,
     tool_calls: Option<Vec<CallPart>>,
 }
 
@@ -169,6 +222,8 @@ pub struct Reader {
     usage: Option<Usage>,
     model: String,
     tokens: u32,
+    warnings: Vec<String>,
+    ended: bool,
     started: Instant,
     first: Option<Instant>,
 }
@@ -184,12 +239,20 @@ impl Reader {
             usage: None,
             model: model.to_owned(),
             tokens: 0,
+            warnings: Vec::new(),
+            ended: false,
             started: Instant::now(),
             first: None,
         }
     }
 
-    /// Adds received bytes.
+    /// The same, whose last event tells what was left out of the call.
+    #[must_use]
+    pub fn warning(self, warnings: Vec<String>) -> Self {
+        Self { warnings, ..self }
+    }
+
+    /// Adds received bytes. Where they make no event they are a sign of life: a token without a text.
     ///
     /// # Errors
     /// A sentence: what they are instead of such a stream.
@@ -202,6 +265,9 @@ impl Reader {
             }
             let chunk: Chunk = serde_json::from_str(&event.data).map_err(|error| format!("a chunk of it: {error}"))?;
             self.take(chunk);
+        }
+        if self.ready.is_empty() && !self.ended {
+            self.ready.push_back(InferenceEvent::Token { text: "".into(), total_tokens: self.tokens });
         }
         Ok(())
     }
@@ -239,7 +305,12 @@ impl Reader {
         {
             self.ready.push_back(InferenceEvent::Logprobs(tokens.into_iter().map(Logprob::told).collect()));
         }
-        let (content, calls) = choice.delta.map_or((None, None), |delta| (delta.content, delta.tool_calls));
+        let (mut content, mut calls) = (None, None);
+        if let Some(delta) = choice.delta {
+            let thought = delta.reasoning_content.or(delta.reasoning).filter(|text| !text.is_empty());
+            thought.into_iter().for_each(|text| self.thought(text));
+            (content, calls) = (delta.content, delta.tool_calls);
+        }
         if let Some(text) = content.or(choice.text).filter(|text| !text.is_empty()) {
             self.text(text);
         }
@@ -255,6 +326,12 @@ impl Reader {
         self.first.get_or_insert_with(Instant::now);
         self.tokens += 1;
         self.ready.push_back(InferenceEvent::Token { text: text.into(), total_tokens: self.tokens });
+    }
+
+    fn thought(&mut self, text: String) {
+        self.first.get_or_insert_with(Instant::now);
+        self.tokens += 1;
+        self.ready.push_back(InferenceEvent::Reasoning { text: text.into(), total_tokens: self.tokens });
     }
 
     fn call(&mut self, part: CallPart) {
@@ -278,6 +355,7 @@ impl Reader {
                 json!(name)
             ));
         }
+        self.ended = true;
         let now = Instant::now();
         let first = self.first.unwrap_or(now);
         let us = |from: Instant, to: Instant| u64::try_from((to - from).as_micros()).unwrap_or(u64::MAX);
@@ -288,7 +366,7 @@ impl Reader {
             usage: self.usage.unwrap_or(counted),
             prefill_us: us(self.started, first),
             decode_us: us(first, now),
-            warnings: Vec::new(),
+            warnings: std::mem::take(&mut self.warnings),
         }));
     }
 }
@@ -337,7 +415,7 @@ mod tests {
         let body = json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}],
             "tools": [{"type": "function"}], "stop": ["x"], "temperature": 0.7, "seed": 3, "max_tokens": 9,
             "response_format": {"type": "json_object"}, "logprobs": true, "top_logprobs": 2});
-        let (path, asked) = ask(&call(Dialect::Chat, &body), "their-name", false);
+        let Asked { path, body: asked, .. } = ask(&call(Dialect::Chat, &body), "their-name", Manner::default());
         assert_eq!((path, &asked["model"]), ("/chat/completions", &json!("their-name")));
         for field in
             ["messages", "tools", "stop", "temperature", "seed", "max_tokens", "response_format", "top_logprobs"]
@@ -345,8 +423,63 @@ mod tests {
             assert_eq!(asked[field], body[field], "{field}");
         }
         let prompt = call(Dialect::Native, &json!({"prompt": "x"}));
-        assert_eq!(ask(&prompt, "m", false).0, "/completions");
-        assert_eq!(ask(&prompt, "m", true).1["messages"][0]["content"], "x");
+        assert_eq!(ask(&prompt, "m", Manner::default()).path, "/completions");
+        let chats_only = Manner { chats_only: true, ..Manner::default() };
+        assert_eq!(ask(&prompt, "m", chats_only).body["messages"][0]["content"], "x");
+    }
+
+    #[test]
+    fn what_is_said_of_tools_and_reasoning_goes_on() {
+        let named = json!({"type": "function", "function": {"name": "f"}});
+        let mut body = json!({"messages": [{"role": "user", "content": "x"}], "tools": [named], "top_k": 3, "min_p": 0.1,
+            "parallel_tool_calls": false, "reasoning_effort": "low"});
+        for choice in [json!("required"), named.clone()] {
+            body["tool_choice"] = choice;
+            let asked = ask(&call(Dialect::Chat, &body), "m", Manner::default());
+            for field in ["tool_choice", "parallel_tool_calls", "reasoning_effort", "top_k", "min_p"] {
+                assert_eq!(asked.body[field], body[field], "{field}");
+            }
+            // The grammar is for servers that are told by it.
+            assert!(asked.body.get("response_format").is_none() && asked.warnings.is_empty());
+        }
+        let strict = ask(&call(Dialect::Chat, &body), "m", Manner { strict: true, ..Manner::default() });
+        assert!(strict.body.get("top_k").is_none() && strict.body.get("min_p").is_none());
+        assert_eq!(strict.warnings[0], "top_k: found 3, left out (the service that answers does not know it)");
+        let silent = ask(&call(Dialect::Native, &json!({"prompt": "x"})), "m", Manner::default());
+        assert!(silent.body.get("top_k").is_none() && silent.body.get("tool_choice").is_none());
+        let anthropic = json!({"messages": [{"role": "user", "content": "x"}], "tools": [{"name": "f"}],
+            "tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": true}});
+        let asked = ask(&call(Dialect::Messages, &anthropic), "m", Manner::default());
+        assert_eq!((&asked.body["tool_choice"], &asked.body["parallel_tool_calls"]), (&named, &json!(false)));
+    }
+
+    #[test]
+    fn whatever_comes_is_a_sign_of_life() {
+        let mut reader = Reader::new("m");
+        let mut events = |bytes: &'static str| {
+            reader.push(&Bytes::from_static(bytes.as_bytes())).unwrap();
+            std::iter::from_fn(|| reader.next()).collect::<Vec<_>>()
+        };
+        let alive = |tokens| vec![InferenceEvent::Token { text: "".into(), total_tokens: tokens }];
+        assert_eq!(events(": ping\n\n"), alive(0));
+        assert_eq!(events("data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n"), alive(0));
+        let thought = |text: &str, total_tokens| vec![InferenceEvent::Reasoning { text: text.into(), total_tokens }];
+        assert_eq!(
+            events("data: {\"choices\":[{\"delta\":{\"content\":null,\"reasoning_content\":\"hm\"}}]}\n\n"),
+            thought("hm", 1)
+        );
+        assert_eq!(
+            events("data: {\"choices\":[{\"delta\":{\"reasoning\":\"so\",\"reasoning_content\":\"so\"}}]}\n\n"),
+            thought("so", 2)
+        );
+        assert_eq!(
+            events(
+                "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"name\":\"f\"}}]}}]}\n\n"
+            ),
+            alive(2)
+        );
+        assert_eq!(events("data: [DONE]\n\n").len(), 2);
+        assert!(events(": after all\n\n").is_empty());
     }
 
     const STREAM: &str = concat!(
@@ -369,7 +502,7 @@ mod tests {
             }
             let events: Vec<_> = std::iter::from_fn(|| reader.next()).collect();
             let texts: Vec<_> = events.iter().filter_map(|event| match event {
-                InferenceEvent::Token { text, .. } => Some(text.to_string()),
+                InferenceEvent::Token { text, .. } if !text.is_empty() => Some(text.to_string()),
                 _ => None,
             }).collect();
             prop_assert_eq!(texts, ["hé", "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\":1}}\n</tool_call>\n"]);

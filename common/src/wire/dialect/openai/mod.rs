@@ -7,5 +7,5 @@ mod fim;
 mod request;
 
 pub use answer::{Speaker, document, error};
-pub use ask::{Reader, ask, failure};
+pub use ask::{Asked, Manner, Reader, ask, failure};
 pub use request::{chat, completions};

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::super::{Call, Dialect, Reply};
+use super::super::{Call, Dialect, Reply, Said, ToolChoice};
 use super::fim;
 use crate::wire::details::{Chat, Constraint, Details, Infill, Input, Urgency};
 use crate::wire::json::{self, JsonError};
@@ -16,6 +16,7 @@ use crate::wire::{InferenceRequest, Text};
 struct Body {
     messages: Option<Vec<Value>>,
     suffix: Option<Text>,
+    echo: Option<bool>,
     max_completion_tokens: Option<TokenLimit>,
     n_predict: Option<i64>,
     stream: Option<bool>,
@@ -23,6 +24,8 @@ struct Body {
     n: Option<u32>,
     tools: Option<Vec<Value>>,
     tool_choice: Option<Value>,
+    parallel_tool_calls: Option<bool>,
+    reasoning_effort: Option<String>,
     response_format: Option<ResponseFormat>,
     json_schema: Option<Value>,
     grammar: Option<Text>,
@@ -34,8 +37,7 @@ struct Body {
 
 #[derive(Deserialize)]
 struct StreamOptions {
-    #[serde(default)]
-    include_usage: bool,
+    include_usage: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -61,9 +63,17 @@ const CHOICES: u32 = 8;
 pub fn chat(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
     let (generate, mut body) = both(body)?;
     let messages = messages(body.messages.take())?;
+    let choice = tool_choice(body.tool_choice.as_ref())?;
+    let tools = body.tools.take().filter(|_| choice.is_some()).unwrap_or_default();
+    let said = Said {
+        tool_choice: choice.unwrap_or_default().among(&tools)?,
+        parallel_tool_calls: body.parallel_tool_calls,
+        reasoning_effort: body.reasoning_effort.take(),
+        ..Said::of(&generate)
+    };
     let input = Input::Chat(Chat {
         messages,
-        tools: tools(body.tools.take(), body.tool_choice.as_ref()),
+        tools: if tools.is_empty() { Text::default() } else { Value::Array(tools).to_string().into() },
         variables: body
             .chat_template_kwargs
             .take()
@@ -72,7 +82,7 @@ pub fn chat(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
             .into(),
     });
     let logprobs = chat_logprobs(&body)?;
-    call(Dialect::Chat, generate, body, input, logprobs, limits)
+    call(Dialect::Chat, generate, body, (input, said), logprobs, limits)
 }
 
 /// Reads a body of `/v1/completions`.
@@ -81,6 +91,10 @@ pub fn chat(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
 /// What is wrong with it, by field.
 pub fn completions(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
     let (mut generate, mut body) = both(body)?;
+    if body.echo == Some(true) {
+        // What the model reads is not what the client sent, once it was prepared.
+        return Err(refuse("echo", "true", "false: put the prompt before the answer yourself"));
+    }
     let logprobs = match body.logprobs.as_ref().and_then(Value::as_u64) {
         Some(count) => Some(within("logprobs", u32::try_from(count).unwrap_or(u32::MAX), 0, LOGPROBS)?),
         None => None,
@@ -97,7 +111,8 @@ pub fn completions(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
             None => Input::Prompt,
         },
     };
-    call(Dialect::Completions, generate, body, input, logprobs, limits)
+    let said = Said::of(&generate);
+    call(Dialect::Completions, generate, body, (input, said), logprobs, limits)
 }
 
 fn both(body: &[u8]) -> Result<(Generate, Body), JsonError> {
@@ -115,7 +130,7 @@ fn call(
     dialect: Dialect,
     generate: Generate,
     body: Body,
-    input: Input,
+    (input, said): (Input, Said),
     logprobs: Option<u8>,
     limits: Limits,
 ) -> Result<Call, JsonError> {
@@ -133,9 +148,11 @@ fn call(
     let reply = Reply {
         dialect,
         stream: body.stream.unwrap_or(false),
-        usage: body.stream_options.as_ref().is_some_and(|options| options.include_usage),
+        usage: body.stream_options.as_ref().is_some_and(|options| options.include_usage.unwrap_or(false)),
         progress,
         tools: matches!(&input, Input::Chat(chat) if !chat.tools.is_empty()),
+        forced: said.tool_choice != ToolChoice::Auto,
+        thinking: true,
         choices,
         fields: None,
     };
@@ -147,7 +164,7 @@ fn call(
         ..Details::default()
     };
     let request = InferenceRequest { sampling, max_tokens, ..request };
-    Ok(Call { request, details, hints, warnings, reply })
+    Ok(Call { request, details, hints, warnings, reply, said })
 }
 
 fn messages(messages: Option<Vec<Value>>) -> Result<Text, JsonError> {
@@ -173,12 +190,23 @@ fn messages(messages: Option<Vec<Value>>) -> Result<Text, JsonError> {
     Ok(Value::Array(messages).to_string().into())
 }
 
-fn tools(tools: Option<Vec<Value>>, choice: Option<&Value>) -> Text {
-    match tools {
-        Some(tools) if !tools.is_empty() && choice.and_then(Value::as_str) != Some("none") => {
-            Value::Array(tools).to_string().into()
-        }
-        _ => Text::default(),
+/// Which tools are to be called; nothing for none.
+fn tool_choice(choice: Option<&Value>) -> Result<Option<ToolChoice>, JsonError> {
+    const EXPECTED: &str =
+        "\"none\", \"auto\", \"required\", or {\"type\": \"function\", \"function\": {\"name\": \"..\"}}";
+    match choice {
+        None | Some(Value::Null) => Ok(Some(ToolChoice::Auto)),
+        Some(Value::String(word)) => match word.as_str() {
+            "none" => Ok(None),
+            "auto" => Ok(Some(ToolChoice::Auto)),
+            // llama.cpp's and Anthropic's clients say the second.
+            "required" | "any" => Ok(Some(ToolChoice::Required)),
+            _ => Err(refuse("tool_choice", "another word", EXPECTED)),
+        },
+        Some(other) => match other["function"]["name"].as_str() {
+            Some(name) => Ok(Some(ToolChoice::Named(name.to_owned()))),
+            None => Err(refuse("tool_choice", "something else", EXPECTED)),
+        },
     }
 }
 
@@ -281,6 +309,32 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_has_to_come_is_enforced() {
+        let mut body = with("tools", json!([{"type": "function", "function": {"name": "f"}}]));
+        for (choice, forced) in [
+            (json!("auto"), false),
+            (json!("required"), true),
+            (json!({"type": "function", "function": {"name": "f"}}), true),
+        ] {
+            body["tool_choice"] = choice;
+            let call = read(&body).unwrap();
+            assert_eq!((call.reply.tools, call.reply.forced), (true, forced));
+            assert_eq!(matches!(call.own_details().constraint, Constraint::JsonSchema(_)), forced);
+            assert_eq!(call.details.constraint, Constraint::Free);
+        }
+    }
+
+    #[test]
+    fn a_templates_own_variables_have_the_effort() {
+        let mut body = with("reasoning_effort", json!("low"));
+        body["chat_template_kwargs"] = json!({"a": 1});
+        let call = read(&body).unwrap();
+        let details = call.own_details();
+        let Input::Chat(chat) = &details.input else { panic!("{details:?}") };
+        assert_eq!(&*chat.variables, r#"{"a":1,"reasoning_effort":"low"}"#);
+    }
+
+    #[test]
     fn mistakes_are_named_by_their_field() {
         let cases = [
             (json!({}), "messages"),
@@ -292,6 +346,9 @@ mod tests {
             (with("top_logprobs", json!(21)), "top_logprobs"),
             (with("response_format", json!({"type":"json_schema"})), "response_format.json_schema.schema"),
             (with("temperature", json!(3)), "temperature"),
+            (with("tool_choice", json!("some")), "tool_choice"),
+            (with("tool_choice", json!("required")), "tool_choice"),
+            (with("tool_choice", json!({"function": {"name": "f"}})), "tool_choice"),
         ];
         for (body, field) in cases {
             assert_eq!(read(&body).unwrap_err().field.as_deref(), Some(field), "{body}");
@@ -303,6 +360,14 @@ mod tests {
         let call = completions(br#"{"prompt":["a"],"suffix":"b","max_tokens":0}"#, Limits::default()).unwrap();
         assert!(matches!(call.details.input, Input::Infill(gap) if &*gap.prefix == "a" && &*gap.suffix == "b"));
         assert_eq!((call.request.max_tokens, call.details.urgency), (0, Urgency::WarmUp));
+    }
+
+    #[test]
+    fn an_echo_is_refused_and_silence_about_usage_is_silence() {
+        let error = completions(br#"{"prompt":"a","echo":true}"#, Limits::default()).unwrap_err();
+        assert_eq!(error.field.as_deref(), Some("echo"));
+        assert!(completions(br#"{"prompt":"a","echo":false}"#, Limits::default()).is_ok());
+        assert!(!read(&with("stream_options", json!({"include_usage": null}))).unwrap().reply.usage);
     }
 
     #[test]
