@@ -62,7 +62,7 @@ impl Box {
     /// Waits until the panel asks about this client with this code, however much time is left.
     async fn asks(&self, client: &str, code: &str) {
         let allowed = Duration::from_secs(60);
-        let asked = |left| {
+        let asked = |left: u32| {
             let remaining = allowed.mul_f64(f64::from(left) / 500.0);
             let pairing = Pairing { id: 1, client: client.to_owned(), code: code.to_owned(), remaining, allowed };
             render(&Snapshot { pairing: Some(pairing), ..Snapshot::default() }, Page::Pairing).to_terminal()
