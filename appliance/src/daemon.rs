@@ -43,7 +43,6 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let inside = Arc::new(Inside {
         board,
         pairing: Arc::default(),
-        keys: settings.keys.clone(),
         stops: Arc::default(),
         upstreams,
         port: settings.listen.port(),
@@ -103,18 +102,60 @@ async fn watch_machine(board: Board, listen: IpAddr, keys: Arc<Keyring>, tasks: 
     }
 }
 
-/// IPv4 first: shorter on the panel, and easier to type.
+/// Those of the interface that leads to other networks first and tunnels last, where few look for the appliance; then IPv4
+/// first: shorter on the panel, and easier to type.
 fn addresses() -> Vec<IpAddr> {
     let Ok(networks) = Networks::new_with_refreshed_list() else { return Vec::new() };
-    let all = networks.values().flat_map(|network| network.ip_networks()).map(|network| network.addr);
-    let mut useful: Vec<_> = all.filter(|address| !address.is_loopback() && !is_link_local(*address)).collect();
-    useful.sort_by_key(|address| (address.is_ipv6(), *address));
-    useful
+    let leading = std::fs::read_to_string("/proc/net/route").ok().and_then(|table| default_interface(&table));
+    let all = networks.iter().flat_map(|(name, network)| {
+        network.ip_networks().iter().map(move |known| (name.to_string_lossy(), known.addr))
+    });
+    let mut useful: Vec<_> = all.filter(|(_, address)| !address.is_loopback() && !is_link_local(*address)).collect();
+    useful.sort_by_key(|(name, address)| (rank(name, leading.as_deref()), address.is_ipv6(), *address));
+    useful.into_iter().map(|(_, address)| address).collect()
+}
+
+/// The interface of the default route with the lowest metric, in the kernel's table of IPv4 routes: a heading, then lines
+/// of interface, destination, gateway, flags, references, uses and metric.
+fn default_interface(table: &str) -> Option<String> {
+    let routes = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let default = routes.filter(|route| route.get(1) == Some(&"00000000"));
+    let metric = |route: &Vec<&str>| route.get(6).and_then(|metric| metric.parse::<u32>().ok()).unwrap_or(u32::MAX);
+    default.min_by_key(metric).map(|route| route[0].to_owned())
+}
+
+/// Where an interface's addresses stand among all.
+fn rank(name: &str, leading: Option<&str>) -> u8 {
+    let tunnel = ["wg", "tun", "tap", "docker", "veth", "br-"].iter().any(|kind| name.starts_with(kind));
+    match (leading == Some(name), tunnel) {
+        (_, true) => 2,
+        (true, false) => 0,
+        (false, false) => 1,
+    }
 }
 
 fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interface_that_leads_on_goes_first_and_tunnels_last() {
+        let table = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n\
+                     wlan0\t00000000\t0101A8C0\t0003\t0\t0\t600\t00000000\n\
+                     eth0\t00000000\t0101A8C0\t0003\t0\t0\t100\t00000000\n\
+                     eth0\t0001A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\n";
+        let leading = default_interface(table);
+        assert_eq!(leading.as_deref(), Some("eth0"));
+        let mut names = ["wg0", "wlan0", "eth0"];
+        names.sort_by_key(|name| rank(name, leading.as_deref()));
+        assert_eq!(names, ["eth0", "wlan0", "wg0"]);
+        assert_eq!(default_interface("Iface\n"), None);
     }
 }

@@ -8,8 +8,9 @@ use cerebrum_board::{
 use tokio::time::Instant;
 
 use crate::problem;
-use crate::status::requests::{Running, Sent};
-use crate::status::{Status, UpstreamStatus};
+use crate::status::requests::Running;
+use crate::status::{Probe, Status, UpstreamStatus};
+use crate::upstream::breaker;
 
 /// What the board may know of the appliance.
 pub fn snapshot(status: &Status, port: u16, now: Instant) -> Snapshot {
@@ -21,8 +22,8 @@ pub fn snapshot(status: &Status, port: u16, now: Instant) -> Snapshot {
         stage: Stage::Ready,
         active: status.requests.active(),
         queued: status.queued,
-        request: status.requests.current().map(|(running, sent)| request(running, sent, now)),
-        upstreams: status.upstreams.iter().map(upstream).collect(),
+        request: status.requests.current().map(|running| request(running, now)),
+        upstreams: status.upstreams.iter().map(|known| upstream(known, now)).collect(),
         savings: Savings {
             prompts: totals.sent,
             characters_before: totals.prompt_chars,
@@ -52,27 +53,95 @@ pub fn frame(snapshot: &Snapshot) -> Frame {
     render(snapshot, if snapshot.request.is_some() { Page::Request } else { Page::Status })
 }
 
-fn request(running: &Running, sent: &Sent, now: Instant) -> Request {
+fn request(running: &Running, now: Instant) -> Request {
+    let most = running.sent.as_ref().map_or(0, |sent| sent.max_tokens);
+    let (phase, progress) = match (&running.sent, running.loading) {
+        (None, _) => (Phase::Preparing, 0.0),
+        (Some(_), Some(share)) => (Phase::Loading, share),
+        (Some(_), None) if running.tokens > 0 => (Phase::Generating, running.tokens as f32 / most.max(1) as f32),
+        (Some(_), None) => (Phase::Reading, running.progress),
+    };
     Request {
         id: running.arrival.id.as_u128(),
-        phase: if running.tokens > 0 { Phase::Generating } else { Phase::Reading },
-        progress: running.progress,
+        phase,
+        progress,
         tokens: running.tokens,
         tokens_per_second: running.rate(now).unwrap_or_default() as f32,
-        model: sent.model.to_string(),
+        model: running.sent.as_ref().map(|sent| sent.model.to_string()).unwrap_or_default(),
     }
 }
 
-fn upstream(status: &UpstreamStatus) -> Upstream {
-    use crate::status::Probe;
+fn upstream(status: &UpstreamStatus, now: Instant) -> Upstream {
     let round_trip = match status.probe {
         Probe::Answered { round_trip, .. } => Some(round_trip),
         _ => None,
     };
-    let state = match (status.connected, status.available()) {
-        (_, true) => UpstreamState::Up,
-        (true, false) => UpstreamState::HalfOpen,
-        (false, false) => UpstreamState::Down,
+    let state = match (status.connected, status.breaker) {
+        (false, _) => UpstreamState::Down,
+        (true, breaker::State::Open { until, .. }) if now < until => UpstreamState::Down,
+        // The next request is the one that tries.
+        (true, breaker::State::Open { .. } | breaker::State::HalfOpen { .. }) => UpstreamState::HalfOpen,
+        (true, breaker::State::Closed { .. }) if status.available() => UpstreamState::Up,
+        (true, breaker::State::Closed { .. }) => UpstreamState::HalfOpen,
     };
     Upstream { name: status.name.to_string(), state, round_trip }
+}
+
+#[cfg(test)]
+mod tests {
+    use cerebrum_common::request_id::RequestId;
+
+    use super::*;
+    use crate::status::requests::{Arrival, Sent};
+    use crate::status::{Board, Event};
+
+    fn shown(board: &Board) -> Snapshot {
+        board.look(|status| snapshot(status, 7000, Instant::now()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_breaker_shows_as_the_servers_state() {
+        let board = Board::new(["vps".into()]);
+        let state = || shown(&board).upstreams[0].state;
+        assert_eq!(state(), UpstreamState::Down);
+        board.tell(Event::Link { upstream: 0, connected: true });
+        assert_eq!(state(), UpstreamState::Up);
+        let until = Instant::now() + Duration::from_secs(10);
+        board.tell(Event::Breaker { upstream: 0, state: breaker::State::Open { until, trips: 1 } });
+        assert_eq!(state(), UpstreamState::Down);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(state(), UpstreamState::HalfOpen);
+        board.tell(Event::Breaker { upstream: 0, state: breaker::State::HalfOpen { probing: true, trips: 1 } });
+        assert_eq!(state(), UpstreamState::HalfOpen);
+        board.tell(Event::Breaker { upstream: 0, state: breaker::State::Closed { failures: 0 } });
+        assert_eq!(state(), UpstreamState::Up);
+    }
+
+    #[tokio::test]
+    async fn each_phase_of_a_request_shows_with_its_share() {
+        let board = Board::new(["vps".into()]);
+        let is = || shown(&board).request.map(|request| (request.phase, request.progress));
+        assert_eq!(is(), None);
+        let arrival = Arrival { number: 1, id: RequestId::random(), call: "stream", client: "laptop".into() };
+        board.tell(Event::Admitted(arrival));
+        assert_eq!(is(), Some((Phase::Preparing, 0.0)));
+        let sent = Sent {
+            upstream: Some("vps".into()),
+            model: "m".into(),
+            language: "rust".into(),
+            prompt_chars: 400,
+            prepared_chars: 100,
+            tokens: 25,
+            tokens_saved: 75,
+            max_tokens: 20,
+        };
+        board.tell(Event::Sent { number: 1, sent });
+        assert_eq!(is(), Some((Phase::Reading, 0.0)));
+        board.tell(Event::Loading { number: 1, share: 0.25 });
+        assert_eq!(is(), Some((Phase::Loading, 0.25)));
+        board.tell(Event::Progress { number: 1, share: 0.5 });
+        assert_eq!(is(), Some((Phase::Reading, 0.5)));
+        board.tell(Event::Tokens { number: 1, tokens: 5 });
+        assert_eq!(is(), Some((Phase::Generating, 0.25)));
+    }
 }

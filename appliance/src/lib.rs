@@ -28,5 +28,6 @@ pub mod report;
 pub mod settings;
 pub mod status;
 pub mod strain;
+pub mod system_command;
 pub mod update;
 pub mod upstream;

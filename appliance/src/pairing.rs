@@ -1,10 +1,11 @@
 //! Pairing: a client asks for a key, it and the panel show the same code, a person decides at the board.
 //!
 //! [`Attempts`] is the pure part: at most one attempt at a time, few of them, each with an end. The code is there to be
-//! compared by a person and opens nothing; what fetches the key is the claim, which only the client that asked has.
+//! compared by a person and opens nothing; what fetches the key is the claim, which only the client that asked has. Pairing
+//! makes no keys: whoever hears that a client is allowed one makes it then, so that no key is left behind that nobody fetched.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,14 @@ pub const DECIDE: Duration = Duration::from_secs(60);
 /// How long a decision waits for its client.
 const COLLECT: Duration = Duration::from_secs(60);
 
-/// Attempts that may begin within [`WINDOW`]: of one address, so that nobody is guessed or pestered into a press, and of
+/// How long an attempt stays without a client that waits for its decision; a client asks anew at once.
+const ABANDONED: Duration = Duration::from_secs(10);
+
+/// Pause after an attempt, in which the panel and its buttons are for other things.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Attempts that may begin within [`WINDOW`]: of one address (of one network of IPv6, whose
+/// addresses cost nothing), so that nobody is guessed or pestered into a press, and of
 /// all, so that the panel stays useful.
 const OF_ONE: usize = 3;
 const OF_ALL: usize = 12;
@@ -43,6 +51,8 @@ pub struct Begun {
 pub enum TooMany {
     /// Another client is waiting for its answer.
     Another(Duration),
+    /// One has just ended.
+    JustNow(Duration),
     /// Too many attempts lately.
     Lately(Duration),
 }
@@ -52,14 +62,12 @@ pub enum TooMany {
 pub enum Standing {
     /// Nobody has decided yet.
     Waiting,
-    /// Here is the key. Told once.
-    Granted(Secret),
+    /// A person said yes: make a key under this name, the client's. Told once.
+    Allowed(String),
     /// A person said no.
     Refused,
     /// Nobody decided in time.
     Expired,
-    /// A person said yes, but no key could be made.
-    Failed,
 }
 
 #[derive(Debug)]
@@ -70,6 +78,8 @@ struct Attempt {
     claim: String,
     standing: Standing,
     until: Instant,
+    /// When its client last asked.
+    heard: Instant,
 }
 
 /// The attempts, over a clock that its caller reads.
@@ -77,6 +87,8 @@ struct Attempt {
 pub struct Attempts {
     current: Option<Attempt>,
     begun: VecDeque<(Instant, IpAddr)>,
+    /// When the last one was decided, or was withdrawn.
+    ended: Option<Instant>,
     last: u64,
 }
 
@@ -90,7 +102,11 @@ impl Attempts {
         if let Some(attempt) = self.current.as_ref().filter(|attempt| attempt.standing == Standing::Waiting) {
             return Err(TooMany::Another(attempt.until - now));
         }
-        let own = self.begun.iter().filter(|(_, address)| *address == from);
+        if let Some(ended) = self.ended.filter(|ended| now < *ended + QUIET) {
+            return Err(TooMany::JustNow(ended + QUIET - now));
+        }
+        let network = network(from);
+        let own = self.begun.iter().filter(|(_, known)| *known == network);
         let oldest = match (own.clone().count() >= OF_ONE, self.begun.len() >= OF_ALL) {
             (true, _) => own.map(|(at, _)| *at).next(),
             (false, true) => self.begun.front().map(|(at, _)| *at),
@@ -99,9 +115,9 @@ impl Attempts {
         if let Some(at) = oldest {
             return Err(TooMany::Lately(at + WINDOW - now));
         }
-        self.begun.push_back((now, from));
+        self.begun.push_back((now, network));
         self.last += 1;
-        let client: String = client.chars().filter(|c| !c.is_control()).take(NAME_CHARS).collect();
+        let client: String = client.chars().filter(|c| !is_unseen(*c)).take(NAME_CHARS).collect();
         let client = if client.trim().is_empty() { from.to_string() } else { client.trim().to_owned() };
         let begun = Begun { id: self.last, code: code(), claim: Secret::random().expose().to_owned() };
         self.current = Some(Attempt {
@@ -111,36 +127,31 @@ impl Attempts {
             claim: begun.claim.clone(),
             standing: Standing::Waiting,
             until: now + DECIDE,
+            heard: now,
         });
         Ok(begun)
     }
 
-    /// The name of the client that a press would decide about.
-    pub fn waiting(&mut self, id: u64, now: Instant) -> Option<String> {
-        self.pass(now);
-        let attempt = self.current.as_ref()?;
-        (attempt.id == id && attempt.standing == Standing::Waiting).then(|| attempt.client.clone())
-    }
-
     /// What a person decided; a late decision changes nothing.
-    pub fn decide(&mut self, id: u64, standing: Standing, now: Instant) {
-        if self.waiting(id, now).is_some()
-            && let Some(attempt) = &mut self.current
-        {
-            attempt.standing = standing;
+    pub fn decide(&mut self, id: u64, allowed: bool, now: Instant) {
+        self.pass(now);
+        let waits = |attempt: &&mut Attempt| attempt.id == id && attempt.standing == Standing::Waiting;
+        if let Some(attempt) = self.current.as_mut().filter(waits) {
+            attempt.standing = if allowed { Standing::Allowed(attempt.client.clone()) } else { Standing::Refused };
             attempt.until = now + COLLECT;
+            self.ended = Some(now);
         }
     }
 
     /// How the attempt of `claim` stands; `None` for a claim that is not known (any more).
     pub fn standing(&mut self, claim: &str, now: Instant) -> Option<Standing> {
         self.pass(now);
-        let attempt = self.current.take_if(|attempt| attempt.claim == claim && attempt.standing != Standing::Waiting);
-        match (attempt, &self.current) {
-            (Some(told), _) => Some(told.standing),
-            (None, Some(attempt)) if attempt.claim == claim => Some(Standing::Waiting),
-            _ => None,
+        let attempt = self.current.as_mut().filter(|attempt| attempt.claim == claim)?;
+        attempt.heard = now;
+        if attempt.standing == Standing::Waiting {
+            return Some(Standing::Waiting);
         }
+        self.current.take().map(|told| told.standing)
     }
 
     /// For the panel, while a decision is wanted.
@@ -161,15 +172,38 @@ impl Attempts {
         while self.begun.front().is_some_and(|(at, _)| *at + WINDOW <= now) {
             self.begun.pop_front();
         }
-        let Some(attempt) = self.current.as_mut().filter(|attempt| attempt.until <= now) else { return };
-        match attempt.standing {
-            Standing::Waiting => {
-                attempt.standing = Standing::Expired;
-                attempt.until += COLLECT;
+        let Some(attempt) = &mut self.current else { return };
+        let waits = attempt.standing == Standing::Waiting;
+        if attempt.heard + ABANDONED <= now {
+            if waits {
+                self.ended = Some(attempt.heard + ABANDONED);
             }
-            _ => self.current = None,
+            self.current = None;
+        } else if waits && attempt.until <= now {
+            self.ended = Some(attempt.until);
+            attempt.standing = Standing::Expired;
+            attempt.until += COLLECT;
+        } else if attempt.until <= now {
+            self.current = None;
         }
     }
+}
+
+/// Whom a limit counts together: one household has 2^64 addresses of IPv6.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address => address,
+    }
+}
+
+/// Characters that cannot be seen: controls, and those of Unicode's category Cf, which change how others look, so that one
+/// client's name could pass for another's. Selectors of variants belong to them.
+fn is_unseen(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{ad}' | '\u{61c}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Six digits in two groups: easy to compare, and to read aloud.
@@ -192,8 +226,8 @@ impl Pairing {
     }
 
     /// As [`Attempts::decide`], and tells whoever waits.
-    pub fn decide(&self, id: u64, standing: Standing) {
-        self.attempts().decide(id, standing, Instant::now());
+    pub fn decide(&self, id: u64, allowed: bool) {
+        self.attempts().decide(id, allowed, Instant::now());
         self.changed.send_replace(());
     }
 
@@ -220,54 +254,84 @@ mod tests {
     const LAPTOP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 5));
     const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 6));
 
+    /// Time passes, and the client goes on asking.
+    fn wait(attempts: &mut Attempts, begun: &Begun, from: Instant, until: Instant) {
+        let mut now = from;
+        while now < until {
+            assert_eq!(attempts.standing(&begun.claim, now), Some(Standing::Waiting));
+            now += Duration::from_secs(1);
+        }
+    }
+
     #[test]
-    fn a_press_grants_the_key_to_who_asked_and_only_once() {
+    fn a_press_allows_the_key_to_who_asked_and_only_once() {
         let (mut attempts, now) = (Attempts::default(), Instant::now());
-        let begun = attempts.begin("my\u{7} laptop ", LAPTOP, now).unwrap();
+        let begun = attempts.begin("my\u{7} lap\u{202e}to\u{200b}p ", LAPTOP, now).unwrap();
         assert_eq!(attempts.shown(now).unwrap().client, "my laptop");
         assert_eq!(attempts.shown(now).unwrap().code, begun.code);
         assert_eq!(attempts.standing(&begun.claim, now), Some(Standing::Waiting));
-        let key = Secret::random();
-        attempts.decide(begun.id + 1, Standing::Refused, now); // a press meant for another attempt
-        attempts.decide(begun.id, Standing::Granted(key.clone()), now);
+        attempts.decide(begun.id + 1, false, now); // a press meant for another attempt
+        attempts.decide(begun.id, true, now);
         assert_eq!(attempts.shown(now), None);
         assert_eq!(attempts.standing("guess", now), None);
-        assert_eq!(attempts.standing(&begun.claim, now), Some(Standing::Granted(key)));
+        assert_eq!(attempts.standing(&begun.claim, now), Some(Standing::Allowed("my laptop".into())));
         assert_eq!(attempts.standing(&begun.claim, now), None);
     }
 
     #[test]
-    fn nobody_deciding_is_a_no_and_a_late_press_grants_nothing() {
+    fn nobody_deciding_is_a_no_and_a_late_press_allows_nothing() {
         let (mut attempts, now) = (Attempts::default(), Instant::now());
         let begun = attempts.begin("", LAPTOP, now).unwrap();
         assert_eq!(attempts.shown(now).unwrap().client, "192.168.1.5");
         let later = now + DECIDE;
-        attempts.decide(begun.id, Standing::Granted(Secret::random()), later);
+        wait(&mut attempts, &begun, now, later);
+        attempts.decide(begun.id, true, later);
         assert_eq!(attempts.standing(&begun.claim, later), Some(Standing::Expired));
-        // A decision that nobody fetches is forgotten.
-        let begun = attempts.begin("", LAPTOP, later).unwrap();
-        attempts.decide(begun.id, Standing::Granted(Secret::random()), later);
-        assert_eq!(attempts.standing(&begun.claim, later + COLLECT), None);
     }
 
     #[test]
-    fn one_at_a_time_and_few_of_them() {
-        let (mut attempts, start) = (Attempts::default(), Instant::now());
-        let first = attempts.begin("a", LAPTOP, start).unwrap();
-        assert_eq!(attempts.begin("b", OTHER, start), Err(TooMany::Another(DECIDE)));
-        attempts.decide(first.id, Standing::Refused, start);
+    fn an_attempt_whose_client_has_gone_is_withdrawn() {
+        let (mut attempts, now) = (Attempts::default(), Instant::now());
+        let begun = attempts.begin("", LAPTOP, now).unwrap();
+        assert!(attempts.shown(now + ABANDONED / 2).is_some());
+        assert!(attempts.shown(now + ABANDONED).is_none());
+        attempts.decide(begun.id, true, now + ABANDONED);
+        assert_eq!(attempts.standing(&begun.claim, now + ABANDONED), None);
+        // A decision that nobody fetches is forgotten likewise.
+        let later = now + ABANDONED + QUIET;
+        let begun = attempts.begin("", LAPTOP, later).unwrap();
+        attempts.decide(begun.id, true, later);
+        assert_eq!(attempts.standing(&begun.claim, later + ABANDONED), None);
+    }
+
+    #[test]
+    fn one_at_a_time_with_pauses_and_few_of_them() {
+        let (mut attempts, mut now) = (Attempts::default(), Instant::now());
+        let start = now;
+        let first = attempts.begin("a", LAPTOP, now).unwrap();
+        assert_eq!(attempts.begin("b", OTHER, now), Err(TooMany::Another(DECIDE)));
+        attempts.decide(first.id, false, now);
+        assert_eq!(attempts.begin("b", OTHER, now), Err(TooMany::JustNow(QUIET)));
+        let mut one = |attempts: &mut Attempts, address| {
+            now += QUIET;
+            let begun = attempts.begin("a", address, now)?;
+            attempts.decide(begun.id, false, now);
+            Ok(begun)
+        };
         for _ in 1..OF_ONE {
-            let begun = attempts.begin("a", LAPTOP, start).unwrap();
-            attempts.decide(begun.id, Standing::Refused, start);
+            one(&mut attempts, LAPTOP).unwrap();
         }
-        assert_eq!(attempts.begin("a", LAPTOP, start), Err(TooMany::Lately(WINDOW)));
-        // Somebody else is not locked out by it, but all together are.
-        for number in OF_ONE..OF_ALL {
-            let address = IpAddr::from([10, 0, 0, number as u8]);
-            let begun = attempts.begin("c", address, start).unwrap();
-            attempts.decide(begun.id, Standing::Refused, start);
+        assert!(matches!(one(&mut attempts, LAPTOP), Err(TooMany::Lately(_))));
+        // Somebody else is not locked out by it, but all together are; of IPv6 a whole network is one.
+        let ipv6 = |host: u16| IpAddr::V6(Ipv6Addr::new(0xfd12, 0, 0, 1, 0, 0, 0, host));
+        for host in 0..OF_ONE as u16 {
+            one(&mut attempts, ipv6(host)).unwrap();
         }
-        assert_eq!(attempts.begin("b", OTHER, start), Err(TooMany::Lately(WINDOW)));
+        assert!(matches!(one(&mut attempts, ipv6(77)), Err(TooMany::Lately(_))));
+        for number in 2 * OF_ONE..OF_ALL {
+            one(&mut attempts, IpAddr::from([10, 0, 0, number as u8])).unwrap();
+        }
+        assert!(matches!(one(&mut attempts, OTHER), Err(TooMany::Lately(_))));
         assert!(attempts.begin("a", LAPTOP, start + WINDOW).is_ok());
     }
 }

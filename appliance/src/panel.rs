@@ -1,20 +1,21 @@
 //! The board in the daemon: it gets a snapshot of the status and nothing else, and its presses come back as commands on a
-//! bounded channel, which one task carries out.
+//! bounded channel, which one task carries out. Programs of the system run beside it, so that none holds up the next press.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebrum_board::{Board, Command, Snapshot, Stage, Update, Wiring};
-use cerebrum_common::keyring::Keyring;
+use cerebrum_board::backend::choose;
+use cerebrum_board::{Backend, Board, Command, Offers, Snapshot, Stage, Update, Wiring};
 use cerebrum_common::lifecycle::Tasks;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::display;
 use crate::gateway::stops::Stops;
-use crate::pairing::{Pairing, Standing};
+use crate::pairing::Pairing;
 use crate::status;
+use crate::system_command::SystemCommand;
 use crate::update::notice::Notice;
 use crate::upstream::Upstream;
 
@@ -28,8 +29,9 @@ pub struct Settings {
     pub wiring: Option<Wiring>,
     /// The name people reach the appliance by.
     pub name: String,
-    /// Program and arguments that switch the machine off.
-    pub power_off: Vec<String>,
+    /// Program and arguments that switch the machine off; nothing when empty. Unsaid it is systemd's, but on a simulated board
+    /// nothing: that is a developer's machine.
+    pub power_off: Option<Vec<String>>,
     /// Program and arguments that forget everything; nothing when empty.
     pub factory_reset: Vec<String>,
     /// Program and arguments that install or start the update that is shown; nothing when empty.
@@ -45,8 +47,6 @@ pub struct Inside {
     pub board: status::Board,
     /// Who asks for a key.
     pub pairing: Arc<Pairing>,
-    /// Where keys are made.
-    pub keys: Arc<Keyring>,
     /// Requests that can be stopped.
     pub stops: Arc<Stops>,
     /// Servers that can be probed.
@@ -61,10 +61,11 @@ pub struct Inside {
 /// The thread could not be started. Missing parts are no error.
 pub fn start(settings: Settings, inside: Arc<Inside>, tasks: &Tasks) -> std::io::Result<Option<Arc<Board>>> {
     let Some(wiring) = settings.wiring.clone() else { return Ok(None) };
+    let programs = Programs::new(&settings, choose(&wiring).0);
     let (commands, mut pressed) = mpsc::channel(COMMANDS);
     let shown = inside.clone();
-    let (stage, name) = (tasks.clone(), settings.name.clone());
-    let latest = move || shown.snapshot(&name, &stage);
+    let (stage, name, offers) = (tasks.clone(), settings.name.clone(), programs.offers());
+    let latest = move || Snapshot { offers, ..shown.snapshot(&name, &stage) };
     // A full channel means that the daemon is stuck; more presses would not help it.
     let send = move |command| {
         if commands.try_send(command).is_err() {
@@ -78,10 +79,39 @@ pub fn start(settings: Settings, inside: Arc<Inside>, tasks: &Tasks) -> std::io:
     let own = tasks.clone();
     tasks.spawn(async move {
         while let Some(Some(command)) = own.until_stopping(pressed.recv()).await {
-            carry_out(command, &inside, &settings, &own).await;
+            carry_out(command, &inside, &programs, &own);
         }
     });
     Ok(Some(board))
+}
+
+/// The programs that buttons start.
+#[derive(Debug)]
+struct Programs {
+    power_off: SystemCommand,
+    factory_reset: SystemCommand,
+    apply_update: SystemCommand,
+}
+
+impl Programs {
+    fn new(settings: &Settings, backend: Backend) -> Self {
+        let usual: &[&str] = if backend == Backend::Sim { &[] } else { &["systemctl", "poweroff"] };
+        let power_off = settings.power_off.clone();
+        let power_off = power_off.unwrap_or_else(|| usual.iter().map(|&word| word.to_owned()).collect());
+        Self {
+            power_off: SystemCommand::new("power_off", power_off),
+            factory_reset: SystemCommand::new("factory_reset", settings.factory_reset.clone()),
+            apply_update: SystemCommand::new("apply_update", settings.apply_update.clone()),
+        }
+    }
+
+    fn offers(&self) -> Offers {
+        Offers {
+            power_off: self.power_off.is_there(),
+            factory_reset: self.factory_reset.is_there(),
+            apply_update: self.apply_update.is_there(),
+        }
+    }
 }
 
 impl Inside {
@@ -127,52 +157,17 @@ fn stage(stopping: bool, uptime: Duration) -> Stage {
     }
 }
 
-async fn carry_out(command: Command, inside: &Inside, settings: &Settings, tasks: &Tasks) {
+fn carry_out(command: Command, inside: &Inside, programs: &Programs, tasks: &Tasks) {
     tracing::info!(?command, "pressed on the board");
     match command {
         Command::StopRequest { id } => inside.stops.stop(id, "by a press on the appliance's button"),
         Command::ProbeUpstreams => inside.upstreams.iter().for_each(|upstream| upstream.probe_now()),
-        Command::GrantPairing { id } => grant(inside, id),
-        Command::RefusePairing { id } => inside.pairing.decide(id, Standing::Refused),
+        Command::GrantPairing { id } => inside.pairing.decide(id, true),
+        Command::RefusePairing { id } => inside.pairing.decide(id, false),
         Command::DismissError => inside.board.tell(status::Event::Dismissed),
-        Command::ApplyUpdate => run("apply_update", &settings.apply_update, tasks).await,
-        Command::PowerOff => run("power_off", &settings.power_off, tasks).await,
-        Command::FactoryReset => run("factory_reset", &settings.factory_reset, tasks).await,
-    }
-}
-
-/// Makes the key only now: an attempt that nobody allows leaves nothing behind.
-fn grant(inside: &Inside, id: u64) {
-    let Some(client) = inside.pairing.attempts().waiting(id, Instant::now()) else { return };
-    let standing = match inside.keys.grant(&client) {
-        Some(Ok(key)) => Standing::Granted(key),
-        Some(Err(error)) => {
-            tracing::error!(%error, "no key could be made for a client that was allowed one");
-            Standing::Failed
-        }
-        None => Standing::Failed,
-    };
-    inside.pairing.decide(id, standing);
-}
-
-/// How long a command of the system may take.
-const COMMAND: Duration = Duration::from_secs(60);
-
-async fn run(setting: &'static str, command: &[String], tasks: &Tasks) {
-    let Some((program, arguments)) = command.split_first() else {
-        return tracing::warn!("board.{setting}: found nothing, so nothing is done");
-    };
-    let mut process = std::process::Command::new(program);
-    process.args(arguments);
-    let ended = tokio::task::spawn_blocking(move || process.status());
-    match tasks.until_stopping(tokio::time::timeout(COMMAND, ended)).await {
-        Some(Ok(Ok(Ok(status)))) if status.success() => {}
-        Some(Ok(Ok(Ok(status)))) => tracing::error!(%status, "board.{setting} failed"),
-        Some(Ok(Ok(Err(error)))) => tracing::error!(%error, program, "board.{setting} cannot be started"),
-        Some(Ok(Err(error))) => tracing::error!(%error, "board.{setting}"),
-        Some(Err(_)) => tracing::error!("board.{setting} does not end"),
-        // Switching off stops this daemon, too.
-        None => {}
+        Command::ApplyUpdate => programs.apply_update.start(tasks),
+        Command::PowerOff => programs.power_off.start(tasks),
+        Command::FactoryReset => programs.factory_reset.start(tasks),
     }
 }
 
@@ -185,5 +180,15 @@ mod tests {
         assert_eq!(stage(false, Duration::ZERO), Stage::Starting);
         assert_eq!(stage(false, SPLASH), Stage::Ready);
         assert_eq!(stage(true, Duration::ZERO), Stage::Draining);
+    }
+
+    #[test]
+    fn a_simulated_board_never_switches_its_machine_off_unasked() {
+        let told = Settings { power_off: Some(vec!["off".to_owned()]), ..Settings::default() };
+        let offered = |settings: &Settings, backend| Programs::new(settings, backend).offers().power_off;
+        assert!(!offered(&Settings::default(), Backend::Sim));
+        assert!(offered(&Settings::default(), Backend::Pi) && offered(&told, Backend::Sim));
+        let never = Settings { power_off: Some(Vec::new()), ..Settings::default() };
+        assert!(!offered(&never, Backend::Cdev));
     }
 }

@@ -46,6 +46,8 @@ pub enum Problem {
     Trouble(Arc<str>, Trouble),
     /// No upstream can be reached.
     Alone,
+    /// Upstreams can be reached, and none answers requests.
+    Failing,
     /// All upstreams that answer take no requests.
     Overloaded(Arc<str>),
     /// Keys cannot be read or kept.
@@ -72,7 +74,9 @@ pub fn standing(status: &Status, now: Instant) -> Vec<Problem> {
     troubled.clone().for_each(|(upstream, trouble)| note(true, Problem::Trouble(upstream.name.clone(), trouble)));
     // Said better by the above.
     let unexplained = troubled.count() == 0;
-    note(unexplained && lasts(status.alone_since), Problem::Alone);
+    let reached = status.upstreams.iter().any(|upstream| upstream.connected);
+    let alone = if reached { Problem::Failing } else { Problem::Alone };
+    note(unexplained && lasts(status.alone_since), alone);
     let refuses = |upstream: &&UpstreamStatus| upstream.connected && lasts(upstream.refusing_since);
     if let Some(upstream) = status.upstreams.iter().find(refuses) {
         let none = !status.upstreams.iter().any(UpstreamStatus::available);
@@ -96,7 +100,7 @@ impl Problem {
             Self::Trouble(_, Trouble::ClockBehind) => Cause::Clock,
             Self::Trouble(_, Trouble::TheirCertificate | Trouble::OurCertificate) => Cause::Certificate,
             Self::Trouble(_, Trouble::Key) => Cause::Key,
-            Self::Alone => Cause::Upstream,
+            Self::Alone | Self::Failing => Cause::Upstream,
             Self::Overloaded(_) => Cause::Overloaded,
             Self::Keys => Cause::Storage,
         }
@@ -117,6 +121,7 @@ impl Problem {
             Self::Trouble(name, Trouble::OurCertificate) => format!("{name} refuses our certificate. Renew it there."),
             Self::Trouble(name, Trouble::Key) => format!("{name} refuses our key. Add it there anew."),
             Self::Alone => "No inference server can be reached. Is it on, and the network up?".to_owned(),
+            Self::Failing => "No inference server answers requests. What does its log say?".to_owned(),
             Self::Overloaded(name) => format!("{name} takes no requests: other programs use its processor or memory."),
             Self::Keys => "Keys cannot be read or saved. Is the storage full or damaged?".to_owned(),
         }
@@ -153,12 +158,49 @@ mod tests {
         Event::Trouble { upstream: 0, trouble }
     }
 
+    #[test]
+    fn the_boards_pictures_say_what_is_said_here() {
+        let vps = || Arc::from("vps");
+        let all = [
+            Problem::Unplugged,
+            Problem::Alone,
+            Problem::Failing,
+            Problem::Overloaded(vps()),
+            Problem::Trouble(vps(), Trouble::TheirCertificate),
+            Problem::Trouble(vps(), Trouble::OurCertificate),
+            Problem::Trouble(vps(), Trouble::Key),
+            Problem::Trouble(vps(), Trouble::ClockBehind),
+            Problem::Keys,
+            Problem::Hot,
+            Problem::LowVoltage,
+        ];
+        let pictured = cerebrum_board::samples::PROBLEMS.map(|(_, cause, message)| (cause, message.to_owned()));
+        for problem in &all {
+            assert!(pictured.contains(&(problem.cause(), problem.message())), "{problem:?}");
+        }
+        // And the settings, which are no problem of a daemon that runs.
+        assert_eq!(pictured.len(), all.len() + 1);
+    }
+
     #[tokio::test]
     async fn nothing_is_wrong_at_first_and_being_alone_only_after_a_while() {
         let board = Board::new(["vps".into()]);
         assert_eq!(causes(&board, GRACE / 2), []);
         assert_eq!(causes(&board, GRACE), [Cause::Upstream]);
         board.tell(Event::Link { upstream: 0, connected: true });
+        assert_eq!(causes(&board, GRACE), []);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_fails_requests_is_none_until_one_succeeds() {
+        use crate::upstream::breaker::State;
+        let board = board();
+        let until = Instant::now() + GRACE;
+        for state in [State::Open { until, trips: 1 }, State::HalfOpen { probing: true, trips: 1 }] {
+            board.tell(Event::Breaker { upstream: 0, state });
+            assert_eq!(causes(&board, GRACE), [Cause::Upstream], "{state:?}");
+        }
+        board.tell(Event::Breaker { upstream: 0, state: State::Closed { failures: 0 } });
         assert_eq!(causes(&board, GRACE), []);
     }
 

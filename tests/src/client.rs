@@ -87,7 +87,8 @@ impl Client {
     /// # Errors
     /// When no answer comes.
     pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
-        self.whole(Method::POST, path, body.to_string().into()).await
+        let typed = self.clone().with_header("content-type", "application/json");
+        typed.whole(Method::POST, path, body.to_string().into()).await
     }
 
     /// Any method, any bytes.

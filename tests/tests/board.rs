@@ -3,12 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use cerebrum_board::{Cause, Fault, Page, Snapshot, render};
-use cerebrum_tests::client::{Client, PATIENCE, eventually, first_page};
+use cerebrum_board::{Cause, Fault, Page, Pairing, Snapshot, render};
+use cerebrum_tests::client::{Answer, Client, PATIENCE, eventually, first_page};
 use cerebrum_tests::scripted::{Script, ScriptedUpstream};
 use cerebrum_tests::stack::{MODEL, Program, Site, binary, models_folder};
 use http::Method;
@@ -58,9 +59,29 @@ impl Box {
         }
     }
 
+    /// Waits until the panel asks about this client with this code, however much time is left.
+    async fn asks(&self, client: &str, code: &str) {
+        let allowed = Duration::from_secs(60);
+        let asked = |left: u32| {
+            let remaining = allowed.mul_f64(f64::from(left) / 500.0);
+            let pairing = Pairing { id: 1, client: client.to_owned(), code: code.to_owned(), remaining, allowed };
+            render(&Snapshot { pairing: Some(pairing), ..Snapshot::default() }, Page::Pairing).to_terminal()
+        };
+        let wanted: HashSet<String> = (0..=500).map(asked).collect();
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let picture = self.picture().await;
+            if wanted.contains(&picture) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < until, "{client} with {code} is not shown, but:\n{picture}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     fn client(&self, home: &std::path::Path) -> Child {
         Command::new(binary("cerebrum").unwrap())
-            .args(["pair", "--name", "laptop", "--url", &format!("http://{}", self.site.appliance)])
+            .args(["pair", "--name", "laptop", &self.site.appliance.to_string()])
             .env("HOME", home)
             .env_remove("XDG_CONFIG_HOME")
             .stdin(Stdio::null())
@@ -221,7 +242,8 @@ async fn a_press_grants_a_client_its_key() {
     let home = tempfile::tempdir().unwrap();
     let mut client = board.client(home.path());
     let mut err = BufReader::new(client.stderr.take().unwrap());
-    assert_eq!(code(&mut err).len(), 7);
+    let code = code(&mut err);
+    board.asks("laptop", &code).await;
     board.press_until("first", SHORT, async || client.try_wait().unwrap().is_some()).await;
     let mut rest = String::new();
     err.read_to_string(&mut rest).unwrap();
@@ -254,10 +276,10 @@ async fn a_long_press_refuses_and_pestering_is_limited() {
     assert!(!home.path().join(".config/cerebrum/key").exists());
     let guess = stranger.clone().with_header("x-pairing-claim", "cbr_guess");
     assert_eq!(guess.whole(Method::GET, "/v1/pair/wait", Default::default()).await.unwrap().status, 404);
-    // Two more from this address, each refused at the board, and then no more for a while.
+    // Two more from this address, after a pause, each refused at the board, and then no more for a while.
     let mut statuses: Vec<u16> = Vec::new();
     for _ in 0..3 {
-        let begun = stranger.post("/v1/pair", &json!({})).await.unwrap();
+        let begun = begin(&stranger).await;
         statuses.push(begun.status.as_u16());
         let Ok(Value::String(claim)) = begun.json().map(|answer| answer["claim"].clone()) else { continue };
         let mine = Client::plain(board.site.appliance, None).with_header("x-pairing-claim", &claim);
@@ -268,6 +290,17 @@ async fn a_long_press_refuses_and_pestering_is_limited() {
         assert_eq!(decided.into_inner().unwrap(), "refused");
     }
     assert_eq!(statuses, [201, 201, 429]);
+}
+
+/// Asks for a key as soon as the pause after another attempt is over.
+async fn begin(client: &Client) -> Answer {
+    loop {
+        let begun = client.post("/v1/pair", &json!({})).await.unwrap();
+        if !String::from_utf8_lossy(&begun.body).contains("just now") {
+            return begun;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// Waits for a decision as a client does.

@@ -123,6 +123,11 @@ impl Board {
         self.sim.press(button, held);
     }
 
+    /// Presses both buttons of the simulated board together; without effect on a real one.
+    pub fn press_both(&self, held: Duration) {
+        self.sim.press_both(held);
+    }
+
     /// The simulated board, which is dark unless the backend is `Sim`.
     #[must_use]
     pub const fn sim(&self) -> &SimBoard {
@@ -194,7 +199,8 @@ impl Worker {
         let lamps = lamps(snapshot, at);
         let shown = Shown { frame: frame.clone(), lamps, light: view.light, missing: self.missing() };
         *self.shared.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
-        self.send_picture(&frame, view, at);
+        let reached = self.send_picture(&frame, view, at);
+        self.desk.saw(view, snapshot, reached, self.clock.now());
         self.parts.lamps.with(at, |port| port.light(lamps));
     }
 
@@ -214,18 +220,20 @@ impl Worker {
         frame
     }
 
-    fn send_picture(&mut self, frame: &Frame, view: View, at: Duration) {
+    /// Whether the panel has it.
+    fn send_picture(&mut self, frame: &Frame, view: View, at: Duration) -> bool {
         let stale = at.saturating_sub(self.refreshed) >= REFRESH;
         if stale {
             self.refreshed = at;
         }
         let shifted = frame.shifted(view.shift.0, view.shift.1);
-        self.parts.screen.with(at, |screen| {
+        let sent = self.parts.screen.with(at, |screen| {
             if stale {
                 screen.forget();
             }
             screen.show(&shifted, view.light)
         });
+        sent.is_some()
     }
 
     /// Waits for at most a tick, so that lamps and picture go on.
@@ -241,20 +249,25 @@ impl Worker {
         let looked = self.parts.buttons.with(at, |port| Ok((port.wait(clock, timeout)?, port.pressed()?)));
         let Some((edges, levels)) = looked else {
             self.buttons = None;
-            return;
+            return self.desk.buttons_lost();
         };
-        let mut presses: Vec<Press> = edges.into_iter().flat_map(|edge| buttons.edge(edge)).collect();
-        presses.extend(buttons.levels(levels, clock.now()));
-        for press in presses {
-            self.act(press, snapshot);
+        let mut presses = Vec::new();
+        for edge in edges {
+            let came = buttons.edge(edge);
+            presses.extend(came.into_iter().map(|press| (press, buttons.down(press))));
+        }
+        let came = buttons.levels(levels, clock.now());
+        presses.extend(came.into_iter().map(|press| (press, buttons.down(press))));
+        for (press, down) in presses {
+            self.act(press, down, snapshot);
         }
     }
 
-    fn act(&mut self, press: Press, snapshot: &Snapshot) {
+    fn act(&mut self, press: Press, down: Duration, snapshot: &Snapshot) {
         if let Press::Stuck(button) = press {
             tracing::warn!(?button, "a button does not come up; it is left out until it does");
         }
-        if let Some(command) = self.desk.press(press, snapshot, self.clock.now()) {
+        if let Some(command) = self.desk.press(press, down, snapshot, self.clock.now()) {
             (self.send)(command);
         }
     }

@@ -53,7 +53,7 @@ pub enum Press {
     Short(Button),
     /// Held for `LONG`; comes while it is still held.
     Long(Button),
-    /// Both are held, and this many seconds are left; comes every second.
+    /// Both are held, and this many seconds are left; comes at once and every second.
     Countdown {
         /// Seconds until `BothHeld`.
         seconds_left: u8,
@@ -79,6 +79,8 @@ pub fn buttons(edges: &[Edge], until: Duration) -> Vec<Press> {
 #[derive(Debug)]
 pub struct Buttons {
     contacts: [Contact; 2],
+    /// When each went down the last time.
+    down: [Duration; 2],
     /// Since when both are held, and the seconds told so far.
     both: Option<(Duration, u8)>,
 }
@@ -108,7 +110,7 @@ impl Buttons {
     pub fn new(pressed: [bool; 2]) -> Self {
         let contact =
             |level| Contact { level, since: Duration::ZERO, settled: if level { Held::Ignored } else { Held::No } };
-        Self { contacts: pressed.map(contact), both: None }
+        Self { contacts: pressed.map(contact), down: [Duration::ZERO; 2], both: None }
     }
 
     /// Takes an edge. Edges that come out of order count as happening together with the latest one.
@@ -120,6 +122,16 @@ impl Buttons {
             contact.since = contact.since.max(edge.at);
         }
         presses
+    }
+
+    /// When the button of a press that has just come went down; what was seen then is what the press means.
+    #[must_use]
+    pub fn down(&self, press: Press) -> Duration {
+        let [first, second] = self.down;
+        match press {
+            Press::Short(button) | Press::Long(button) | Press::Stuck(button) => self.down[button.index()],
+            Press::Countdown { .. } | Press::Cancelled | Press::BothHeld => first.max(second),
+        }
     }
 
     /// Takes the levels as they are now. A kernel may drop edges that follow each other too fast; a contact that is taken for
@@ -177,7 +189,10 @@ impl Buttons {
         self.contacts[button.index()].settled =
             if contact.level { Held::Since { at: contact.since, told: false } } else { Held::No };
         match contact.settled {
-            Held::No => self.begin_both(contact.since),
+            Held::No => {
+                self.down[button.index()] = contact.since;
+                self.begin_both(contact.since, presses);
+            }
             Held::Since { told: false, .. } => presses.push(Press::Short(button)),
             Held::Since { told: true, .. } | Held::Ignored => {}
         }
@@ -187,10 +202,11 @@ impl Buttons {
     }
 
     /// Once both are down neither is a press of its own.
-    fn begin_both(&mut self, since: Duration) {
+    fn begin_both(&mut self, since: Duration, presses: &mut Vec<Press>) {
         let down = |contact: &Contact| matches!(contact.settled, Held::Since { .. });
         if self.contacts.iter().all(down) {
             self.both = Some((since, 0));
+            presses.push(Press::Countdown { seconds_left: RESET_SECONDS });
             for contact in &mut self.contacts {
                 if let Held::Since { told, .. } = &mut contact.settled {
                     *told = true;
@@ -285,9 +301,19 @@ mod tests {
     fn both_held_count_down_and_reset() {
         let edges = together(changes(First, &[100]), changes(Second, &[300]));
         let presses = buttons(&edges, ms(10_400));
-        assert_eq!(presses[0], Press::Countdown { seconds_left: 9 });
-        assert_eq!((presses.len(), presses.last()), (10, Some(&Press::BothHeld)));
+        assert_eq!(presses[..2], [10, 9].map(|seconds_left| Press::Countdown { seconds_left }));
+        assert_eq!((presses.len(), presses.last()), (11, Some(&Press::BothHeld)));
         assert_eq!(buttons(&edges, ms(10_299)).last(), Some(&Press::Countdown { seconds_left: 1 }));
+    }
+
+    #[test]
+    fn a_press_knows_when_its_button_went_down() {
+        let mut state = Buttons::new([false; 2]);
+        let mut downs = Vec::new();
+        for edge in changes(First, &[100, 50, 100, 900, 100]) {
+            downs.extend(state.edge(edge).into_iter().map(|press| (press, state.down(press))));
+        }
+        assert_eq!(downs, [(Press::Short(First), ms(100)), (Press::Long(First), ms(250))]);
     }
 
     #[test]

@@ -4,12 +4,12 @@
 //! draws and never touches a port. Snapshots and presses come from `board`'s loop; views go to it, commands through it to the
 //! appliance.
 
-use std::time::Duration;
+use std::{collections::VecDeque, mem::Discriminant, time::Duration};
 
 use crate::{
     buttons::{Button, Press},
     page::Page,
-    snapshot::{Command, Snapshot, Stage},
+    snapshot::{Command, Snapshot, Stage, UpdateState},
 };
 
 /// When the panel rests.
@@ -54,8 +54,10 @@ pub struct View {
 const CHOSEN_STAYS: Duration = Duration::from_secs(60);
 /// The question whether to power off is withdrawn after this long.
 const QUESTION_STAYS: Duration = Duration::from_secs(10);
-/// Presses this soon after a client asked were meant for the page before: they must not grant a key.
+/// A button that went down this soon after the code was on the panel was meant for the page before: it must not grant a key.
 const PAIRING_GUARD: Duration = Duration::from_secs(1);
+/// Pictures that are remembered: more than turn up while a button is held for a long press.
+const SIGHTS: usize = 8;
 /// The picture moves by a pixel this often.
 const SHIFT_EVERY: u64 = 60;
 /// Places of the picture, in a circle around the middle, so that it never jumps by more than a pixel.
@@ -68,10 +70,21 @@ pub struct Desk {
     /// The page a press has chosen, and when.
     chosen: Option<(Page, Duration)>,
     countdown: Option<u8>,
-    /// The pairing that is shown, and since when.
-    pairing: Option<(u64, Duration)>,
+    /// What was to be seen, each since when, the newest last.
+    sights: VecDeque<(Duration, Sight)>,
+    /// An update waits for a person, and nobody has turned its page yet.
+    update_unseen: bool,
     news: News,
     touched: Duration,
+}
+
+/// What a press means: the page that was to be seen when the button went down, and what was on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sight {
+    page: Page,
+    request: Option<u128>,
+    /// Only when it has really reached the panel.
+    pairing: Option<u64>,
 }
 
 /// What makes the panel light up by itself when it changes.
@@ -79,7 +92,7 @@ pub struct Desk {
 struct News {
     stage: Stage,
     error: Option<String>,
-    update: Option<String>,
+    update: Option<(String, Discriminant<UpdateState>)>,
     pairing: Option<u64>,
 }
 
@@ -88,7 +101,10 @@ impl News {
         Self {
             stage: snapshot.stage,
             error: snapshot.error.as_ref().map(|fault| fault.message.clone()),
-            update: snapshot.update.as_ref().map(|update| update.version.clone()),
+            update: snapshot
+                .update
+                .as_ref()
+                .map(|update| (update.version.clone(), std::mem::discriminant(&update.state))),
             pairing: snapshot.pairing.as_ref().map(|pairing| pairing.id),
         }
     }
@@ -98,7 +114,15 @@ impl Desk {
     /// Starts bright, with the splash.
     #[must_use]
     pub fn new(rest: Rest, at: Duration) -> Self {
-        Self { rest, chosen: None, countdown: None, pairing: None, news: News::default(), touched: at }
+        Self {
+            rest,
+            chosen: None,
+            countdown: None,
+            sights: VecDeque::new(),
+            update_unseen: false,
+            news: News::default(),
+            touched: at,
+        }
     }
 
     /// Notes what has changed; news light the panel up.
@@ -107,11 +131,30 @@ impl Desk {
         if news == self.news {
             return;
         }
-        if news.pairing != self.news.pairing {
-            self.pairing = news.pairing.map(|id| (id, at));
+        if news.update != self.news.update {
+            self.update_unseen = snapshot.update.as_ref().is_some_and(|update| update.state.waits());
         }
         self.news = news;
         self.touched = at;
+    }
+
+    /// Notes what is to be seen from now on, and whether it has reached the panel.
+    pub fn saw(&mut self, view: View, snapshot: &Snapshot, reached: bool, at: Duration) {
+        let request = snapshot.request.as_ref().filter(|_| view.page == Page::Request).map(|request| request.id);
+        let readable = reached && view.page == Page::Pairing && view.light != Light::Off;
+        let pairing = snapshot.pairing.as_ref().filter(|_| readable).map(|pairing| pairing.id);
+        let sight = Sight { page: view.page, request, pairing };
+        if self.sights.back().is_none_or(|(_, last)| *last != sight) {
+            self.sights.push_back((at, sight));
+        }
+        if self.sights.len() > SIGHTS {
+            self.sights.pop_front();
+        }
+    }
+
+    /// The buttons cannot be seen any more: nobody knows whether they are still held.
+    pub fn buttons_lost(&mut self) {
+        self.countdown = None;
     }
 
     /// What is to be seen.
@@ -122,19 +165,20 @@ impl Desk {
         View { page: self.page(snapshot, at), light: self.light(snapshot, at), shift }
     }
 
-    /// Takes a press; what it asks of the appliance, if anything.
-    pub fn press(&mut self, press: Press, snapshot: &Snapshot, at: Duration) -> Option<Command> {
+    /// Takes a press whose button went down at `down`; what it asks of the appliance, if anything.
+    pub fn press(&mut self, press: Press, down: Duration, snapshot: &Snapshot, at: Duration) -> Option<Command> {
         let asleep = self.light(snapshot, at) == Light::Off;
         let page = self.page(snapshot, at);
         self.touched = at;
         self.countdown = None;
         match press {
+            Press::Countdown { .. } | Press::BothHeld if !snapshot.offers.factory_reset => {}
             Press::Countdown { seconds_left } => self.countdown = Some(seconds_left),
             Press::BothHeld => return Some(Command::FactoryReset),
             Press::Cancelled | Press::Stuck(_) => {}
             Press::Short(_) | Press::Long(_) if asleep => {}
-            Press::Short(button) => return self.short(button, page, snapshot, at),
-            Press::Long(_) => return self.long(page, snapshot, at),
+            Press::Short(button) => return self.short((button, down), page, snapshot, at),
+            Press::Long(_) => return self.long(down, page, snapshot, at),
         }
         None
     }
@@ -143,9 +187,12 @@ impl Desk {
         match (self.countdown, snapshot.stage) {
             (_, Stage::Draining | Stage::Stopped) => Page::Shutdown,
             (Some(seconds_left), _) => Page::Reset { seconds_left },
+            (None, Stage::Halted) => {
+                self.chosen_page(snapshot, at).filter(|page| *page == Page::ConfirmPowerOff).unwrap_or(Page::Error)
+            }
             (None, Stage::Starting) => Page::Splash,
             (None, Stage::Ready) if snapshot.pairing.is_some() => Page::Pairing,
-            (None, Stage::Ready) => self.chosen_page(snapshot, at).unwrap_or_else(|| own_choice(snapshot)),
+            (None, Stage::Ready) => self.chosen_page(snapshot, at).unwrap_or_else(|| self.own_choice(snapshot)),
         }
     }
 
@@ -167,9 +214,33 @@ impl Desk {
         }
     }
 
-    fn short(&mut self, button: Button, page: Page, snapshot: &Snapshot, at: Duration) -> Option<Command> {
-        if page == Page::Pairing {
-            return self.decidable(at).map(|id| Command::GrantPairing { id });
+    /// The page that matters most when nobody has chosen one.
+    fn own_choice(&self, snapshot: &Snapshot) -> Page {
+        let moves = snapshot.update.as_ref().is_some_and(|update| !update.state.waits());
+        if moves {
+            Page::Update
+        } else if snapshot.error.is_some() {
+            Page::Error
+        } else if snapshot.request.is_some() {
+            Page::Request
+        } else if self.update_unseen {
+            Page::Update
+        } else {
+            Page::Status
+        }
+    }
+
+    fn short(
+        &mut self,
+        (button, down): (Button, Duration),
+        page: Page,
+        snapshot: &Snapshot,
+        at: Duration,
+    ) -> Option<Command> {
+        match page {
+            Page::Pairing => return self.decidable(down).map(|id| Command::GrantPairing { id }),
+            Page::Update => self.update_unseen = false,
+            _ => {}
         }
         let next = match (page, button) {
             (Page::ConfirmPowerOff, _) => Page::Status,
@@ -180,30 +251,31 @@ impl Desk {
         None
     }
 
-    fn long(&mut self, page: Page, snapshot: &Snapshot, at: Duration) -> Option<Command> {
+    fn long(&mut self, down: Duration, page: Page, snapshot: &Snapshot, at: Duration) -> Option<Command> {
+        // A page that came under the finger is not what the person meant.
+        let (_, seen) = self.sight(down).filter(|(_, seen)| seen.page == page)?;
+        let halted = snapshot.stage == Stage::Halted;
         match page {
-            Page::Status => self.chosen = Some((Page::ConfirmPowerOff, at)),
-            Page::Pairing => return self.decidable(at).map(|id| Command::RefusePairing { id }),
+            Page::Pairing => return self.decidable(down).map(|id| Command::RefusePairing { id }),
+            Page::Request => return seen.request.map(|id| Command::StopRequest { id }),
             Page::ConfirmPowerOff => self.chosen = None,
+            Page::Update => self.update_unseen = false,
+            Page::Status if snapshot.offers.power_off => self.chosen = Some((Page::ConfirmPowerOff, at)),
+            Page::Error if halted && snapshot.offers.power_off => self.chosen = Some((Page::ConfirmPowerOff, at)),
             _ => {}
         }
         page.action(snapshot)
     }
 
-    /// The pairing that a person has had time to read.
-    fn decidable(&self, at: Duration) -> Option<u64> {
-        self.pairing.filter(|(_, since)| at.saturating_sub(*since) >= PAIRING_GUARD).map(|(id, _)| id)
+    /// What was to be seen at that time, and since when.
+    fn sight(&self, at: Duration) -> Option<(Duration, Sight)> {
+        self.sights.iter().rev().find(|(since, _)| *since <= at).copied()
     }
-}
 
-/// The page that matters most when nobody has chosen one.
-fn own_choice(snapshot: &Snapshot) -> Page {
-    if snapshot.error.is_some() {
-        Page::Error
-    } else if snapshot.request.is_some() {
-        Page::Request
-    } else {
-        Page::Status
+    /// The pairing that a person has had time to read before the button went down.
+    fn decidable(&self, down: Duration) -> Option<u64> {
+        let (since, sight) = self.sight(down)?;
+        sight.pairing.filter(|_| down.saturating_sub(since) >= PAIRING_GUARD)
     }
 }
 

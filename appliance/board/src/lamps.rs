@@ -7,6 +7,7 @@
 //! | ready | breathing | ready |
 //! | ready | slow blink | starting |
 //! | ready | fast blink | stopping |
+//! | ready | dark | no settings: nothing is served |
 //! | ready and upstream | in turns | a client waits for a press |
 //! | activity | fast blink | generating |
 //! | activity | slow blink | preparing, loading or reading the prompt |
@@ -62,14 +63,14 @@ fn ready(stage: Stage, millis: u128) -> u8 {
         Stage::Starting => blink(millis, SLOW_MS),
         Stage::Ready => breath(millis),
         Stage::Draining => blink(millis, FAST_MS),
-        Stage::Stopped => 0,
+        Stage::Halted | Stage::Stopped => 0,
     }
 }
 
 fn activity(snapshot: &Snapshot, millis: u128) -> u8 {
     match snapshot.request.as_ref().map(|request| request.phase) {
-        Some(Phase::Generating | Phase::Reasoning) => blink(millis, FAST_MS),
-        Some(Phase::Queued | Phase::Preparing | Phase::Loading | Phase::Reading) => blink(millis, SLOW_MS),
+        Some(Phase::Generating) => blink(millis, FAST_MS),
+        Some(Phase::Preparing | Phase::Loading | Phase::Reading) => blink(millis, SLOW_MS),
         None if snapshot.active > 0 => blink(millis, SLOW_MS),
         None => 0,
     }
@@ -114,6 +115,16 @@ fn breath(millis: u128) -> u8 {
 impl Lamps {
     /// Every lamp at full brightness: the lamp test.
     pub const ALL: Self = Self { ready: 255, activity: 255, upstream: 255, error: 255 };
+
+    /// One lamp after the other, by name.
+    pub const EACH: [(&str, Self); 4] = [
+        ("ready", Self { ready: 255, ..Self::NONE }),
+        ("activity", Self { activity: 255, ..Self::NONE }),
+        ("upstream", Self { upstream: 255, ..Self::NONE }),
+        ("error", Self { error: 255, ..Self::NONE }),
+    ];
+
+    const NONE: Self = Self { ready: 0, activity: 0, upstream: 0, error: 0 };
 
     /// The brightness of the lamps in the order ready, activity, upstream, error.
     #[must_use]

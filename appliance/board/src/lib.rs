@@ -35,7 +35,7 @@ pub use page::Page;
 pub use picture::beside;
 pub use screen::render;
 pub use snapshot::{
-    Blinks, Cause, Command, Counters, Fault, Pairing, Phase, Request, Savings, Snapshot, Stage, Update, UpdateState,
-    Upstream, UpstreamState,
+    Blinks, Cause, Command, Counters, Fault, Offers, Pairing, Phase, Request, Savings, Snapshot, Stage, Update,
+    UpdateState, Upstream, UpstreamState,
 };
 pub use wiring::{Backend, Wiring};

@@ -9,6 +9,8 @@ use crate::ports::PortError;
 
 /// The first pause before another try.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// A part that fails again sooner than this has a loose contact: the pauses go on where they were, without another word.
+const HEALTHY: Duration = Duration::from_secs(30);
 /// The longest one: a part that is plugged in again is noticed within this time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -25,6 +27,9 @@ pub(crate) struct Link<T: ?Sized> {
 struct Trouble {
     pause: Duration,
     retry_at: Duration,
+    /// Since when it has answered again.
+    well_since: Option<Duration>,
+    part: &'static str,
 }
 
 impl<T: ?Sized> Link<T> {
@@ -34,12 +39,14 @@ impl<T: ?Sized> Link<T> {
 
     /// Uses the part, opening it first where needed. `None` while it is away, and at once until the pause is over.
     pub(crate) fn with<R>(&mut self, at: Duration, act: impl FnOnce(&mut T) -> Result<R, PortError>) -> Option<R> {
-        if self.part.is_none() && self.trouble.is_some_and(|trouble| at < trouble.retry_at) {
+        if self.part.is_none()
+            && self.trouble.is_some_and(|trouble| trouble.well_since.is_none() && at < trouble.retry_at)
+        {
             return None;
         }
         match self.opened().and_then(act) {
             Ok(result) => {
-                self.recovered();
+                self.recovered(at);
                 Some(result)
             }
             Err(error) => {
@@ -51,7 +58,7 @@ impl<T: ?Sized> Link<T> {
 
     /// Whether the last try failed.
     pub(crate) fn is_missing(&self) -> bool {
-        self.trouble.is_some()
+        self.trouble.is_some_and(|trouble| trouble.well_since.is_none())
     }
 
     /// Uses the part once, without retries and without a word in the log.
@@ -66,9 +73,12 @@ impl<T: ?Sized> Link<T> {
         }
     }
 
-    fn recovered(&mut self) {
-        if self.trouble.take().is_some() {
-            tracing::info!("a part of the board answers again");
+    fn recovered(&mut self, at: Duration) {
+        let Some(trouble) = &mut self.trouble else { return };
+        let since = *trouble.well_since.get_or_insert(at);
+        if at.saturating_sub(since) >= HEALTHY {
+            tracing::info!(part = trouble.part, "this part of the board answers again");
+            self.trouble = None;
         }
     }
 
@@ -76,12 +86,13 @@ impl<T: ?Sized> Link<T> {
         self.part = None;
         let pause = match self.trouble {
             None => {
-                tracing::warn!(part = error.part, %error, "a part of the board is missing; it is tried again from time to time");
+                let part = error.part;
+                tracing::warn!(part, %error, "a part of the board is missing; it is tried again from time to time");
                 FIRST_PAUSE
             }
             Some(trouble) => (trouble.pause * 2).min(LONGEST_PAUSE),
         };
-        self.trouble = Some(Trouble { pause, retry_at: at + pause });
+        self.trouble = Some(Trouble { pause, retry_at: at + pause, well_since: None, part: error.part });
     }
 }
 
@@ -127,5 +138,22 @@ mod tests {
         present.store(true, Ordering::Relaxed);
         assert_eq!(link.with(at(3), |part| Ok(*part)), None, "the pause is not over");
         assert_eq!(link.with(at(4), |part| Ok(*part)), Some(7));
+    }
+
+    #[test]
+    fn a_loose_contact_is_told_once_and_tried_less_and_less_often() {
+        let mut link: Link<u8> = Link::new(|| Ok(Box::new(7)));
+        let at = Duration::from_secs;
+        for now in 0..600 {
+            // It answers, and a second later it does not.
+            link.with(at(now), |_| if now % 2 == 0 { Ok(()) } else { Err(absent()) });
+        }
+        assert!(link.trouble.is_some_and(|trouble| trouble.pause == LONGEST_PAUSE), "its pauses have grown");
+        for now in 700..700 + HEALTHY.as_secs() {
+            assert_eq!(link.with(at(now), |_| Ok(())), Some(()));
+            assert!(link.trouble.is_some() && !link.is_missing());
+        }
+        link.with(at(700) + HEALTHY, |_| Ok(()));
+        assert!(link.trouble.is_none(), "it has been well for long enough");
     }
 }

@@ -3,7 +3,7 @@
 //! Owns the order and the rule that a page without content is left out. Never draws (that is `screen`) and never decides when
 //! to turn (that is `desk`).
 
-use crate::snapshot::{Command, Snapshot};
+use crate::snapshot::{Command, Phase, Snapshot, Stage};
 
 /// One page of the OLED.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,14 +88,21 @@ impl Page {
     #[must_use]
     pub fn action(self, snapshot: &Snapshot) -> Option<Command> {
         match self {
-            Self::Request => snapshot.request.as_ref().map(|request| Command::StopRequest { id: request.id }),
+            // One that is not sent yet is over sooner than it could be stopped.
+            Self::Request => {
+                let sent = snapshot.request.as_ref().filter(|request| request.phase != Phase::Preparing);
+                sent.map(|request| Command::StopRequest { id: request.id })
+            }
             Self::Upstreams => Some(Command::ProbeUpstreams),
             Self::Pairing => snapshot.pairing.as_ref().map(|pairing| Command::RefusePairing { id: pairing.id }),
             Self::Update => {
-                snapshot.update.as_ref().filter(|update| update.state.waits()).map(|_| Command::ApplyUpdate)
+                let waits = snapshot.update.as_ref().is_some_and(|update| update.state.waits());
+                (waits && snapshot.offers.apply_update).then_some(Command::ApplyUpdate)
             }
+            // Without settings there is nothing else to show.
+            Self::Error if snapshot.stage == Stage::Halted => None,
             Self::Error => snapshot.error.as_ref().map(|_| Command::DismissError),
-            Self::ConfirmPowerOff => Some(Command::PowerOff),
+            Self::ConfirmPowerOff => snapshot.offers.power_off.then_some(Command::PowerOff),
             Self::Splash | Self::Status | Self::Network | Self::Savings => None,
             Self::Reset { .. } | Self::Shutdown | Self::Test => None,
         }
@@ -105,7 +112,7 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples;
+    use crate::{samples, snapshot::Offers};
 
     #[test]
     fn a_full_round_visits_every_page_and_comes_back() {
@@ -131,5 +138,12 @@ mod tests {
         let empty = Snapshot::default();
         let acts = Page::ROTATION.into_iter().filter(|page| page.action(&empty).is_some());
         assert_eq!(acts.collect::<Vec<_>>(), [Page::Upstreams]);
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_not_offered() {
+        let bare = Snapshot { offers: Offers::default(), ..samples::everything() };
+        assert_eq!((Page::Update.action(&bare), Page::ConfirmPowerOff.action(&bare)), (None, None));
+        assert_eq!(Page::Update.action(&samples::everything()), Some(Command::ApplyUpdate));
     }
 }

@@ -41,6 +41,9 @@ pub trait LampPort: Send {
     fn light(&mut self, lamps: Lamps) -> Result<(), PortError>;
 }
 
+/// Edges that one wait returns at most: more than two bouncing contacts make in a tick.
+pub(crate) const EDGES: usize = 64;
+
 /// Two buttons.
 pub trait ButtonPort: Send {
     /// Which are pressed now.

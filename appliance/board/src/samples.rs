@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::snapshot::{
-    Cause, Counters, Fault, Pairing, Phase, Request, Savings, Snapshot, Stage, Update, UpdateState, Upstream,
+    Cause, Counters, Fault, Offers, Pairing, Phase, Request, Savings, Snapshot, Stage, Update, UpdateState, Upstream,
     UpstreamState,
 };
 
@@ -35,6 +35,7 @@ pub fn idle() -> Snapshot {
             time_saved: Duration::from_secs(11_530),
         },
         counters: Counters { served: 1_204, failed: 3, refused: 12, tokens: 241_220 },
+        offers: Offers::ALL,
         ..Snapshot::default()
     }
 }
@@ -53,14 +54,11 @@ pub fn everything() -> Snapshot {
             id: 1,
             client: "Anna's laptop".to_owned(),
             code: "482 913".to_owned(),
-            remaining: Duration::from_secs(83),
-            allowed: Duration::from_secs(120),
+            remaining: Duration::from_secs(42),
+            allowed: Duration::from_secs(60),
         }),
         update: Some(Update { version: "0.2.0".to_owned(), state: UpdateState::Available }),
-        error: Some(Fault {
-            cause: Cause::Upstream,
-            message: "No inference server answers. Is the VPS running?".to_owned(),
-        }),
+        error: Some(problem(1)),
         ..busy()
     }
 }
@@ -78,7 +76,7 @@ pub fn longest() -> Snapshot {
         uptime: Duration::from_secs(400 * 86_400),
         active: 999,
         queued: 999,
-        request: Some(Request { model: long.to_owned(), ..request(Phase::Reasoning, 1.0, 1_000_000, 12_345.6) }),
+        request: Some(Request { model: long.to_owned(), ..request(Phase::Generating, 1.0, 1_000_000, 12_345.6) }),
         upstreams: (0..5).map(|_| upstream(long, UpstreamState::Up, Some(9_999))).collect(),
         savings: Savings {
             prompts: 9_999_999,
@@ -91,13 +89,41 @@ pub fn longest() -> Snapshot {
             id: 2,
             client: format!("Jürgen\n\u{1b}[2J {long}"),
             code: "WWWW-WWWW".to_owned(),
-            remaining: Duration::from_secs(120),
-            allowed: Duration::from_secs(120),
+            remaining: Duration::from_secs(60),
+            allowed: Duration::from_secs(60),
         }),
         update: Some(Update { version: "10.20.30-rc.40+20261121".to_owned(), state: UpdateState::Installing(0.99) }),
         error: Some(Fault { cause: Cause::Storage, message: format!("{long} ").repeat(4) }),
         ..idle()
     }
+}
+
+/// What can be wrong, in the appliance's own words, each with a name of its picture. A test of the appliance holds them to what
+/// it says.
+pub const PROBLEMS: [(&str, Cause, &str); 12] = [
+    ("unplugged", Cause::Network, "No network address. Is the cable plugged in?"),
+    ("alone", Cause::Upstream, "No inference server can be reached. Is it on, and the network up?"),
+    ("failing", Cause::Upstream, "No inference server answers requests. What does its log say?"),
+    ("overloaded", Cause::Overloaded, "vps takes no requests: other programs use its processor or memory."),
+    ("their-certificate", Cause::Certificate, "vps's certificate is refused: wrong name, too old, or not ours."),
+    ("our-certificate", Cause::Certificate, "vps refuses our certificate. Renew it there."),
+    ("key", Cause::Key, "vps refuses our key. Add it there anew."),
+    ("clock", Cause::Clock, "vps's certificate is not valid yet. Is the clock set?"),
+    ("keys", Cause::Storage, "Keys cannot be read or saved. Is the storage full or damaged?"),
+    ("hot", Cause::Power, "Too hot: it slows down. Does air reach it?"),
+    ("low-voltage", Cause::Power, "The supply voltage is too low. Try a stronger power supply."),
+    (
+        "settings",
+        Cause::Settings,
+        "cerebrum.toml: found no such file on the boot partition, expected one as cerebrum.toml.example shows",
+    ),
+];
+
+/// One of [`PROBLEMS`].
+#[must_use]
+pub fn problem(index: usize) -> Fault {
+    let (_, cause, message) = PROBLEMS[index];
+    Fault { cause, message: message.to_owned() }
 }
 
 /// A request in a given phase.

@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub update: Option<Update>,
     /// What is wrong, as far as a person can mend it.
     pub error: Option<Fault>,
+    /// What the buttons can have done.
+    pub offers: Offers,
 }
 
 impl Default for Snapshot {
@@ -60,8 +62,25 @@ impl Default for Snapshot {
             pairing: None,
             update: None,
             error: None,
+            offers: Offers::default(),
         }
     }
+}
+
+/// What the appliance can do when a button asks for it: what is not to be had is not offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Offers {
+    /// Switching off.
+    pub power_off: bool,
+    /// Forgetting everything.
+    pub factory_reset: bool,
+    /// Installing or starting an update.
+    pub apply_update: bool,
+}
+
+impl Offers {
+    /// All of it.
+    pub const ALL: Self = Self { power_off: true, factory_reset: true, apply_update: true };
 }
 
 /// Where the daemon is in its life.
@@ -72,6 +91,8 @@ pub enum Stage {
     Starting,
     /// Answering requests.
     Ready,
+    /// Settings are missing or wrong: nothing is served, and there is only a problem to show.
+    Halted,
     /// Finishing the last requests; new ones are refused.
     Draining,
     /// Gone: the picture of this stage stays on the panel.
@@ -85,7 +106,7 @@ pub struct Request {
     pub id: u128,
     /// What is being done for it now.
     pub phase: Phase,
-    /// Share of the phase that is done, 0 to 1; values outside are drawn as the nearest end.
+    /// Share of the phase that is done (while generating: of the tokens allowed), 0 to 1; values outside are drawn as the nearest end.
     pub progress: f32,
     /// Tokens generated so far.
     pub tokens: u32,
@@ -98,8 +119,6 @@ pub struct Request {
 /// The steps of a request that take long enough to be seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Waiting for a place.
-    Queued,
     /// The prompt is being shortened and ordered.
     Preparing,
     /// The upstream loads the model.
@@ -108,8 +127,6 @@ pub enum Phase {
     Reading,
     /// Tokens arrive.
     Generating,
-    /// The reasoning tier plans or rates candidates.
-    Reasoning,
 }
 
 /// One inference server.

@@ -2,7 +2,11 @@
 //!
 //! Owns the defaults and the check that they make sense together. Never reads a file: the appliance's settings fill it.
 
-use std::{collections::BTreeSet, fmt, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use crate::desk::Rest;
 
@@ -92,11 +96,19 @@ impl Wiring {
         for (key, pin) in self.named_pins() {
             if pin >= PIN_COUNT {
                 problems.push(format!("{key}: found GPIO {pin}, expected 0 to {}", PIN_COUNT - 1));
+            } else if self.panel_has(pin) {
+                let bus = self.i2c_bus.display();
+                problems.push(format!("{key}: found GPIO {pin}, expected another: the panel's bus {bus} is on it"));
             } else if !seen.insert(pin) {
                 problems.push(format!("{key}: found GPIO {pin}, expected a pin that nothing else uses"));
             }
         }
         problems
+    }
+
+    /// Whether the pin is one of the panel's bus, where it is known which those are.
+    fn panel_has(&self, pin: u8) -> bool {
+        self.i2c_bus == Path::new("/dev/i2c-1") && [2, 3].contains(&pin)
     }
 
     fn named_pins(&self) -> impl Iterator<Item = (&'static str, u8)> {
@@ -113,6 +125,19 @@ mod tests {
     #[test]
     fn the_default_wiring_makes_sense() {
         assert_eq!(Wiring::default().problems(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_panels_bus_keeps_its_pins() {
+        let wiring = Wiring { buttons: [2, 3], ..Wiring::default() };
+        let told = |key| {
+            format!(
+                "{key}: found GPIO {}, expected another: the panel's bus /dev/i2c-1 is on it",
+                if key == "buttons.first" { 2 } else { 3 }
+            )
+        };
+        assert_eq!(wiring.problems(), [told("buttons.first"), told("buttons.second")]);
+        assert_eq!(Wiring { i2c_bus: "/dev/i2c-4".into(), ..wiring }.problems(), Vec::<String>::new());
     }
 
     #[test]

@@ -92,10 +92,35 @@ fn a_press_grants_the_key_and_a_long_one_refuses() {
     for (held, command) in [(SHORT, Command::GrantPairing { id: 1 }), (LONG, Command::RefusePairing { id: 1 })] {
         let rig = Rig::start(everything());
         assert!(rig.sees(Page::Pairing));
-        thread::sleep(Duration::from_millis(1_100));
-        rig.board.press(Button::First, held);
-        assert_eq!(rig.commands.recv_timeout(PATIENCE), Ok(command));
+        // Presses within its first second do nothing.
+        let told = (0..20).find_map(|_| {
+            rig.board.press(Button::First, held);
+            rig.commands.recv_timeout(held + Duration::from_millis(400)).ok()
+        });
+        assert_eq!(told, Some(command));
     }
+}
+
+/// What comes of both buttons held for this long, and whether the countdown was seen.
+fn both_held(held: Duration) -> (Vec<Command>, bool) {
+    let rig = Rig::start(idle());
+    assert!(rig.sees(Page::Status));
+    rig.board.press_both(held);
+    let counts = |seconds_left| rig.board.shown().frame == render(&idle(), Page::Reset { seconds_left });
+    let counting = eventually(|| (1..=10).any(counts));
+    // Until the buttons are up again, and whatever that could bring has come.
+    thread::sleep(held + Duration::from_millis(500));
+    (rig.commands.try_iter().collect(), counting)
+}
+
+#[test]
+fn both_held_for_a_moment_do_nothing() {
+    assert_eq!(both_held(Duration::from_secs(3)), (vec![], true));
+}
+
+#[test]
+fn both_held_to_the_end_reset() {
+    assert_eq!(both_held(Duration::from_secs(11)), (vec![Command::FactoryReset], true));
 }
 
 #[test]
@@ -116,6 +141,28 @@ fn a_panel_that_is_unplugged_comes_back_with_the_present_picture() {
     rig.board.press(Button::First, SHORT);
     rig.board.sim().plug_panel(true);
     assert!(rig.sees(Page::Network), "the press was seen meanwhile");
+}
+
+#[test]
+fn without_a_panel_nothing_is_granted() {
+    let rig = Rig::start(idle());
+    assert!(rig.sees(Page::Status));
+    rig.board.sim().plug_panel(false);
+    rig.set(everything());
+    assert!(eventually(|| rig.board.shown().missing == ["panel"]));
+    thread::sleep(Duration::from_millis(1_100));
+    rig.board.press(Button::First, SHORT);
+    assert_eq!(rig.commands.recv_timeout(Duration::from_millis(600)).ok(), None);
+}
+
+#[test]
+fn a_countdown_ends_with_its_buttons() {
+    let rig = Rig::start(idle());
+    assert!(rig.sees(Page::Status));
+    rig.board.press_both(Duration::from_secs(9));
+    assert!(eventually(|| rig.board.shown().frame == render(&idle(), Page::Reset { seconds_left: 10 })));
+    rig.board.sim().plug_pins(false);
+    assert!(rig.sees(Page::Status));
 }
 
 #[test]

@@ -7,14 +7,7 @@ use proptest::{option, prelude::*, sample::select};
 
 fn any_snapshot() -> impl Strategy<Value = Snapshot> {
     let stages = select(vec![Stage::Starting, Stage::Ready, Stage::Draining, Stage::Stopped]);
-    let phases = select(vec![
-        Phase::Queued,
-        Phase::Preparing,
-        Phase::Loading,
-        Phase::Reading,
-        Phase::Generating,
-        Phase::Reasoning,
-    ]);
+    let phases = select(vec![Phase::Preparing, Phase::Loading, Phase::Reading, Phase::Generating]);
     let states = select(vec![UpstreamState::Up, UpstreamState::Down, UpstreamState::HalfOpen]);
     let causes = option::of(select(Cause::ALL.to_vec()));
     let upstreams = prop::collection::vec(states, 0..4);

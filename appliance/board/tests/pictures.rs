@@ -11,8 +11,8 @@ use std::{
 };
 
 use cerebrum_board::{
-    Page, Pairing, Phase, Savings, Snapshot, Stage, Update, UpdateState, UpstreamState, render,
-    samples::{busy, everything, idle, longest, request, upstream},
+    Cause, Offers, Page, Pairing, Phase, Request, Savings, Snapshot, Stage, Update, UpdateState, UpstreamState, render,
+    samples::{PROBLEMS, busy, everything, idle, longest, problem, request, upstream},
 };
 
 const SCALE: u32 = 4;
@@ -29,11 +29,11 @@ fn every_page_looks_as_reviewed() {
 #[test]
 fn no_picture_is_left_over() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pictures");
-    let known: Vec<&str> = cases().into_iter().map(|case| case.0).collect();
+    let known: Vec<String> = cases().into_iter().map(|case| case.0).collect();
     for file in fs::read_dir(&folder).expect("the folder of pictures") {
         let path = file.expect("an entry").path();
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
-        assert!(known.contains(&name.as_str()), "{} belongs to no case", path.display());
+        assert!(known.contains(&name), "{} belongs to no case", path.display());
     }
 }
 
@@ -48,7 +48,7 @@ fn the_outermost_pixels_stay_dark_for_the_shift() {
     }
 }
 
-type Case = (&'static str, Snapshot, Page);
+type Case = (String, Snapshot, Page);
 
 /// What differs from the files, in a sentence; `None` when nothing does.
 fn difference(folder: &Path, (name, snapshot, page): &Case) -> Option<String> {
@@ -66,10 +66,21 @@ fn difference(folder: &Path, (name, snapshot, page): &Case) -> Option<String> {
 }
 
 fn cases() -> Vec<Case> {
-    [status(), requests(), networks(), servers(), savings(), pairings(), updates(), rest()].concat()
+    let pages = [status(), requests(), networks(), servers(), savings(), pairings(), updates(), rest()].concat();
+    pages.into_iter().map(|(name, snapshot, page)| (name.to_owned(), snapshot, page)).chain(problems()).collect()
 }
 
-fn status() -> Vec<Case> {
+/// Those of the settings come where nothing else is shown.
+fn problems() -> impl Iterator<Item = Case> {
+    PROBLEMS.iter().enumerate().map(|(index, (name, cause, _))| {
+        let stage = if *cause == Cause::Settings { Stage::Halted } else { Stage::Ready };
+        (format!("problem-{name}"), Snapshot { error: Some(problem(index)), stage, ..idle() }, Page::Error)
+    })
+}
+
+type Named = (&'static str, Snapshot, Page);
+
+fn status() -> Vec<Named> {
     let stage = |stage| Snapshot { stage, ..idle() };
     vec![
         ("status-ready", idle(), Page::Status),
@@ -83,27 +94,27 @@ fn status() -> Vec<Case> {
     ]
 }
 
-fn requests() -> Vec<Case> {
+fn requests() -> Vec<Named> {
     let in_phase = |phase, progress, tokens, rate| Snapshot {
         request: Some(request(phase, progress, tokens, rate)),
         active: 1,
         ..idle()
     };
+    let unsent = Request { model: String::new(), ..request(Phase::Preparing, 0.0, 0, 0.0) };
+    let preparing = Snapshot { request: Some(unsent), active: 1, ..idle() };
     vec![
         ("request-none", idle(), Page::Request),
-        ("request-queued", in_phase(Phase::Queued, 0.0, 0, 0.0), Page::Request),
-        ("request-preparing", in_phase(Phase::Preparing, 0.5, 0, 0.0), Page::Request),
+        ("request-preparing", preparing, Page::Request),
         ("request-loading", in_phase(Phase::Loading, 0.7, 0, 0.0), Page::Request),
         ("request-reading", in_phase(Phase::Reading, 0.35, 0, 0.0), Page::Request),
         ("request-generating-0", in_phase(Phase::Generating, 0.0, 0, 0.0), Page::Request),
         ("request-generating", busy(), Page::Request),
         ("request-generating-million", in_phase(Phase::Generating, 1.0, 1_000_000, 99.9), Page::Request),
-        ("request-reasoning", in_phase(Phase::Reasoning, 0.6, 2_048, 11.2), Page::Request),
         ("request-longest", longest(), Page::Request),
     ]
 }
 
-fn networks() -> Vec<Case> {
+fn networks() -> Vec<Named> {
     let with = |addresses| Snapshot { addresses, ..idle() };
     let short = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7));
     let full = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x85a3, 0x1234, 0x5678, 0x8a2e, 0xdef0, 0x7334));
@@ -117,7 +128,7 @@ fn networks() -> Vec<Case> {
     ]
 }
 
-fn servers() -> Vec<Case> {
+fn servers() -> Vec<Named> {
     let with = |upstreams| Snapshot { upstreams, ..idle() };
     let up = |name| upstream(name, UpstreamState::Up, Some(38));
     vec![
@@ -134,7 +145,7 @@ fn servers() -> Vec<Case> {
     ]
 }
 
-fn savings() -> Vec<Case> {
+fn savings() -> Vec<Named> {
     let none = Snapshot { savings: Savings::default(), ..idle() };
     vec![
         ("saved", idle(), Page::Savings),
@@ -143,14 +154,14 @@ fn savings() -> Vec<Case> {
     ]
 }
 
-fn pairings() -> Vec<Case> {
+fn pairings() -> Vec<Named> {
     let asking = |client: &str, code: &str| Snapshot {
         pairing: Some(Pairing {
             id: 1,
             client: client.to_owned(),
             code: code.to_owned(),
             remaining: Duration::from_secs(5),
-            allowed: Duration::from_secs(120),
+            allowed: Duration::from_secs(60),
         }),
         ..idle()
     };
@@ -162,8 +173,9 @@ fn pairings() -> Vec<Case> {
     ]
 }
 
-fn updates() -> Vec<Case> {
+fn updates() -> Vec<Named> {
     let in_state = |state| Snapshot { update: Some(Update { version: "0.2.0".to_owned(), state }), ..idle() };
+    let unoffered = Snapshot { offers: Offers::default(), ..in_state(UpdateState::Available) };
     vec![
         ("update-none", idle(), Page::Update),
         ("update-available", in_state(UpdateState::Available), Page::Update),
@@ -171,20 +183,23 @@ fn updates() -> Vec<Case> {
         ("update-checking", in_state(UpdateState::Checking), Page::Update),
         ("update-installing", in_state(UpdateState::Installing(0.8)), Page::Update),
         ("update-restart", in_state(UpdateState::RestartNeeded), Page::Update),
+        ("update-not-offered", unoffered, Page::Update),
         ("update-failed", in_state(UpdateState::Failed), Page::Update),
         ("update-longest", longest(), Page::Update),
     ]
 }
 
-fn rest() -> Vec<Case> {
+fn rest() -> Vec<Named> {
     let stage = |stage, active| Snapshot { stage, active, ..idle() };
+    let update = Some(Update { version: "0.2.0".to_owned(), state: UpdateState::Installing(0.8) });
+    let installing = Snapshot { update, ..idle() };
     vec![
-        ("error", everything(), Page::Error),
         ("error-none", idle(), Page::Error),
         ("error-longest", longest(), Page::Error),
         ("splash", Snapshot { version: "0.1.0".to_owned(), ..Snapshot::default() }, Page::Splash),
         ("splash-longest", longest(), Page::Splash),
         ("power-off", idle(), Page::ConfirmPowerOff),
+        ("power-off-installing", installing, Page::ConfirmPowerOff),
         ("reset-10", idle(), Page::Reset { seconds_left: 10 }),
         ("reset-1", idle(), Page::Reset { seconds_left: 1 }),
         ("shutdown-draining", stage(Stage::Draining, 2), Page::Shutdown),

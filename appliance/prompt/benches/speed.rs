@@ -24,9 +24,10 @@ fn sizes(criterion: &mut Criterion) {
 
 fn traps(criterion: &mut Criterion) {
     let traps = [
-        ("one_line", "x".repeat(1 << 20)),
+        // The chunks of `text-splitter` take minutes for a longer one.
+        ("one_line", "x".repeat(1 << 17)),
         ("equal_lines", "    value = compute(value)\n".repeat(40_330)),
-        ("tiny_units", (0..30_000).map(|n| format!("def f{n}(value_{n}):\n    return {n}\n\n")).collect()),
+        ("tiny_units", (0..20_000).map(|n| format!("def f{n}(value_{n}):\n    return {n}\n\n")).collect()),
         ("open_brackets", "function(\n".repeat(60_000)),
     ];
     for (label, text) in traps {

@@ -20,7 +20,7 @@ struct Arguments {
     /// Only check the settings: 0 when they are right, 64 when not.
     #[arg(long)]
     check: bool,
-    /// Only try the board: light every lamp, draw a test pattern, tell what answered.
+    /// Only try the board: light one lamp after the other, draw a test pattern, tell what answered and what was pressed.
     #[arg(long)]
     check_board: bool,
     /// Only show on the panel what this file says, until a signal says stop.
@@ -30,8 +30,8 @@ struct Arguments {
 
 const NAME: &str = "cerebrumd";
 
-/// How long the test pattern stays, for a person to look at.
-const LOOK: Duration = Duration::from_secs(3);
+/// How long each lamp is lit, for a person to look at; the test pattern stays for four of them.
+const LOOK: Duration = Duration::from_millis(1500);
 
 fn main() -> ExitCode {
     match program::arguments::<Arguments>() {
@@ -62,7 +62,7 @@ fn check_board(config: &Path) -> ExitCode {
     let Some(wiring) = settings.board.wiring else {
         return program::complain(NAME, program::WRONG_USE, &"board.backend: found \"off\", expected a board to try");
     };
-    let report = cerebrum_board::check(&wiring, LOOK);
+    let report = cerebrum_board::check(&wiring, LOOK, |now| println!("{now}"));
     println!("{report}");
     if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

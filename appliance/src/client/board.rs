@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use cerebrum_board::{Frame, Lamps, beside};
 use serde::Deserialize;
 
 use super::cli::Board;
@@ -10,32 +11,77 @@ use super::failure::Failure;
 use super::interrupt::unless_interrupted;
 use super::server::Server;
 
+/// What is to be seen, as an event tells it: the whole, or the lamps alone.
 #[derive(Deserialize)]
-struct Display {
-    text: String,
+struct News {
+    frame: Option<String>,
+    lamps: [u8; 4],
+}
+
+/// Panel and lamps as they were last told.
+#[derive(Default)]
+struct Seen {
+    panel: String,
+}
+
+impl Seen {
+    fn take(&mut self, news: &News) -> String {
+        if let Some(frame) = news.frame.as_deref().and_then(frame) {
+            self.panel = frame.to_terminal();
+        }
+        let [ready, activity, upstream, error] = news.lamps;
+        beside(&self.panel, &Lamps { ready, activity, upstream, error }.to_terminal())
+    }
+}
+
+/// The picture of its hexadecimal bytes.
+fn frame(text: &str) -> Option<Frame> {
+    let byte = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+    let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
+    Some(Frame::from_bytes(bytes?.try_into().ok()?))
 }
 
 /// Runs the command until Ctrl-C; `--once`, or an output that is no terminal, gets one picture.
 pub(super) async fn run(arguments: &Board, server: &Server, console: &mut Console) -> Result<ExitCode, Failure> {
     let once = arguments.once || !console.shows_answers();
     let mut events = unless_interrupted(server.watch("/v1/events")).await?;
-    let mut drawn = 0;
+    let (mut seen, mut drawn) = (Seen::default(), 0);
     while let Some(event) = unless_interrupted(events.next()).await? {
         if event.name == "health" && drawn == 0 {
             // Health follows the first picture: where none has come by then, there is no board.
             return Err(Failure::Missing("this appliance has no board: [board] backend is \"off\"".to_owned()));
         }
-        if event.name != "display" {
+        if !["display", "lamps"].contains(&event.name.as_str()) {
             continue;
         }
-        let Ok(display) = serde_json::from_str::<Display>(&event.data) else { continue };
+        let Ok(news) = serde_json::from_str::<News>(&event.data) else { continue };
+        let picture = seen.take(&news);
         if once {
-            console.line(&display.text)?;
+            console.line(&picture)?;
             return Ok(ExitCode::SUCCESS);
         }
-        console.redraw(&display.text, drawn)?;
-        drawn = display.text.lines().count();
+        console.redraw(&picture, drawn)?;
+        drawn = picture.lines().count();
     }
     console.note("the appliance has ended the stream");
     Ok(ExitCode::FAILURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use cerebrum_board::{Page, Snapshot, render};
+
+    use super::*;
+
+    #[test]
+    fn lamps_change_beside_the_last_picture() {
+        let picture = render(&Snapshot::default(), Page::Splash);
+        let hex = picture.bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut seen = Seen::default();
+        let first = seen.take(&News { frame: Some(hex), lamps: [0; 4] });
+        assert_eq!(first, beside(&picture.to_terminal(), &Lamps::default().to_terminal()));
+        let lit = seen.take(&News { frame: None, lamps: [255; 4] });
+        assert_eq!(lit, beside(&picture.to_terminal(), &Lamps::ALL.to_terminal()));
+        assert!(frame("0").is_none() && frame("zz").is_none());
+    }
 }

@@ -259,6 +259,8 @@ pub struct Prepare {
 /// `cerebrum pair`.
 #[derive(Args, Debug)]
 pub struct Pair {
+    /// The appliance's address, as --url: `cerebrum.local` is enough
+    pub address: Option<String>,
     /// The name that the panel shows and the key gets [default: this machine's]
     #[arg(long)]
     pub name: Option<String>,

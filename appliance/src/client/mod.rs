@@ -64,6 +64,19 @@ fn explain(error: &clap::Error) -> ExitCode {
     }
 }
 
+/// Which appliance is meant; `pair` takes its address as a word of its own, too.
+fn connection(cli: &Cli) -> Result<cli::Connection, Failure> {
+    let Command::Pair(cli::Pair { address: Some(address), .. }) = &cli.command else {
+        return Ok(cli.connection.clone());
+    };
+    match &cli.connection.url {
+        Some(url) if url != address => {
+            Err(Failure::Usage(format!("found {address} and --url {url}, expected one address of an appliance")))
+        }
+        _ => Ok(cli::Connection { url: Some(address.clone()), ..cli.connection.clone() }),
+    }
+}
+
 fn run(cli: Cli, console: &mut Console) -> Result<ExitCode, Failure> {
     // Those that need no appliance.
     match &cli.command {
@@ -78,7 +91,7 @@ fn run(cli: Cli, console: &mut Console) -> Result<ExitCode, Failure> {
     if let Command::Doctor(arguments) = &cli.command {
         return runtime.block_on(doctor::run(arguments, &cli.connection, console));
     }
-    let server = config::server(&cli.connection)?;
+    let server = config::server(&connection(&cli)?)?;
     let result = match &cli.command {
         Command::Complete(arguments) => complete::run(arguments, &server, console, &runtime),
         Command::Repl(arguments) => repl::run(arguments, &server, console, &runtime),
@@ -93,4 +106,27 @@ fn run(cli: Cli, console: &mut Console) -> Result<ExitCode, Failure> {
     // A name lookup that hangs must not hold up the end of the program.
     runtime.shutdown_background();
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn meant(words: &[&str]) -> Result<Option<String>, String> {
+        let cli = Cli::parse_from([&["cerebrum"], words].concat());
+        connection(&cli).map(|connection| connection.url).map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn an_address_to_pair_with_is_as_good_as_a_url() {
+        let address = Ok(Some("cerebrum.local".to_owned()));
+        assert_eq!(meant(&["pair", "cerebrum.local"]), address);
+        assert_eq!(meant(&["pair", "--url", "cerebrum.local"]), address);
+        assert_eq!(meant(&["pair", "cerebrum.local", "--url", "cerebrum.local"]), address);
+        let both = meant(&["pair", "cerebrum.local", "--url", "http://box"]).unwrap_err();
+        assert!(both.contains("found cerebrum.local and --url http://box, expected one address"), "{both}");
+        assert_eq!(meant(&["pair"]), Ok(None));
+    }
 }

@@ -247,7 +247,8 @@ impl UpstreamStream {
             self.lesson = None;
         }
         match event {
-            InferenceEvent::Loading { .. } | InferenceEvent::Logprobs(_) => {}
+            InferenceEvent::Logprobs(_) => {}
+            InferenceEvent::Loading { permille } => self.record.loading(f32::from(*permille) / 1000.0),
             InferenceEvent::Progress { processed, total } => {
                 self.record.progress(*processed as f32 / (*total).max(1) as f32);
                 self.spent(*processed);

@@ -28,14 +28,15 @@ use crate::status::{self, Status};
 /// Watchers at a time.
 pub(super) const WATCHERS: usize = 32;
 
-/// Pause between two looks: ten a second, so that blinking lamps look like blinking lamps.
-const LOOK: Duration = Duration::from_millis(100);
+/// Pause between two looks: as often as the board changes its lamps. The fastest of them blink five times a second, and half
+/// as many looks would see them stand still now and then.
+const LOOK: Duration = Duration::from_millis(40);
 
 /// Looks without any change until a comment, so that a watcher that went away is noticed.
-const QUIET_LOOKS: u32 = 50;
+const QUIET_LOOKS: u32 = 125;
 
-/// Looks from one at the figures to the next: three times a second is live, and no more than an eye follows.
-const FIGURES_LOOKS: u32 = 3;
+/// Looks from one at health and figures to the next: three times a second is live, and no more than an eye follows.
+const FIGURES_LOOKS: u32 = 8;
 
 /// What a watcher may see besides.
 #[derive(Serialize)]
@@ -70,6 +71,12 @@ struct Display<'a> {
     lamps: [u8; 4],
     /// `bright`, `dim` or `off`.
     light: String,
+}
+
+/// Lamps alone, as in [`Display`].
+#[derive(Serialize)]
+struct Glow {
+    lamps: [u8; 4],
 }
 
 /// Starts watching, with the key among `headers` if there is one.
@@ -159,16 +166,17 @@ impl Watcher {
         let shown = self.panel.as_ref().map(|panel| panel.shown());
         if shown != self.shown {
             if let Some(shown) = &shown {
-                sse::write_named("display", &display(shown), &mut out);
+                let (name, data) = news(self.shown.as_ref(), shown);
+                sse::write_named(name, &data, &mut out);
             }
             self.shown = shown;
         }
-        let health = info::health_text(&self.board);
-        if health != self.health {
-            sse::write_named("health", &health, &mut out);
-            self.health = health;
-        }
         if self.looks.is_multiple_of(FIGURES_LOOKS) {
+            let health = info::health_text(&self.board);
+            if health != self.health {
+                sse::write_named("health", &health, &mut out);
+                self.health = health;
+            }
             self.look_at_figures(&mut out);
         }
         self.looks = self.looks.wrapping_add(1);
@@ -226,6 +234,12 @@ fn text(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
+/// The whole display, or only the lamps where nothing else has changed: they do so all the time.
+fn news(before: Option<&Shown>, shown: &Shown) -> (&'static str, String) {
+    let same = before.is_some_and(|before| before.frame == shown.frame && before.light == shown.light);
+    if same { ("lamps", text(&Glow { lamps: shown.lamps.levels() })) } else { ("display", display(shown)) }
+}
+
 fn display(shown: &Shown) -> String {
     let frame = shown.frame.bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     let display = Display {
@@ -235,4 +249,27 @@ fn display(shown: &Shown) -> String {
         light: format!("{:?}", shown.light).to_lowercase(),
     };
     text(&display)
+}
+
+#[cfg(test)]
+mod tests {
+    use cerebrum_board::desk::Light;
+    use cerebrum_board::{Lamps, Page, Snapshot, render};
+
+    use super::*;
+
+    #[test]
+    fn lamps_alone_cost_no_picture() {
+        let shown = Shown {
+            frame: render(&Snapshot::default(), Page::Splash),
+            lamps: Lamps::default(),
+            light: Light::Bright,
+            missing: Vec::new(),
+        };
+        assert_eq!(news(None, &shown).0, "display");
+        let lit = Shown { lamps: Lamps::ALL, ..shown.clone() };
+        assert_eq!(news(Some(&shown), &lit), ("lamps", "{\"lamps\":[255,255,255,255]}".to_owned()));
+        let dim = Shown { light: Light::Dim, ..lit.clone() };
+        assert_eq!(news(Some(&lit), &dim).0, "display");
+    }
 }

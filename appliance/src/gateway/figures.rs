@@ -99,7 +99,7 @@ struct Upstream<'s> {
 struct Present<'s> {
     #[serde(flatten)]
     what: What<'s>,
-    /// `preparing`, `reading` or `writing`.
+    /// `preparing`, `loading`, `reading` or `writing`.
     phase: &'static str,
     /// Share of the prompt that has been read.
     progress: f32,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use cerebrum_common::keys::Secret;
 use cerebrum_common::serve::{Answer, Limits, Refusal, collect, json};
 use cerebrum_common::wire::json;
 use http::{HeaderMap, Response, StatusCode};
@@ -52,11 +53,14 @@ pub(super) async fn begin(gateway: &Gateway, body: &mut Incoming, from: IpAddr) 
     let limits = Limits { body_bytes: ASK_BYTES, ..gateway.limits };
     let bytes = collect(body, &limits).await?;
     let ask: Ask = json::parse(&bytes)?;
-    if gateway.panel.is_none() {
+    let Some(panel) = &gateway.panel else {
         return Err(Refusal::BadRequest {
             field: None,
             message: "this appliance has no board to decide at: make a key there with `cerebrum key add NAME`".into(),
         });
+    };
+    if let Some(sentence) = undecidable(&panel.shown().missing) {
+        return Err(Refusal::BadRequest { field: None, message: sentence });
     }
     let begun = gateway.pairing.attempts().begin(&ask.name, from, Instant::now());
     let Begun { id, code, claim } = begun.map_err(refusal)?;
@@ -65,9 +69,22 @@ pub(super) async fn begin(gateway: &Gateway, body: &mut Incoming, from: IpAddr) 
     Ok(json(StatusCode::CREATED, &answer))
 }
 
+/// Why nobody can see the code or press, where that is so.
+fn undecidable(missing: &[&str]) -> Option<String> {
+    let missing: Vec<&str> = missing.iter().copied().filter(|part| *part != "lamps").collect();
+    (!missing.is_empty()).then(|| {
+        format!(
+            "the appliance's {} cannot be reached, and without nobody can decide: see to the wiring, or make a key there with \
+             `cerebrum key add NAME`",
+            missing.join(" and ")
+        )
+    })
+}
+
 fn refusal(error: TooMany) -> Refusal {
     let (message, retry_after) = match error {
         TooMany::Another(wait) => ("another client is being paired; try again when it is done", wait),
+        TooMany::JustNow(wait) => ("another client was paired or refused just now; try again in a moment", wait),
         TooMany::Lately(wait) => ("too many attempts to pair lately; try again later", wait),
     };
     Refusal::TooMany { message, retry_after }
@@ -81,12 +98,39 @@ pub(super) async fn wait(gateway: &Gateway, headers: &HeaderMap) -> Result<Respo
     let claim = headers.get(CLAIM).and_then(|claim| claim.to_str().ok()).unwrap_or_default();
     let unknown = || Refusal::NotFound { path: format!("an attempt to pair with this {CLAIM}: ask anew") };
     let standing = gateway.pairing.wait(claim, PATIENCE).await.ok_or_else(unknown)?;
-    let (state, key) = match &standing {
+    let (state, key) = match standing {
         Standing::Waiting => ("waiting", None),
-        Standing::Granted(key) => ("granted", Some(key.expose())),
+        Standing::Allowed(client) => match grant(gateway, client).await {
+            Some(key) => ("granted", Some(key)),
+            None => ("failed", None),
+        },
         Standing::Refused => ("refused", None),
         Standing::Expired => ("expired", None),
-        Standing::Failed => ("failed", None),
     };
-    Ok(json(StatusCode::OK, &Decision { state, key }))
+    Ok(json(StatusCode::OK, &Decision { state, key: key.as_ref().map(Secret::expose) }))
+}
+
+/// Makes the key now that its client is there to take it; away from requests, since it waits for the disk.
+async fn grant(gateway: &Gateway, client: String) -> Option<Secret> {
+    let keys = gateway.keys.clone();
+    let granted = tokio::task::spawn_blocking(move || keys.grant(&client)).await;
+    match granted.ok().flatten()? {
+        Ok(key) => Some(key),
+        Err(error) => {
+            tracing::error!(%error, "no key could be made for a client that was allowed one");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told_unless_it_does_not_matter() {
+        assert_eq!(undecidable(&[]).or(undecidable(&["lamps"])), None);
+        let sentence = undecidable(&["panel", "lamps", "buttons"]).unwrap();
+        assert!(sentence.starts_with("the appliance's panel and buttons cannot be reached"), "{sentence}");
+    }
 }

@@ -127,6 +127,13 @@ impl Record {
         entry.tell(|number| Event::Sent { number, sent });
     }
 
+    /// Part of the model has been loaded.
+    pub(super) fn loading(&mut self, share: f32) {
+        if let Some(entry) = &mut self.0 {
+            entry.tell(|number| Event::Loading { number, share });
+        }
+    }
+
     /// Part of the prompt has been read.
     pub(super) fn progress(&mut self, share: f32) {
         if let Some(entry) = &mut self.0 {
@@ -294,5 +301,6 @@ fn sent(upstream: Option<Arc<str>>, model: &str, ready: &Ready) -> Sent {
         prepared_chars: report.final_chars as u64,
         tokens: bounded(tokens),
         tokens_saved: bounded(saved),
+        max_tokens: ready.call.request.max_tokens,
     }
 }

@@ -179,7 +179,7 @@ async fn answer(
         Call::PairWait => pair::wait(gateway, &head.headers).await?,
         Call::Passed(path) => pass::on(gateway, head.method.clone(), path, body, id).await?,
         Call::Prepare => dry_run::prepare(gateway, &client, body).await?,
-        Call::Press => press::press(gateway, body).await?,
+        Call::Press => press::press(gateway, head, body).await?,
         Call::KeptAnswer if head.method == Method::DELETE => kept::cancel(gateway, &head.headers, head.uri.path())?,
         Call::KeptAnswer => kept::resume(gateway, &head.headers, head.uri.path()).await?,
         Call::Health => info::health(gateway),

@@ -61,13 +61,19 @@ fn usable(settings: Settings) -> Result<(), SettingsError> {
     if problems.is_empty() { Ok(()) } else { Err(SettingsError { origin: FILE.to_owned(), problems }) }
 }
 
+/// Switches the image off.
+pub(crate) const POWER_OFF: [&str; 2] = ["touch", "/run/cerebrumd/power-off"];
+/// Has the image forget everything.
+pub(crate) const FACTORY_RESET: [&str; 2] = ["touch", "/run/cerebrumd/reset"];
+/// Installs or starts the image's update.
+const APPLY_UPDATE: [&str; 2] = ["touch", "/run/cerebrumd/update"];
+
 /// What a press on the board starts. The daemon has no right to do it: it asks the image's own units.
 fn board(table: &mut Table) {
     let board = table.entry("board").or_insert_with(|| Table::new().into());
     let Some(board) = board.as_table_mut() else { return };
-    for (key, request) in [("power_off", "power-off"), ("factory_reset", "reset"), ("apply_update", "update")] {
-        let command = ["touch".to_owned(), format!("/run/cerebrumd/{request}")];
-        board.entry(key).or_insert_with(|| command.map(Value::from).to_vec().into());
+    for (key, program) in [("power_off", POWER_OFF), ("factory_reset", FACTORY_RESET), ("apply_update", APPLY_UPDATE)] {
+        board.entry(key).or_insert_with(|| program.map(Value::from).to_vec().into());
     }
     board.entry("update_file").or_insert_with(|| "/run/cerebrum/update.toml".into());
 }

@@ -5,7 +5,7 @@
 //! is the only source; nothing is asked, and nothing of it is changed. What is wrong is written beside it and told to the
 //! panel; tables that are right count even when others are wrong, so that a person can still get in.
 
-mod daemon;
+pub(crate) mod daemon;
 mod render;
 mod system;
 
@@ -175,7 +175,9 @@ fn report(problems: &[Problem], places: &Places) -> Result<(), ProvisionError> {
     if let Some(first) = problems.first() {
         let more = problems.len() - 1;
         let rest = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-        let text = format!("{FILE}: {first}{rest}");
+        // What is wrong with the file itself names it already.
+        let file = if first.key == FILE { String::new() } else { format!("{FILE}: ") };
+        let text = format!("{file}{first}{rest}");
         at(&path, std::fs::write(&path, text))?;
     }
     let beside = places.boot.join(ERRORS);

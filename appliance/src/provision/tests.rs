@@ -159,6 +159,10 @@ fn what_editors_and_file_managers_do_is_borne_or_named() {
     let utf16: Vec<u8> = std::iter::once(0xfeff).chain(GOOD.encode_utf16()).flat_map(u16::to_le_bytes).collect();
     fs::write(machine.places.boot.join(FILE), utf16).unwrap();
     assert!(provision(&machine.places).unwrap()[0].sentence.starts_with("found UTF-16"));
+    assert!(
+        machine.run("cerebrum/problem.txt").starts_with("cerebrum.toml: found UTF-16"),
+        "the file's name comes once"
+    );
 
     fs::rename(machine.places.boot.join(FILE), machine.places.boot.join("cerebrum.toml.txt")).unwrap();
     assert!(provision(&machine.places).unwrap()[0].sentence.starts_with("found cerebrum.toml.txt"));

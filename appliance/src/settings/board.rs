@@ -24,11 +24,10 @@ pub(super) fn read(section: &mut Section<'_>, name: String) -> panel::Settings {
         let (key, sentence) = problem.split_once(": ").unwrap_or(("board", &problem));
         section.problem(key, sentence.to_owned());
     }
-    let power_off = || ["systemctl", "poweroff"].map(str::to_owned).to_vec();
     panel::Settings {
         wiring: backend.map(|backend| Wiring { backend, ..wiring }),
         name,
-        power_off: section.take("power_off").unwrap_or_else(power_off),
+        power_off: section.take("power_off"),
         factory_reset: section.take("factory_reset").unwrap_or_default(),
         apply_update: section.take("apply_update").unwrap_or_default(),
         update_file: section.take("update_file"),
@@ -42,7 +41,7 @@ fn wiring(section: &mut Section<'_>) -> Wiring {
     Wiring {
         backend: base.backend,
         i2c_bus: section.or::<PathBuf>("i2c_bus", base.i2c_bus),
-        address: small(section, "address", base.address),
+        address: address(section, base.address),
         upside_down: section.or("upside_down", base.upside_down),
         gpio_chip: section.or::<PathBuf>("gpio_chip", base.gpio_chip),
         lamps: section.section("lamps", |lamps| {
@@ -62,7 +61,16 @@ fn wiring(section: &mut Section<'_>) -> Wiring {
     }
 }
 
-/// A pin or an address; what of it makes sense is for the wiring to say.
+/// In hexadecimal, as everybody writes it.
+fn address(section: &mut Section<'_>, default: u8) -> u8 {
+    let found = section.within("address", default.into(), 0, u32::MAX.into());
+    u8::try_from(found).unwrap_or_else(|_| {
+        section.problem("address", format!("found {found:#04x}, expected 0x08 to 0x77"));
+        default
+    })
+}
+
+/// A pin; what of it makes sense is for the wiring to say.
 fn small(section: &mut Section<'_>, key: &'static str, default: u8) -> u8 {
     section.within(key, default.into(), 0, u8::MAX.into()) as u8
 }

@@ -43,7 +43,7 @@ pub struct Status {
     pub addresses: Vec<IpAddr>,
     /// Since when there has been no address.
     pub unplugged_since: Option<Instant>,
-    /// Since when no upstream has been connected.
+    /// Since when no upstream has let a request through.
     pub alone_since: Option<Instant>,
     /// Whether the machine suffers.
     pub strain: Strain,
@@ -140,6 +140,13 @@ pub enum Event {
         /// What was sent.
         sent: Sent,
     },
+    /// Part of the model was loaded.
+    Loading {
+        /// The request's number.
+        number: u64,
+        /// How much of it, 0 to 1.
+        share: f32,
+    },
     /// Part of a prompt was read.
     Progress {
         /// The request's number.
@@ -217,6 +224,7 @@ pub fn reduce(status: &mut Status, event: Event, now: Instant) {
             }
             status.requests.send(number, sent);
         }
+        Event::Loading { number, share } => status.requests.load(number, share),
         Event::Progress { number, share } => status.requests.progress(number, share),
         Event::Tokens { number, tokens } => write(status, number, tokens, now),
         Event::Ended(ending) => end(status, ending, now),
@@ -224,13 +232,13 @@ pub fn reduce(status: &mut Status, event: Event, now: Instant) {
             if let Some(known) = status.upstreams.get_mut(upstream) {
                 known.breaker = state;
             }
+            look_around(status, now);
         }
         Event::Link { upstream, connected } => {
             if let Some(known) = status.upstreams.get_mut(upstream) {
                 known.connected = connected;
             }
-            let alone = !status.upstreams.iter().any(|upstream| upstream.connected);
-            status.alone_since = alone.then(|| status.alone_since.unwrap_or(now));
+            look_around(status, now);
         }
         Event::Probed { upstream, probe } => {
             if let Some(known) = status.upstreams.get_mut(upstream) {
@@ -259,6 +267,13 @@ pub fn reduce(status: &mut Status, event: Event, now: Instant) {
         let standing = problem::standing(status, now);
         status.dismissed.retain(|problem| standing.contains(problem));
     }
+}
+
+/// A breaker that lets one request through to try has not closed yet: its failure would begin the same trouble anew.
+fn look_around(status: &mut Status, now: Instant) {
+    let closed = |upstream: &UpstreamStatus| matches!(upstream.breaker, breaker::State::Closed { .. });
+    let alone = !status.upstreams.iter().any(|upstream| upstream.connected && closed(upstream));
+    status.alone_since = alone.then(|| status.alone_since.unwrap_or(now));
 }
 
 fn write(status: &mut Status, number: u64, tokens: u32, now: Instant) {
@@ -319,6 +334,7 @@ mod tests {
             prepared_chars: 40,
             tokens: 10,
             tokens_saved: 15,
+            max_tokens: 8,
         }
     }
 
@@ -350,7 +366,7 @@ mod tests {
         board.tell(Event::Tokens { number: 1, tokens: 2 });
         board.look(|status| {
             assert_eq!(status.requests.active(), 1);
-            assert_eq!(status.requests.current().unwrap().0.tokens, 2);
+            assert_eq!(status.requests.current().unwrap().tokens, 2);
         });
         board.tell(Event::Ended(ending(1, Outcome::Complete)));
         board.tell(Event::Ended(ending(1, Outcome::Complete)));
@@ -370,7 +386,7 @@ mod tests {
             board.tell(Event::Admitted(arrival(number)));
             board.tell(Event::Sent { number, sent: sent() });
         }
-        let current = || board.look(|status| status.requests.current().map(|(running, _)| running.arrival.number));
+        let current = || board.look(|status| status.requests.current().map(|running| running.arrival.number));
         assert_eq!(current(), Some(2));
         board.tell(Event::Ended(ending(2, Outcome::ClientGone)));
         assert_eq!(current(), Some(1));

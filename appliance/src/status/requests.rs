@@ -41,6 +41,8 @@ pub struct Sent {
     pub tokens: u32,
     /// Tokens that preparation left out.
     pub tokens_saved: u32,
+    /// Tokens that the answer may have.
+    pub max_tokens: u32,
 }
 
 /// A request in progress.
@@ -52,6 +54,8 @@ pub struct Running {
     pub since: Instant,
     /// What was sent for it; none while it is read and prepared.
     pub sent: Option<Sent>,
+    /// Share of the model that has been loaded, 0 to 1, while the server loads it.
+    pub loading: Option<f32>,
     /// Share of the prompt that has been read, 0 to 1.
     pub progress: f32,
     /// Tokens so far.
@@ -142,9 +146,10 @@ impl Requests {
         self.running.values()
     }
 
-    /// The newest one that was sent, for the board.
-    pub fn current(&self) -> Option<(&Running, &Sent)> {
-        self.running.values().rev().find_map(|running| Some((running, running.sent.as_ref()?)))
+    /// The one for the board: the newest that was sent, else the newest.
+    pub fn current(&self) -> Option<&Running> {
+        let sent = self.running.values().rev().find(|running| running.sent.is_some());
+        sent.or_else(|| self.running.values().next_back())
     }
 
     /// The last [`RECENT`] that ended, newest first.
@@ -159,7 +164,8 @@ impl Requests {
 
     pub(super) fn admit(&mut self, arrival: Arrival, now: Instant) {
         let number = arrival.number;
-        let running = Running { arrival, since: now, sent: None, progress: 0.0, tokens: 0, first_token: None };
+        let running =
+            Running { arrival, since: now, sent: None, loading: None, progress: 0.0, tokens: 0, first_token: None };
         self.running.insert(number, running);
     }
 
@@ -174,8 +180,15 @@ impl Requests {
         }
     }
 
+    pub(super) fn load(&mut self, number: u64, share: f32) {
+        if let Some(running) = self.running.get_mut(&number) {
+            running.loading = Some(share);
+        }
+    }
+
     pub(super) fn progress(&mut self, number: u64, share: f32) {
         if let Some(running) = self.running.get_mut(&number) {
+            running.loading = None;
             running.progress = share;
         }
     }
@@ -184,7 +197,7 @@ impl Requests {
     pub(super) fn write(&mut self, number: u64, tokens: u32, now: Instant) -> u32 {
         let Some(running) = self.running.get_mut(&number) else { return 0 };
         let more = tokens.saturating_sub(running.tokens);
-        running.progress = 1.0;
+        (running.loading, running.progress) = (None, 1.0);
         running.tokens = tokens;
         running.first_token.get_or_insert(now);
         if running.is_remembered() { 0 } else { more }
@@ -207,12 +220,13 @@ impl Running {
         self.sent.as_ref().is_some_and(|sent| sent.upstream.is_none())
     }
 
-    /// What it is doing: `preparing`, `reading` or `writing`.
+    /// What it is doing: `preparing`, `loading`, `reading` or `writing`.
     pub fn phase(&self) -> &'static str {
-        match (&self.sent, self.first_token) {
-            (None, _) => "preparing",
-            (_, None) => "reading",
-            (_, Some(_)) => "writing",
+        match (&self.sent, self.loading, self.first_token) {
+            (None, ..) => "preparing",
+            (_, Some(_), _) => "loading",
+            (_, _, None) => "reading",
+            (_, _, Some(_)) => "writing",
         }
     }
 
@@ -265,6 +279,7 @@ mod tests {
             prepared_chars: 100,
             tokens: 25,
             tokens_saved: 75,
+            max_tokens: 20,
         }
     }
 
@@ -287,9 +302,13 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         requests.admit(arrival(1), start);
         requests.admit(arrival(2), start);
-        assert!(requests.current().is_none());
+        assert_eq!(requests.current().map(|running| (running.arrival.number, running.phase())), Some((2, "preparing")));
         requests.send(1, sent(Some("vps")));
-        assert_eq!(requests.current().unwrap().0.arrival.number, 1);
+        assert_eq!(requests.current().unwrap().arrival.number, 1, "one that was sent goes first");
+        assert_eq!(requests.running().next().unwrap().phase(), "reading");
+        requests.load(1, 0.5);
+        assert_eq!(requests.running().next().unwrap().phase(), "loading");
+        requests.progress(1, 0.5);
         assert_eq!(requests.running().next().unwrap().phase(), "reading");
         assert_eq!([requests.write(1, 1, at(4)), requests.write(1, 5, at(6))], [1, 4]);
         let running = requests.running().next().unwrap();

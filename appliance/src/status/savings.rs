@@ -94,6 +94,7 @@ mod tests {
             prepared_chars: 400,
             tokens: 90,
             tokens_saved: 900,
+            max_tokens: 512,
         };
         requests.send(1, sent);
         let outcome = Outcome::Complete;

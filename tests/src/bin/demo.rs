@@ -52,7 +52,7 @@ async fn demonstrate() -> anyhow::Result<()> {
     say(&format!("   https://{}, mutual TLS, process {}", site.server, server.pid()));
 
     step("Starting cerebrumd, the appliance, with a simulated board");
-    let appliance = site.start_appliance("")?;
+    let appliance = site.start_appliance("[board]\nbackend = \"sim\"")?;
     say(&format!("   http://{}, process {}", site.appliance, appliance.pid()));
 
     let lan = Client::plain(site.appliance, Some(site.client_key.expose()));

@@ -13,7 +13,7 @@ use gpiocdev::{
 
 use crate::{
     buttons::{Button, Edge},
-    ports::{ButtonPort, Clock, PortError, Stamps},
+    ports::{ButtonPort, Clock, EDGES, PortError, Stamps},
     wiring::Wiring,
 };
 
@@ -116,7 +116,8 @@ impl Buttons {
     fn edges(&mut self, clock: Clock, timeout: Duration) -> Result<Vec<Edge>, gpiocdev::Error> {
         let mut edges = Vec::new();
         let mut more = self.request.wait_edge_event(timeout)?;
-        while more {
+        // A line that never rests must not keep the board's thread: the rest comes with the next wait.
+        while more && edges.len() < EDGES {
             edges.extend(self.next_edge(clock)?);
             more = self.request.has_edge_event()?;
         }

@@ -9,7 +9,7 @@ mod pi;
 pub mod sim;
 mod ssd1306_model;
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use embedded_hal::digital::OutputPin;
 use linux_embedded_hal::I2cdev;
@@ -26,8 +26,8 @@ use sim::SimBoard;
 /// The registers that a Raspberry Pi kernel gives to programs; a mainline kernel does not have it.
 const GPIOMEM: &str = "/dev/gpiomem";
 
-/// The name of the board, which only board computers have. A laptop has GPIO chips and I2C buses too, but behind them are its
-/// own memory modules and power switches: nothing there may be touched without being asked for.
+/// The name of the board, which only board computers have. Any machine has GPIO chips and I2C buses, but behind them may be its
+/// own memory modules and power switches: but for a Raspberry Pi, nothing may be touched without being asked for.
 const BOARD_MODEL: &str = "/proc/device-tree/model";
 
 /// The parts of a board, each opened when first used.
@@ -41,21 +41,21 @@ pub(crate) struct Parts {
 #[must_use]
 pub fn choose(wiring: &Wiring) -> (Backend, String) {
     match wiring.backend {
-        Backend::Auto => automatic(wiring, |path| path.exists()),
+        Backend::Auto => automatic(fs::read_to_string(BOARD_MODEL).ok().as_deref(), Path::new(GPIOMEM).exists()),
         chosen => (chosen, "the settings say so".to_owned()),
     }
 }
 
-fn automatic(wiring: &Wiring, exists: impl Fn(&Path) -> bool) -> (Backend, String) {
-    let (chip, bus) = (&wiring.gpio_chip, &wiring.i2c_bus);
-    if !exists(Path::new(BOARD_MODEL)) {
-        (Backend::Sim, format!("{BOARD_MODEL} is not there, so this is no board computer"))
-    } else if cfg!(feature = "pi") && exists(Path::new(GPIOMEM)) {
-        (Backend::Pi, format!("{GPIOMEM} is there"))
-    } else if exists(chip) || exists(bus) {
-        (Backend::Cdev, format!("{GPIOMEM} is not there, the kernel's own devices are"))
+/// By the board's name alone: its devices may come later than this program, and are waited for.
+fn automatic(model: Option<&str>, gpiomem: bool) -> (Backend, String) {
+    // The kernel ends it with a zero byte.
+    let model = model.map_or("unknown", |model| model.trim_end_matches('\0'));
+    if !model.contains("Raspberry Pi") {
+        (Backend::Sim, format!("this machine's model is {model}, and no Raspberry Pi"))
+    } else if cfg!(feature = "pi") && gpiomem {
+        (Backend::Pi, format!("this is a {model}, and {GPIOMEM} is there"))
     } else {
-        (Backend::Sim, format!("there is neither {} nor {}", chip.display(), bus.display()))
+        (Backend::Cdev, format!("this is a {model}, and {GPIOMEM} is not there"))
     }
 }
 
@@ -131,15 +131,15 @@ mod tests {
     }
 
     #[test]
-    fn auto_takes_what_is_there_and_leaves_a_laptop_alone() {
-        let wiring = Wiring::default();
-        let with = |there: &[&str]| automatic(&wiring, |path| there.iter().any(|&name| path == Path::new(name))).0;
-        let first_choice = if cfg!(feature = "pi") { Backend::Pi } else { Backend::Cdev };
-        assert_eq!(with(&[BOARD_MODEL, GPIOMEM, "/dev/gpiochip0", "/dev/i2c-1"]), first_choice);
-        assert_eq!(with(&[BOARD_MODEL, "/dev/gpiochip0"]), Backend::Cdev);
-        assert_eq!(with(&[BOARD_MODEL, "/dev/i2c-1"]), Backend::Cdev);
-        assert_eq!(with(&[BOARD_MODEL]), Backend::Sim);
-        assert_eq!(with(&["/dev/gpiochip0", "/dev/i2c-1"]), Backend::Sim);
+    fn auto_takes_a_raspberry_pi_and_leaves_all_else_alone() {
+        let registers = if cfg!(feature = "pi") { Backend::Pi } else { Backend::Cdev };
+        let cm4 = Some("Raspberry Pi Compute Module 4 Rev 1.1\0");
+        assert_eq!(automatic(cm4, true).0, registers);
+        // Whatever devices there are as yet.
+        assert_eq!(automatic(cm4, false).0, Backend::Cdev);
+        for other in [None, Some("Radxa ROCK 5B\0"), Some("Qualcomm laptop\0")] {
+            assert_eq!([automatic(other, true).0, automatic(other, false).0], [Backend::Sim; 2]);
+        }
     }
 
     #[test]

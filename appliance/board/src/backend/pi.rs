@@ -9,7 +9,7 @@ use rppal::gpio::{Gpio, InputPin, Level, OutputPin, Trigger};
 
 use crate::{
     buttons::{Button, Edge},
-    ports::{ButtonPort, Clock, PortError, Stamps},
+    ports::{ButtonPort, Clock, EDGES, PortError, Stamps},
     wiring::Wiring,
 };
 
@@ -92,8 +92,12 @@ impl Buttons {
     fn edges(&mut self, clock: Clock, timeout: Duration) -> rppal::gpio::Result<Vec<Edge>> {
         let mut edges = Vec::new();
         let mut next = self.next_edge(clock, timeout)?;
+        // A line that never rests must not keep the board's thread: the rest comes with the next wait.
         while let Some(edge) = next {
             edges.push(edge);
+            if edges.len() == EDGES {
+                break;
+            }
             next = self.next_edge(clock, Duration::ZERO)?;
         }
         Ok(edges)

@@ -25,6 +25,8 @@ use crate::{
 pub const ADDRESS: u8 = 0x3c;
 /// Presses that may wait to be seen; more are dropped, as a person cannot press faster.
 const PRESSES: usize = 64;
+/// Pause between two presses, longer than contacts bounce.
+const BETWEEN: Duration = Duration::from_millis(50);
 
 /// A simulated board; clones are the same board.
 #[derive(Debug, Clone, Default)]
@@ -38,7 +40,8 @@ struct State {
     panel_plugged: bool,
     pins: [bool; 4],
     pins_plugged: bool,
-    changes: VecDeque<(Button, bool, Duration)>,
+    /// Levels to come, each with how long it stays.
+    changes: VecDeque<([bool; 2], Duration)>,
     pressed: [bool; 2],
 }
 
@@ -88,10 +91,19 @@ impl SimBoard {
 
     /// Presses a button for a while; presses are worked off one after the other.
     pub fn press(&self, button: Button, held: Duration) {
+        self.hold(Button::ALL.map(|each| each == button), held);
+    }
+
+    /// Presses both buttons together for a while.
+    pub fn press_both(&self, held: Duration) {
+        self.hold([true; 2], held);
+    }
+
+    fn hold(&self, pressed: [bool; 2], held: Duration) {
         let mut state = self.state();
         if state.changes.len() < 2 * PRESSES {
-            state.changes.push_back((button, true, held));
-            state.changes.push_back((button, false, Duration::from_millis(50)));
+            state.changes.push_back((pressed, held));
+            state.changes.push_back(([false; 2], BETWEEN));
         }
     }
 
@@ -197,9 +209,10 @@ impl ButtonPort for SimButtons {
         if self.next.is_some_and(|next| now < next) {
             return Ok(Vec::new());
         }
-        let Some((button, pressed, held)) = state.changes.pop_front() else { return Ok(Vec::new()) };
-        state.pressed[button as usize] = pressed;
-        self.next = Some(now + held);
-        Ok(vec![Edge { button, pressed, at: now }])
+        let Some((pressed, stays)) = state.changes.pop_front() else { return Ok(Vec::new()) };
+        let before = std::mem::replace(&mut state.pressed, pressed);
+        self.next = Some(now + stays);
+        let changed = Button::ALL.into_iter().filter(|&button| before[button as usize] != pressed[button as usize]);
+        Ok(changed.map(|button| Edge { button, pressed: pressed[button as usize], at: now }).collect())
     }
 }

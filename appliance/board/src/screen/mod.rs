@@ -26,10 +26,10 @@ pub fn render(snapshot: &Snapshot, page: Page) -> Frame {
         Page::Pairing => moments::pairing(&mut painter, snapshot),
         Page::Update => moments::update(&mut painter, snapshot),
         Page::Error => moments::error(&mut painter, snapshot),
-        Page::ConfirmPowerOff => moments::confirm_power_off(&mut painter),
+        Page::ConfirmPowerOff => moments::confirm_power_off(&mut painter, snapshot),
         Page::Reset { seconds_left } => moments::reset(&mut painter, seconds_left),
         Page::Shutdown => moments::shutdown(&mut painter, snapshot),
-        Page::Test => return moments::test_pattern(),
+        Page::Test => moments::test_pattern(&mut painter, snapshot),
     }
     painter.finish()
 }

@@ -7,8 +7,8 @@ use super::{
     words,
 };
 use crate::{
-    frame::{Frame, HEIGHT, WIDTH},
-    snapshot::{Snapshot, Stage, UpdateState},
+    frame::{HEIGHT, WIDTH},
+    snapshot::{Snapshot, Stage, Update, UpdateState},
 };
 
 pub(super) fn splash(painter: &mut Painter, snapshot: &Snapshot) {
@@ -44,7 +44,11 @@ pub(super) fn update(painter: &mut Painter, snapshot: &Snapshot) {
     };
     painter.header("Update", &format!("now {}", snapshot.version));
     painter.line(&[&HUGE, &LARGE, &MEDIUM], &update.version, 35, Align::Left);
+    let offered = snapshot.offers.apply_update;
     match update.state {
+        UpdateState::Available if !offered => painter.line(&[&SMALL], "available", 60, Align::Left),
+        UpdateState::RestartNeeded if !offered => painter.line(&[&SMALL], "installed", 60, Align::Left),
+        UpdateState::Failed if !offered => painter.line(&[&SMALL], "failed", 60, Align::Left),
         UpdateState::Available => painter.line(&[&SMALL], "hold: install", 60, Align::Left),
         UpdateState::Fetching(share) => moving(painter, "downloading", share),
         UpdateState::Checking => painter.line(&[&SMALL], "checking the signature", 60, Align::Left),
@@ -65,11 +69,23 @@ pub(super) fn error(painter: &mut Painter, snapshot: &Snapshot) {
         painter.line(&[&LARGE], "None", 38, Align::Left);
         return;
     };
-    painter.header("! Problem", "hold: dismiss");
+    let halted = snapshot.stage == Stage::Halted;
+    let hint = if !halted {
+        "hold: dismiss"
+    } else if snapshot.offers.power_off {
+        "hold: power off"
+    } else {
+        ""
+    };
+    painter.header("! Problem", hint);
     painter.message(&fault.message);
 }
 
-pub(super) fn confirm_power_off(painter: &mut Painter) {
+pub(super) fn confirm_power_off(painter: &mut Painter, snapshot: &Snapshot) {
+    let installs = |update: &Update| matches!(update.state, UpdateState::Installing(_));
+    if snapshot.update.as_ref().is_some_and(installs) {
+        painter.line(&[&SMALL], "Update is being written!", 10, Align::Center);
+    }
     painter.line(&[&HUGE, &LARGE], "Power off?", 34, Align::Center);
     painter.line(&[&SMALL], "press: no", 60, Align::Left);
     painter.line(&[&SMALL], "hold: yes", 60, Align::Right);
@@ -96,15 +112,22 @@ pub(super) fn shutdown(painter: &mut Painter, snapshot: &Snapshot) {
     }
 }
 
-/// A border, and squares of four pixels inside: shows dead rows, dead columns and a wrong offset at a glance.
-pub(super) fn test_pattern() -> Frame {
-    let mut frame = Frame::dark();
-    for y in 0..HEIGHT {
-        for x in 0..WIDTH {
-            let border = x == 0 || y == 0 || x == WIDTH - 1 || y == HEIGHT - 1;
-            let square = (x / 4 + y / 4) % 2 == 0 && (8..WIDTH - 8).contains(&x) && (8..HEIGHT - 8).contains(&y);
-            frame.set(x, y, border || square);
+/// A border with a mark in one corner, what is up, and a chequered corner: shows dead rows and columns, a wrong offset, and
+/// at a glance which way the panel is mounted. The name is that of the place the panel answers at.
+pub(super) fn test_pattern(painter: &mut Painter, snapshot: &Snapshot) {
+    let (width, height) = (WIDTH as i32, HEIGHT as i32);
+    for (corner, span, rows) in
+        [((0, 0), width, 1), ((0, height - 1), width, 1), ((0, 0), 1, height), ((width - 1, 0), 1, height)]
+    {
+        painter.fill(Point::new(corner.0, corner.1), span, rows);
+    }
+    painter.fill(Point::new(4, 4), 12, 12);
+    painter.line(&[&HUGE], "TOP", 30, Align::Center);
+    painter.line_within(&[&SMALL], &snapshot.name, Point::new(5, 57), 80, Align::Left);
+    for square in 0..18 {
+        let (x, y) = (square % 6, square / 6);
+        if (x + y) % 2 == 0 {
+            painter.fill(Point::new(100 + x * 4, 48 + y * 4), 4, 4);
         }
     }
-    frame
 }

@@ -31,7 +31,7 @@ fn headline(snapshot: &Snapshot) -> String {
     match snapshot.stage {
         Stage::Starting => "Starting".to_owned(),
         Stage::Draining => "Stopping".to_owned(),
-        Stage::Stopped => "Stopped".to_owned(),
+        Stage::Halted | Stage::Stopped => "Stopped".to_owned(),
         Stage::Ready if snapshot.active > 0 => "Working".to_owned(),
         Stage::Ready if !usable => "No server".to_owned(),
         Stage::Ready => "Ready".to_owned(),
@@ -50,6 +50,9 @@ pub(super) fn request(painter: &mut Painter, snapshot: &Snapshot) {
     let Some(request) = &snapshot.request else { return no_request(painter, snapshot) };
     let fact = if snapshot.active > 1 { format!("1 of {}", snapshot.active) } else { String::new() };
     painter.header(phase(request.phase), &fact);
+    if request.phase == Phase::Preparing {
+        return painter.line(&[&HUGE], "Preparing", 40, Align::Left);
+    }
     figures(painter, request);
     painter.bar(39, 9, request.progress);
     painter.line(&[&SMALL], &request.model, 60, Align::Left);
@@ -68,9 +71,6 @@ fn no_request(painter: &mut Painter, snapshot: &Snapshot) {
 
 /// Before the first token the share of the phase is what moves; from then on tokens and their speed.
 fn figures(painter: &mut Painter, request: &Request) {
-    if request.phase == Phase::Queued {
-        return painter.line(&[&HUGE], "Queued", 35, Align::Left);
-    }
     if request.tokens == 0 && request.phase != Phase::Generating {
         let share = (request.progress.clamp(0.0, 1.0) * 100.0) as u32;
         return painter.line(&[&HUGE], &format!("{share} %"), 35, Align::Left);
@@ -84,12 +84,10 @@ fn figures(painter: &mut Painter, request: &Request) {
 
 fn phase(phase: Phase) -> &'static str {
     match phase {
-        Phase::Queued => "Waiting for a place",
-        Phase::Preparing => "Preparing prompt",
+        Phase::Preparing => "Request",
         Phase::Loading => "Loading model",
         Phase::Reading => "Reading prompt",
         Phase::Generating => "Generating tokens",
-        Phase::Reasoning => "Reasoning",
     }
 }
 

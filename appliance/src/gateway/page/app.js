@@ -47,6 +47,7 @@ const hear = {
     known.board = true;
     show(value);
   },
+  lamps: value => show(value),
   health(value) {
     known.health = value;
     $('display').hidden = $('lamps').hidden = !known.board;
@@ -310,7 +311,7 @@ $('more').addEventListener('click', () => {
 });
 wide.addEventListener('change', recent);
 $('turn').addEventListener('click', () => {
-  const headers = key() ? { 'X-API-Key': key() } : {};
+  const headers = { 'Content-Type': 'application/json', ...(key() && { 'X-API-Key': key() }) };
   fetch('/v1/board/press', { method: 'POST', headers, body: JSON.stringify({ button: 'first' }) });
 });
 $('copy').addEventListener('click', async () => {

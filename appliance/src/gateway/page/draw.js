@@ -16,7 +16,10 @@ export function board(canvas, list) {
     return bulb;
   });
   // Eight rows of 128 bytes, each byte eight pixels high, lowest bit on top.
+  // Without a picture only the lamps have changed.
   return ({ frame, lamps, light }) => {
+    lamps.forEach((level, at) => bulbs[at].style.setProperty('--level', (level / 255).toFixed(2)));
+    if (frame === undefined) return;
     for (let at = 0; at < 1024; at++) {
       const byte = parseInt(frame.slice(at * 2, at * 2 + 2), 16);
       for (let bit = 0; bit < 8; bit++) {
@@ -25,7 +28,6 @@ export function board(canvas, list) {
     }
     context.putImageData(pixels, 0, 0);
     canvas.classList.toggle('dim', light !== 'bright');
-    lamps.forEach((level, at) => bulbs[at].style.setProperty('--level', (level / 255).toFixed(2)));
   };
 }
 

@@ -45,7 +45,7 @@ export const calls = {
 };
 
 /** What a request in progress does. */
-export const phases = { preparing: 'Preparing', reading: 'Reading the prompt', writing: 'Writing' };
+export const phases = { preparing: 'Preparing', loading: 'Loading the model', reading: 'Reading the prompt', writing: 'Writing' };
 
 /** How a request ended, and how that is to be taken: good, fair or bad. */
 export const outcomes = {
@@ -67,7 +67,9 @@ export function state(health, phase) {
   if (!health.vps_connected) return ['The inference server cannot be reached', 'bad'];
   if (!health.vps_available) return [`The inference server takes no requests: it is ${health.vps_status}`, 'bad'];
   if (health.active_count === 0) return ['Ready', 'good'];
-  const doing = { preparing: 'Preparing a prompt', reading: 'Reading a prompt', writing: 'Writing an answer' }[phase];
+  const doing = {
+    preparing: 'Preparing a prompt', loading: 'Loading a model', reading: 'Reading a prompt', writing: 'Writing an answer',
+  }[phase];
   return [doing ?? 'At work', 'busy'];
 }
 

@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use cerebrum_board::{Button, Cause, Fault, Page, Snapshot, Stage, Update, UpdateState, render};
+use cerebrum_board::{
+    Button, Cause, Fault, Frame, Offers, Page, Pairing, Snapshot, Stage, Update, UpdateState, render,
+};
 use cerebrum_tests::client::{Client, eventually};
 use cerebrum_tests::stack::{Program, Site};
 use serde_json::json;
@@ -62,8 +64,20 @@ fn known() -> Snapshot {
         addresses: vec![IpAddr::V4(Ipv4Addr::new(10, 0, 2, 15))],
         version: env!("CARGO_PKG_VERSION").to_owned(),
         stage: Stage::Ready,
+        offers: Offers::ALL,
         ..Snapshot::default()
     }
+}
+
+/// The page that asks about a client, whatever time is left.
+fn pairing_pages(client: &str, code: &str) -> Vec<Frame> {
+    let allowed = Duration::from_secs(60);
+    let page = |left: u32| {
+        let remaining = allowed * left / 500;
+        let pairing = Pairing { id: 1, client: client.to_owned(), code: code.to_owned(), remaining, allowed };
+        render(&Snapshot { pairing: Some(pairing), ..known() }, Page::Pairing)
+    };
+    (0..=500).map(page).collect()
 }
 
 impl Run {
@@ -172,12 +186,28 @@ impl Run {
     pub(crate) async fn pairing(&mut self) -> anyhow::Result<()> {
         let before = self.bench.shows_the_display("status", None).await?;
         let begun = self.bench.lan.post("/v1/pair", &json!({"name": "a laptop"})).await?.json()?;
-        self.bench.shows_the_display("pairing", Some(&before)).await?;
-        tokio::time::sleep(Duration::from_millis(1500)).await; // a person reads
-        self.bench.press(Button::First, SHORT)?;
-        let claim = begun["claim"].as_str().context("no claim")?;
+        let (claim, code) = (begun["claim"].as_str().context("no claim")?, begun["code"].as_str().context("no code")?);
+        // Its client waits all the while: an attempt without one is withdrawn.
         let asking = self.bench.lan.clone().with_header("x-pairing-claim", claim);
-        let decision = asking.get("/v1/pair/wait").await?.json()?;
+        let waiting = async {
+            loop {
+                let decision = asking.get("/v1/pair/wait").await?.json()?;
+                if decision["state"] != "waiting" {
+                    return anyhow::Ok(decision);
+                }
+            }
+        };
+        let pressing = async {
+            let shown = self.bench.shows_the_display("pairing", Some(&before)).await?;
+            ensure!(
+                pairing_pages("a laptop", code).contains(&shown),
+                "not this client with the code {code}:\n{}",
+                shown.to_terminal()
+            );
+            tokio::time::sleep(Duration::from_millis(1500)).await; // a person reads
+            self.bench.press(Button::First, SHORT)
+        };
+        let (decision, ()) = tokio::try_join!(waiting, pressing)?;
         ensure!(decision["state"] == "granted", "{decision}");
         let key = decision["key"].as_str().context("no key")?;
         let paired = Client::plain(self.site.appliance, Some(key));
