@@ -82,7 +82,7 @@ async fn a_service_is_told_which_tools_to_call() {
 }
 
 #[tokio::test]
-async fn models_of_every_upstream_are_listed_by_the_name_that_answers() {
+async fn models_of_every_upstream_are_listed() {
     let (site, service) =
         (Site::new().unwrap(), StubService::start(vec![delta(json!({"content": "x"})), finish("stop")]).await.unwrap());
     let _server = site.start_server("").unwrap();
@@ -95,10 +95,6 @@ async fn models_of_every_upstream_are_listed_by_the_name_that_answers() {
     let both = |models: &Value| listed(models, STUB_MODEL) && listed(models, MODEL);
     eventually(&lan, "/v1/models", both).await.unwrap();
     assert_eq!(lan.get(&format!("/v1/models/{STUB_MODEL}")).await.unwrap().status, 200);
-    let whole = lan.post("/v1/chat/completions", &ask(false)).await.unwrap().json().unwrap();
-    let events = lan.stream("/v1/chat/completions", &ask(true)).await.unwrap().next_event().await.unwrap().unwrap();
-    let streamed: Value = serde_json::from_str(&events.data).unwrap();
-    assert_eq!((&whole["model"], &streamed["model"]), (&json!("m"), &json!("m")));
 }
 
 #[tokio::test]
@@ -120,4 +116,15 @@ async fn only_pages_that_the_settings_name_may_call() {
     assert_eq!(told(&foreign.get("/v1/models").await.unwrap()), "");
     let refused = foreign.with_header("access-control-request-method", "POST");
     assert_eq!(refused.whole(Method::OPTIONS, "/v1/models", Bytes::new()).await.unwrap().status, 405);
+}
+
+#[tokio::test]
+async fn a_stream_and_a_document_give_the_model_one_name() {
+    let chunks = vec![delta(json!({"content": "x"})), finish("stop")];
+    let (site, service) = (Site::new().unwrap(), StubService::start(chunks).await.unwrap());
+    let (_appliance, lan) = appliance(&site, &service, "").await;
+    let whole = lan.post("/v1/chat/completions", &ask(false)).await.unwrap().json().unwrap();
+    let events = lan.stream("/v1/chat/completions", &ask(true)).await.unwrap().next_event().await.unwrap().unwrap();
+    let streamed: Value = serde_json::from_str(&events.data).unwrap();
+    assert_eq!((&whole["model"], &streamed["model"]), (&json!("m"), &json!("m")));
 }
