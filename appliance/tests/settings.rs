@@ -24,7 +24,7 @@ fn the_file_with_every_key_says_what_it_says() {
     assert_eq!((settings.admit.in_progress, settings.admit.queue), (4, 8));
     assert!(settings.tls.as_ref().unwrap().client_ca.as_ref().unwrap().ends_with("valid/ca.pem"));
     let names: Vec<_> = settings.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
-    assert_eq!(names, ["vps", "spare"]);
+    assert_eq!(names, ["vps", "cluster", "spare"]);
     assert_eq!(settings.upstreams[0].key.as_ref().unwrap().expose(), "secret");
     // Named but absent: said when the daemon starts or is asked to check, before anything runs.
     assert_eq!(settings.tls_files().into_iter().filter(Result::is_err).count(), 2);

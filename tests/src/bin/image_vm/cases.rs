@@ -13,8 +13,9 @@ use serde_json::json;
 
 use crate::machine::{BOOT, Machine, Place, make_key};
 
-/// Where slot a's root begins on the disk: after the slot's own boot files.
+/// Where the slots' roots begin on the disk: after the slots' own boot files.
 const ROOT_A: u64 = (139_264 + 65_536) * 512;
+const ROOT_B: u64 = (663_552 + 65_536) * 512;
 /// Starts of which one has to reach the network.
 const STARTS: u32 = 3;
 /// A client's key of its person's own choice.
@@ -232,13 +233,15 @@ impl Run {
     }
 
     pub(crate) async fn verity(&mut self) -> anyhow::Result<()> {
+        let status = self.machine()?.run("cerebrum update status")?;
+        let root = if status.contains("slot b runs") { ROOT_B } else { ROOT_A };
         self.machine = None;
         // A bit of the file system's first block that nothing else would look at.
-        self.place.flip(ROOT_A + 2000)?;
+        self.place.flip(root + 2000)?;
         let machine = self.start()?;
         machine.says("is corrupted")?;
         machine.says("cannot be mounted, or is not what was signed")?;
         self.machine = None;
-        self.place.flip(ROOT_A + 2000)
+        self.place.flip(root + 2000)
     }
 }
