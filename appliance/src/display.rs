@@ -8,7 +8,7 @@ use cerebrum_board::{
 use tokio::time::Instant;
 
 use crate::problem;
-use crate::status::requests::Running;
+use crate::status::requests::{self, Running};
 use crate::status::{Probe, Status, UpstreamStatus};
 use crate::upstream::breaker;
 
@@ -55,11 +55,11 @@ pub fn frame(snapshot: &Snapshot) -> Frame {
 
 fn request(running: &Running, now: Instant) -> Request {
     let most = running.sent.as_ref().map_or(0, |sent| sent.max_tokens);
-    let (phase, progress) = match (&running.sent, running.loading) {
-        (None, _) => (Phase::Preparing, 0.0),
-        (Some(_), Some(share)) => (Phase::Loading, share),
-        (Some(_), None) if running.tokens > 0 => (Phase::Generating, running.tokens as f32 / most.max(1) as f32),
-        (Some(_), None) => (Phase::Reading, running.progress),
+    let (phase, progress) = match running.phase() {
+        requests::Phase::Preparing => (Phase::Preparing, 0.0),
+        requests::Phase::Loading(share) => (Phase::Loading, share),
+        requests::Phase::Reading(share) => (Phase::Reading, share),
+        requests::Phase::Writing => (Phase::Generating, running.tokens as f32 / most.max(1) as f32),
     };
     Request {
         id: running.arrival.id.as_u128(),
@@ -125,16 +125,7 @@ mod tests {
         let arrival = Arrival { number: 1, id: RequestId::random(), call: "stream", client: "laptop".into() };
         board.tell(Event::Admitted(arrival));
         assert_eq!(is(), Some((Phase::Preparing, 0.0)));
-        let sent = Sent {
-            upstream: Some("vps".into()),
-            model: "m".into(),
-            language: "rust".into(),
-            prompt_chars: 400,
-            prepared_chars: 100,
-            tokens: 25,
-            tokens_saved: 75,
-            max_tokens: 20,
-        };
+        let sent = Sent::sample(Some("vps"));
         board.tell(Event::Sent { number: 1, sent });
         assert_eq!(is(), Some((Phase::Reading, 0.0)));
         board.tell(Event::Loading { number: 1, share: 0.25 });

@@ -22,6 +22,7 @@ pub mod display;
 pub mod gateway;
 pub mod pairing;
 pub mod panel;
+pub mod presses;
 pub mod problem;
 pub mod provision;
 pub mod report;

@@ -1,5 +1,5 @@
-//! The board in the daemon: it gets a snapshot of the status and nothing else, and its presses come back as commands on a
-//! bounded channel, which one task carries out. Programs of the system run beside it, so that none holds up the next press.
+//! The board in the daemon: it gets a snapshot of the status and nothing else, and its presses come back as commands, which one
+//! task carries out. Programs of the system run beside it, so that none holds up the next press.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,19 +8,16 @@ use std::time::Duration;
 use cerebrum_board::backend::choose;
 use cerebrum_board::{Backend, Board, Command, Offers, Snapshot, Stage, Update, Wiring};
 use cerebrum_common::lifecycle::Tasks;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::display;
 use crate::gateway::stops::Stops;
 use crate::pairing::Pairing;
+use crate::presses;
 use crate::status;
 use crate::system_command::SystemCommand;
 use crate::update::notice::Notice;
 use crate::upstream::Upstream;
-
-/// Commands on their way; a person presses slower than they are carried out.
-const COMMANDS: usize = 8;
 
 /// What the settings say of the board.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,26 +59,15 @@ pub struct Inside {
 pub fn start(settings: Settings, inside: Arc<Inside>, tasks: &Tasks) -> std::io::Result<Option<Arc<Board>>> {
     let Some(wiring) = settings.wiring.clone() else { return Ok(None) };
     let programs = Programs::new(&settings, choose(&wiring).0);
-    let (commands, mut pressed) = mpsc::channel(COMMANDS);
+    let (send, pressed) = presses::channel();
     let shown = inside.clone();
     let (stage, name, offers) = (tasks.clone(), settings.name.clone(), programs.offers());
     let latest = move || Snapshot { offers, ..shown.snapshot(&name, &stage) };
-    // A full channel means that the daemon is stuck; more presses would not help it.
-    let send = move |command| {
-        if commands.try_send(command).is_err() {
-            tracing::warn!(?command, "a press on the board is lost");
-        }
-    };
     let board = Arc::new(Board::start(&wiring, latest, send)?);
     if let Some(file) = settings.update_file.clone() {
         tasks.spawn(watch_update(file, inside.board.clone(), tasks.clone()));
     }
-    let own = tasks.clone();
-    tasks.spawn(async move {
-        while let Some(Some(command)) = own.until_stopping(pressed.recv()).await {
-            carry_out(command, &inside, &programs, &own);
-        }
-    });
+    pressed.carry_out(tasks, move |command, tasks| carry_out(command, &inside, &programs, tasks));
     Ok(Some(board))
 }
 

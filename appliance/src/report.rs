@@ -7,17 +7,14 @@ use std::time::Duration;
 use anyhow::Context;
 use cerebrum_board::{Board, Cause, Command, Fault, Offers, Snapshot, Stage, Wiring};
 use cerebrum_common::lifecycle::{Tasks, notify_ready, shutdown_signal};
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::presses;
 use crate::provision::daemon::{FACTORY_RESET, POWER_OFF};
 use crate::system_command::SystemCommand;
 
 /// The longest sentence that is worth showing; a panel has 128 by 64 pixels.
 const SHOWN: usize = 400;
-
-/// Commands on their way; a person presses slower than they are carried out.
-const COMMANDS: usize = 8;
 
 /// Shows what `file` says, with the wiring of a board that is not told otherwise, until a signal says stop.
 ///
@@ -36,26 +33,16 @@ pub async fn run(file: &Path) -> anyhow::Result<()> {
         offers: Offers { power_off: true, factory_reset: true, apply_update: false },
         ..Snapshot::default()
     };
-    let (commands, mut pressed) = mpsc::channel(COMMANDS);
-    let send = move |command| {
-        if commands.try_send(command).is_err() {
-            tracing::warn!(?command, "a press on the board is lost");
-        }
-    };
+    let (send, pressed) = presses::channel();
     let board = Board::start(&Wiring::default(), latest, send)?;
     let tasks = Tasks::new();
-    let own = tasks.clone();
-    tasks.spawn(async move {
-        let words = |program: [&str; 2]| program.map(str::to_owned).to_vec();
-        let power_off = SystemCommand::new("power_off", words(POWER_OFF));
-        let factory_reset = SystemCommand::new("factory_reset", words(FACTORY_RESET));
-        while let Some(Some(command)) = own.until_stopping(pressed.recv()).await {
-            match command {
-                Command::PowerOff => power_off.start(&own),
-                Command::FactoryReset => factory_reset.start(&own),
-                _ => {}
-            }
-        }
+    let words = |program: [&str; 2]| program.map(str::to_owned).to_vec();
+    let power_off = SystemCommand::new("power_off", words(POWER_OFF));
+    let factory_reset = SystemCommand::new("factory_reset", words(FACTORY_RESET));
+    pressed.carry_out(&tasks, move |command, tasks| match command {
+        Command::PowerOff => power_off.start(tasks),
+        Command::FactoryReset => factory_reset.start(tasks),
+        _ => {}
     });
     notify_ready();
     shutdown_signal().await?;

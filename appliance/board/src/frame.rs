@@ -45,6 +45,20 @@ impl Frame {
         &self.bytes
     }
 
+    /// The panel's memory as hexadecimal digits, two for a byte.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        self.bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The picture whose memory these hexadecimal digits are; none where there are more, fewer or other characters.
+    #[must_use]
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        let byte = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+        let bytes: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(byte).collect();
+        Some(Self::from_bytes(bytes?.try_into().ok()?))
+    }
+
     /// Whether a pixel is lit; pixels outside are dark.
     #[must_use]
     pub fn lit(&self, x: usize, y: usize) -> bool {
@@ -112,6 +126,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn hexadecimal_digits_are_all_or_no_picture() {
+        let mut frame = Frame::dark();
+        frame.set(3, 10, true);
+        assert_eq!(Frame::from_hex(&frame.to_hex()), Some(frame.clone()));
+        let digits = frame.to_hex();
+        for wrong in ["", "0", "zz", &digits[2..], &format!("{digits}00"), &digits.replace("04", "0x")] {
+            assert_eq!(Frame::from_hex(wrong), None);
+        }
+    }
 
     #[test]
     fn a_pixel_lands_in_the_panel_s_byte() {

@@ -241,9 +241,8 @@ fn news(before: Option<&Shown>, shown: &Shown) -> (&'static str, String) {
 }
 
 fn display(shown: &Shown) -> String {
-    let frame = shown.frame.bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     let display = Display {
-        frame,
+        frame: shown.frame.to_hex(),
         text: &shown.to_terminal(),
         lamps: shown.lamps.levels(),
         light: format!("{:?}", shown.light).to_lowercase(),

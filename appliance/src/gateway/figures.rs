@@ -269,7 +269,7 @@ fn in_progress(running: &Running, now: Now) -> Present<'_> {
             tokens_per_second: running.rate(now.instant).map(rounded),
             ..what(running, now)
         },
-        phase: running.phase(),
+        phase: running.phase().as_str(),
         progress: running.progress,
         seconds: rounded(now.instant.saturating_duration_since(running.since).as_secs_f64()),
     }

@@ -6,6 +6,7 @@
 use std::sync::Mutex;
 
 use bytes::Bytes;
+use cerebrum_common::request_id::RequestId;
 use cerebrum_common::serve::Refusal;
 use cerebrum_common::wire::Failure;
 use http::Request;
@@ -67,9 +68,10 @@ pub(super) async fn forward(
     let mut first: Option<Failure> = None;
     loop {
         tried.push(routed.upstream.index);
-        let missed = match open(gateway, routed, record).await? {
+        let missed = match open(gateway, routed, record).await {
             Ok(stream) => return Ok(stream),
-            Err(missed) => *missed,
+            Err(Unopened::Refused(refusal)) => return Err(refusal),
+            Err(Unopened::Missed(missed)) => *missed,
         };
         let refusal = || Refusal::Failed(first.clone().unwrap_or_else(|| missed.failure.clone()));
         if !is_worth_another(missed.failure.code) {
@@ -82,17 +84,21 @@ pub(super) async fn forward(
     }
 }
 
+/// Why there is no answer.
+enum Unopened {
+    /// The request cannot be sent there.
+    Refused(Refusal),
+    /// The upstream did not take it, or failed before its first event; another one may.
+    Missed(Box<Missed>),
+}
+
 /// A request that an upstream did not take.
 struct Missed {
     prepared: Prepared,
     failure: Failure,
 }
 
-async fn open(
-    gateway: &Gateway,
-    routed: Routed,
-    record: &mut Record,
-) -> Result<Result<UpstreamStream, Box<Missed>>, Refusal> {
+async fn open(gateway: &Gateway, routed: Routed, record: &mut Record) -> Result<UpstreamStream, Unopened> {
     let Routed { prepared, upstream, mut pass } = routed;
     let missed = match send(gateway, &prepared, &upstream, record).await {
         Ok(source) => UpstreamStream::new(gateway, prepared, pass, source, record).first(record).await,
@@ -100,9 +106,9 @@ async fn open(
             judge(failure.code, &mut pass);
             Err((prepared, failure))
         }
-        Err(refusal) => return Err(refusal),
+        Err(refusal) => return Err(Unopened::Refused(refusal)),
     };
-    Ok(missed.map_err(|(prepared, failure)| Box::new(Missed { prepared, failure })))
+    missed.map_err(|(prepared, failure)| Unopened::Missed(Box::new(Missed { prepared, failure })))
 }
 
 async fn send(
@@ -111,33 +117,41 @@ async fn send(
     upstream: &Upstream,
     record: &mut Record,
 ) -> Result<Source, Refusal> {
-    let call = &prepared.ready.call;
     record.sent(&upstream.name, &prepared.ready);
-    let Asked { path, media_type, bytes, reader } = ask::ask(upstream, call)?;
-    let mut hold = match &upstream.way {
-        Way::Frames(link) => Some(Hold::new(link.clone())),
-        Way::Service(_) => None,
-    };
-    let request = || ask::request(upstream, path, media_type, bytes.clone(), record.id(), hold.as_ref());
-    if hold.is_none() {
-        let body = soon(upstream.way.clone(), request()?, reader.media_type()).await?;
-        return Ok(Source { body, reader, hold });
+    let asked = ask::ask(upstream, &prepared.ready.call)?;
+    match &upstream.way {
+        Way::Frames(link) => held(gateway, upstream, asked, Hold::new(link.clone()), record.id()).await,
+        Way::Service(_) => {
+            let Asked { path, media_type, bytes, reader } = asked;
+            let request = ask::request(upstream, path, media_type, bytes, record.id(), None)?;
+            let body = soon(upstream.way.clone(), request, reader.media_type()).await?;
+            Ok(Source { body, reader, hold: None })
+        }
     }
+}
+
+/// The answer of a server of ours, which holds it for when the connection breaks.
+async fn held(
+    gateway: &Gateway,
+    upstream: &Upstream,
+    Asked { path, media_type, bytes, reader }: Asked,
+    mut hold: Hold,
+    id: RequestId,
+) -> Result<Source, Refusal> {
     let mut repeats = 0;
     let response = loop {
-        match upstream.way.send(request()?).await {
-            Err(LinkError::Broke(error)) if may_repeat(gateway, hold.as_ref(), repeats) => {
+        let request = ask::request(upstream, path, media_type, bytes.clone(), id, Some(&hold))?;
+        match upstream.way.send(request).await {
+            Err(LinkError::Broke(error)) if may_repeat(gateway, &hold, repeats) => {
                 repeats += 1;
-                tracing::info!(id = %record.id(), %error, "repeating a request whose connection broke before its answer");
+                tracing::info!(%id, %error, "repeating a request whose connection broke before its answer");
             }
             response => break response,
         }
     };
     let response = response.map_err(|error| link_failure(&error))?;
-    if let Some(hold) = &mut hold {
-        hold.answered(response.status(), response.headers());
-    }
-    Ok(Source { body: accept(response, reader.media_type()).await?, reader, hold })
+    hold.answered(response.status(), response.headers());
+    Ok(Source { body: accept(response, reader.media_type()).await?, reader, hold: Some(hold) })
 }
 
 /// The answer of a service, whose head may come with the first token only, minutes after a long prompt: then the client has had
@@ -155,11 +169,8 @@ async fn soon(way: Way, request: Request<Bytes>, media_type: &'static str) -> Re
 }
 
 /// A server that holds answers does no work twice: a repeated request joins what it has begun.
-fn may_repeat(gateway: &Gateway, hold: Option<&Hold>, repeats: u32) -> bool {
-    match hold {
-        Some(hold) if hold.is_usual() => repeats < REPEATS_HELD,
-        _ => repeats == 0 && gateway.retries.spend(),
-    }
+fn may_repeat(gateway: &Gateway, hold: &Hold, repeats: u32) -> bool {
+    if hold.is_usual() { repeats < REPEATS_HELD } else { repeats == 0 && gateway.retries.spend() }
 }
 
 /// Each waits for a connection.

@@ -10,7 +10,8 @@ use cerebrum_common::wire::dialect::Dialect;
 use cerebrum_common::wire::{Failure, FailureCode};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::map::{Entry, Map};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Gateway;
@@ -164,37 +165,44 @@ fn described(name: &str) -> Value {
 async fn all_models(gateway: &Gateway) -> Value {
     let mut all = Map::new();
     for upstream in own(gateway) {
-        if let Some(Value::Object(models)) = ask(upstream, "/v1/models", ASK).await {
-            merge(&mut all, models);
-        }
+        let models = ask(upstream, "/v1/models", ASK).await.and_then(object);
+        all = merged(all, models.unwrap_or_default());
     }
     Value::Object(all)
 }
 
-fn merge(all: &mut Map<String, Value>, more: Map<String, Value>) {
+fn object(value: Value) -> Option<Map<String, Value>> {
+    if let Value::Object(map) = value { Some(map) } else { None }
+}
+
+fn merged(mut all: Map<String, Value>, more: Map<String, Value>) -> Map<String, Value> {
     for (name, more) in more {
         match (all.get_mut(&name), more) {
             (None, more) => drop(all.insert(name, more)),
             (Some(Value::Array(list)), Value::Array(more)) => {
-                more.into_iter().for_each(|one| {
-                    if !list.contains(&one) {
-                        list.push(one)
-                    }
-                });
+                let unknown: Vec<_> = more.into_iter().filter(|one| !list.contains(one)).collect();
+                list.extend(unknown);
             }
             (Some(Value::Object(map)), Value::Object(more)) => {
-                for (key, value) in more {
-                    match (map.get(&key).and_then(Value::as_u64), value.as_u64()) {
-                        (Some(a), Some(b)) => drop(map.insert(key, (a + b).into())),
-                        _ => {
-                            map.entry(key).or_insert(value);
-                        }
-                    }
-                }
+                more.into_iter().for_each(|(key, value)| add(map.entry(key), value));
             }
             _ => {}
         }
     }
+    all
+}
+
+/// Counts are added, of anything else the first one stays.
+fn add(entry: Entry<'_>, more: Value) {
+    let known = entry.or_insert(Value::Null);
+    *known = match (known.take(), more) {
+        (Value::Null, more) => more,
+        (Value::Number(a), Value::Number(b)) => match (a.as_u64(), b.as_u64()) {
+            (Some(a), Some(b)) => (a + b).into(),
+            _ => Value::Number(a),
+        },
+        (first, _) => first,
+    };
 }
 
 /// Names by which a model can be asked for: the servers' models and their aliases, and those of the services that are up.
@@ -257,15 +265,14 @@ mod tests {
 
     #[test]
     fn models_of_several_servers_are_one_list() {
-        let mut all = Map::new();
-        for models in [
+        let all = [
             json!({"available_models": ["a", "b"], "inference_counts": {"a": 1}, "aliases": {"x": "a"}, "default_model": "a"}),
             json!({"available_models": ["b", "c"], "inference_counts": {"a": 2, "c": 3}, "aliases": {"x": "c", "y": "c"},
                 "default_model": "c"}),
-        ] {
-            let Value::Object(models) = models else { panic!() };
-            merge(&mut all, models);
-        }
+        ]
+        .into_iter()
+        .filter_map(object)
+        .fold(Map::new(), merged);
         let expected = json!({"available_models": ["a", "b", "c"], "inference_counts": {"a": 3, "c": 3},
             "aliases": {"x": "a", "y": "c"}, "default_model": "a"});
         assert_eq!(Value::Object(all), expected);

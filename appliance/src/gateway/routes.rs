@@ -3,7 +3,8 @@
 use cerebrum_common::request_id::{self, RequestId};
 use cerebrum_common::serve::{Answer, Peer, Refusal, Service};
 use cerebrum_common::wire::dialect::Dialect;
-use http::{HeaderMap, Method, Request, Response};
+use http::request::Parts;
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 use super::info::{self, Picture};
@@ -126,39 +127,41 @@ impl Service for Gateway {
 
 impl Gateway {
     async fn answer(&self, request: Request<Incoming>, peer: Peer, id: RequestId) -> Response<Answer> {
-        let dialect = dialect(request.uri().path(), request.headers());
         match find(request.uri().path(), request.method()) {
             Ok(Call::Complete(delivery)) => pipeline::complete(self, request, id, delivery).await,
             Ok(call) => {
                 let (head, mut body) = request.into_parts();
                 match answer(self, call, &head, &mut body, (peer, id)).await {
                     Ok(response) => response,
-                    Err(refusal) => refuse(self, &refusal, body, dialect),
+                    Err(refusal) => refuse(self, &refusal, &head, body),
                 }
             }
-            Err(refusal) => refuse(self, &refusal, request.into_body(), dialect),
+            Err(refusal) => {
+                let (head, body) = request.into_parts();
+                refuse(self, &refusal, &head, body)
+            }
         }
     }
 }
 
 /// Whose words an answer is expected in: also Anthropic's clients ask for `/v1/models`.
-fn dialect(path: &str, headers: &HeaderMap) -> Dialect {
-    match Dialect::of_path(path) {
-        Dialect::Chat if headers.contains_key("anthropic-version") => Dialect::Messages,
+fn dialect(head: &Parts) -> Dialect {
+    match Dialect::of_path(head.uri.path()) {
+        Dialect::Chat if head.headers.contains_key("anthropic-version") => Dialect::Messages,
         dialect => dialect,
     }
 }
 
-fn refuse(gateway: &Gateway, refusal: &Refusal, body: Incoming, dialect: Dialect) -> Response<Answer> {
+fn refuse(gateway: &Gateway, refusal: &Refusal, head: &Parts, body: Incoming) -> Response<Answer> {
     cerebrum_common::serve::discard(body, &gateway.tasks);
-    refusal.response_in(dialect)
+    refusal.response_in(dialect(head))
 }
 
 /// All calls but completions.
 async fn answer(
     gateway: &Gateway,
     call: Call,
-    head: &http::request::Parts,
+    head: &Parts,
     body: &mut Incoming,
     (peer, id): (Peer, RequestId),
 ) -> Result<Response<Answer>, Refusal> {

@@ -325,19 +325,6 @@ mod tests {
         Arrival { number, id: RequestId::random(), call: "complete", client: "laptop".into() }
     }
 
-    fn sent() -> Sent {
-        Sent {
-            upstream: Some("vps".into()),
-            model: "qwen_7b".into(),
-            language: "python".into(),
-            prompt_chars: 100,
-            prepared_chars: 40,
-            tokens: 10,
-            tokens_saved: 15,
-            max_tokens: 8,
-        }
-    }
-
     fn ending(number: u64, outcome: Outcome) -> Ending {
         let usage = Some(Usage { prompt_tokens: 12, cached_tokens: 4, completion_tokens: 2 });
         let usage = usage.filter(|_| outcome == Outcome::Complete);
@@ -351,7 +338,7 @@ mod tests {
             (0_u64..3).prop_map(|number| Event::Admitted(arrival(number))),
             Just(Event::Queued(1)),
             Just(Event::Queued(-1)),
-            (0_u64..3).prop_map(|number| Event::Sent { number, sent: sent() }),
+            (0_u64..3).prop_map(|number| Event::Sent { number, sent: Sent::sample(Some("vps")) }),
             (0_u64..3).prop_map(|number| Event::Tokens { number, tokens: 3 }),
             (0_u64..3, outcome).prop_map(|(number, outcome)| Event::Ended(ending(number, outcome))),
             (0_usize..3).prop_map(|upstream| Event::Link { upstream, connected: true }),
@@ -362,7 +349,7 @@ mod tests {
     async fn a_request_is_counted_from_admission_to_its_end() {
         let board = Board::new(["vps".into()]);
         board.tell(Event::Admitted(arrival(1)));
-        board.tell(Event::Sent { number: 1, sent: sent() });
+        board.tell(Event::Sent { number: 1, sent: Sent::sample(Some("vps")) });
         board.tell(Event::Tokens { number: 1, tokens: 2 });
         board.look(|status| {
             assert_eq!(status.requests.active(), 1);
@@ -384,7 +371,7 @@ mod tests {
         let board = Board::new(["vps".into()]);
         for number in [1, 2] {
             board.tell(Event::Admitted(arrival(number)));
-            board.tell(Event::Sent { number, sent: sent() });
+            board.tell(Event::Sent { number, sent: Sent::sample(Some("vps")) });
         }
         let current = || board.look(|status| status.requests.current().map(|running| running.arrival.number));
         assert_eq!(current(), Some(2));
@@ -396,7 +383,7 @@ mod tests {
     async fn what_is_written_shows_in_the_pace_once() {
         let board = Board::new(["vps".into()]);
         board.tell(Event::Admitted(arrival(1)));
-        board.tell(Event::Sent { number: 1, sent: sent() });
+        board.tell(Event::Sent { number: 1, sent: Sent::sample(Some("vps")) });
         board.tell(Event::Tokens { number: 1, tokens: 2 });
         // The answer's end tells of tokens that no event told of.
         board.tell(Event::Ended(Ending { tokens: 7, ..ending(1, Outcome::Complete) }));

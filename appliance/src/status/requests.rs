@@ -64,6 +64,31 @@ pub struct Running {
     pub first_token: Option<Instant>,
 }
 
+/// What a request in progress is doing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Phase {
+    /// It is read and prepared.
+    Preparing,
+    /// The server loads its model: the share that it has, 0 to 1.
+    Loading(f32),
+    /// The server reads its prompt: the share that has been read, 0 to 1.
+    Reading(f32),
+    /// Tokens come.
+    Writing,
+}
+
+impl Phase {
+    /// Its name for programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Loading(_) => "loading",
+            Self::Reading(_) => "reading",
+            Self::Writing => "writing",
+        }
+    }
+}
+
 /// How an admitted request ended; the log calls it so, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -220,13 +245,13 @@ impl Running {
         self.sent.as_ref().is_some_and(|sent| sent.upstream.is_none())
     }
 
-    /// What it is doing: `preparing`, `loading`, `reading` or `writing`.
-    pub fn phase(&self) -> &'static str {
+    /// What it is doing.
+    pub fn phase(&self) -> Phase {
         match (&self.sent, self.loading, self.first_token) {
-            (None, ..) => "preparing",
-            (_, Some(_), _) => "loading",
-            (_, _, None) => "reading",
-            (_, _, Some(_)) => "writing",
+            (None, ..) => Phase::Preparing,
+            (_, Some(share), _) => Phase::Loading(share),
+            (_, _, None) => Phase::Reading(self.progress),
+            (_, _, Some(_)) => Phase::Writing,
         }
     }
 
@@ -258,6 +283,23 @@ impl Ended {
 }
 
 #[cfg(test)]
+impl Sent {
+    /// A quarter of a prompt, sent to `upstream` or found in memory.
+    pub(crate) fn sample(upstream: Option<&str>) -> Self {
+        Self {
+            upstream: upstream.map(Into::into),
+            model: "m".into(),
+            language: "rust".into(),
+            prompt_chars: 400,
+            prepared_chars: 100,
+            tokens: 25,
+            tokens_saved: 75,
+            max_tokens: 20,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -268,19 +310,6 @@ mod tests {
     fn ending(number: u64) -> Ending {
         let (outcome, usage) = (Outcome::Complete, None);
         Ending { number, outcome, reason: None, tokens: 3, seconds: 1.0, usage, prefill_per_s: None, hour: 0 }
-    }
-
-    fn sent(upstream: Option<&str>) -> Sent {
-        Sent {
-            upstream: upstream.map(Into::into),
-            model: "m".into(),
-            language: "rust".into(),
-            prompt_chars: 400,
-            prepared_chars: 100,
-            tokens: 25,
-            tokens_saved: 75,
-            max_tokens: 20,
-        }
     }
 
     #[tokio::test]
@@ -302,17 +331,20 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         requests.admit(arrival(1), start);
         requests.admit(arrival(2), start);
-        assert_eq!(requests.current().map(|running| (running.arrival.number, running.phase())), Some((2, "preparing")));
-        requests.send(1, sent(Some("vps")));
+        assert_eq!(
+            requests.current().map(|running| (running.arrival.number, running.phase())),
+            Some((2, Phase::Preparing))
+        );
+        requests.send(1, Sent::sample(Some("vps")));
         assert_eq!(requests.current().unwrap().arrival.number, 1, "one that was sent goes first");
-        assert_eq!(requests.running().next().unwrap().phase(), "reading");
+        assert_eq!(requests.running().next().unwrap().phase(), Phase::Reading(0.0));
         requests.load(1, 0.5);
-        assert_eq!(requests.running().next().unwrap().phase(), "loading");
+        assert_eq!(requests.running().next().unwrap().phase(), Phase::Loading(0.5));
         requests.progress(1, 0.5);
-        assert_eq!(requests.running().next().unwrap().phase(), "reading");
+        assert_eq!(requests.running().next().unwrap().phase(), Phase::Reading(0.5));
         assert_eq!([requests.write(1, 1, at(4)), requests.write(1, 5, at(6))], [1, 4]);
         let running = requests.running().next().unwrap();
-        assert_eq!((running.phase(), running.rate(at(6))), ("writing", Some(2.0)));
+        assert_eq!((running.phase(), running.rate(at(6))), (Phase::Writing, Some(2.0)));
         let usage = Usage { prompt_tokens: 30, cached_tokens: 10, completion_tokens: 5 };
         let ended = requests.end(Ending { usage: Some(usage), ..ending(1) }, at(7)).unwrap();
         assert_eq!(ended.prompt_tokens(), Some((105, 30)));
@@ -325,7 +357,7 @@ mod tests {
     async fn an_answer_from_memory_is_nobodys_speed() {
         let (mut requests, now) = (Requests::default(), Instant::now());
         requests.admit(arrival(1), now);
-        requests.send(1, sent(None));
+        requests.send(1, Sent::sample(None));
         assert_eq!(requests.write(1, 500, now), 0);
         assert_eq!(requests.running().next().unwrap().tokens, 500);
     }

@@ -86,16 +86,7 @@ mod tests {
     fn ended(upstream: Option<&str>, hour: u64, usage: Option<Usage>) -> Arc<Ended> {
         let (mut requests, now) = (Requests::default(), Instant::now());
         requests.admit(Arrival { number: 1, id: RequestId::random(), call: "chat", client: "c".into() }, now);
-        let sent = Sent {
-            upstream: upstream.map(Into::into),
-            model: "m".into(),
-            language: "go".into(),
-            prompt_chars: 4000,
-            prepared_chars: 400,
-            tokens: 90,
-            tokens_saved: 900,
-            max_tokens: 512,
-        };
+        let sent = Sent { tokens: 90, tokens_saved: 900, ..Sent::sample(upstream) };
         requests.send(1, sent);
         let outcome = Outcome::Complete;
         let ending =
