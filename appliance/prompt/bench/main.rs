@@ -11,6 +11,7 @@ mod hostile;
 mod replay;
 mod session;
 mod speed;
+mod traps;
 mod tree;
 
 use std::collections::{BTreeMap, HashSet};

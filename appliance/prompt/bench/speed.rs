@@ -8,6 +8,7 @@ use cerebrum_prompt::{Profile, Request, Settings, TokenCount, prepare_request};
 use text_splitter::TextSplitter;
 
 use crate::case::Random;
+use crate::traps::{INSTRUCTION, traps};
 use crate::tree::Group;
 use crate::{AsExact, PEAK};
 
@@ -59,19 +60,11 @@ pub(crate) fn run(groups: &[Group], random: &mut Random) -> Vec<Speed> {
         let prompts: Vec<String> = (0..runs).map(|_| prompt_of(&all, bytes, random)).collect();
         compare(label, &prompts, batches)
     });
-    let traps = [
-        ("1m of one line", "x".repeat(1 << 20)),
-        ("1m of equal lines", "    value = compute(value)\n".repeat(40_330)),
-        ("100,000 tiny units", (0..100_000).map(|n| format!("def f{n}():\n  pass\n")).collect()),
-        ("1m of open brackets", "f(\n".repeat(350_000)),
-    ];
-    for (label, text) in traps {
+    for (label, text) in traps(1 << 20) {
         compare(label, &[format!("{INSTRUCTION}\n\n{text}\n")], 5);
     }
     speeds.into_iter().collect()
 }
-
-const INSTRUCTION: &str = "Refactor the function that reads the header.";
 
 fn compare(label: &'static str, prompts: &[String], batches: usize) -> Speed {
     let mut peak = 0f32;

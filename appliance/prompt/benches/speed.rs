@@ -9,7 +9,9 @@ use cerebrum_prompt::{Profile, Request, Settings, TokenCount, prepare_request};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use text_splitter::TextSplitter;
 
-const INSTRUCTION: &str = "Refactor the function that reads the header.";
+#[path = "../bench/traps.rs"]
+mod traps;
+use traps::{INSTRUCTION, traps};
 
 fn sizes(criterion: &mut Criterion) {
     let source = source();
@@ -22,15 +24,9 @@ fn sizes(criterion: &mut Criterion) {
     }
 }
 
-fn traps(criterion: &mut Criterion) {
-    let traps = [
-        // The chunks of `text-splitter` take minutes for a longer one.
-        ("one_line", "x".repeat(1 << 17)),
-        ("equal_lines", "    value = compute(value)\n".repeat(40_330)),
-        ("tiny_units", (0..20_000).map(|n| format!("def f{n}(value_{n}):\n    return {n}\n\n")).collect()),
-        ("open_brackets", "function(\n".repeat(60_000)),
-    ];
-    for (label, text) in traps {
+fn slow_texts(criterion: &mut Criterion) {
+    // The chunks of `text-splitter` take minutes for a longer line.
+    for (label, text) in traps(1 << 17) {
         compare(criterion, label, &format!("{INSTRUCTION}\n\n{text}\n"));
     }
 }
@@ -69,5 +65,5 @@ fn source() -> String {
     files.iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect()
 }
 
-criterion_group!(benches, sizes, traps);
+criterion_group!(benches, sizes, slow_texts);
 criterion_main!(benches);

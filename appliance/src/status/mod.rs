@@ -362,7 +362,7 @@ mod tests {
             assert!(status.requests.current().is_none());
             assert_eq!((status.totals.successful, status.totals.tokens), (1, 2));
             assert_eq!((status.totals.prompt_tokens, status.totals.cached_tokens), (12, 4));
-            assert_eq!((status.savings.total.tokens(), status.savings.total.seconds), (15, 3.0));
+            assert_eq!((status.savings.total.tokens(), status.savings.total.seconds), (75, 15.0));
         });
     }
 
