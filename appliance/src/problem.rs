@@ -108,7 +108,7 @@ impl Problem {
 
     /// What the panel says.
     pub fn message(&self) -> String {
-        match self {
+        match &self.with_short_name() {
             Self::Hot => "Too hot: it slows down. Does air reach it?".to_owned(),
             Self::LowVoltage => "The supply voltage is too low. Try a stronger power supply.".to_owned(),
             Self::Unplugged => "No network address. Is the cable plugged in?".to_owned(),
@@ -126,7 +126,23 @@ impl Problem {
             Self::Keys => "Keys cannot be read or saved. Is the storage full or damaged?".to_owned(),
         }
     }
+
+    /// A longer name would leave no room for what is wrong.
+    fn with_short_name(&self) -> Self {
+        let short = |name: &Arc<str>| match name.char_indices().nth(LONGEST_NAME) {
+            None => name.clone(),
+            Some(_) => name.chars().take(LONGEST_NAME - 3).chain("...".chars()).collect::<String>().into(),
+        };
+        match self {
+            Self::Trouble(name, trouble) => Self::Trouble(short(name), *trouble),
+            Self::Overloaded(name) => Self::Overloaded(short(name)),
+            other => other.clone(),
+        }
+    }
 }
+
+/// Characters of a server's name that a sentence on the panel has room for.
+const LONGEST_NAME: usize = 14;
 
 #[cfg(test)]
 mod tests {
@@ -180,6 +196,13 @@ mod tests {
         }
         // And the settings, which are no problem of a daemon that runs.
         assert_eq!(pictured.len(), all.len() + 1);
+    }
+
+    #[test]
+    fn the_longest_name_leaves_room_for_what_is_wrong() {
+        let longest = cerebrum_board::samples::longest();
+        let problem = Problem::Overloaded(longest.name.as_str().into());
+        assert_eq!(Some(problem.message()), longest.error.map(|fault| fault.message));
     }
 
     #[tokio::test]

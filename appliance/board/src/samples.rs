@@ -93,7 +93,11 @@ pub fn longest() -> Snapshot {
             allowed: Duration::from_secs(60),
         }),
         update: Some(Update { version: "10.20.30-rc.40+20261121".to_owned(), state: UpdateState::Installing(0.99) }),
-        error: Some(Fault { cause: Cause::Storage, message: format!("{long} ").repeat(4) }),
+        // Whoever says what is wrong shortens the name; else nothing of it would be left here.
+        error: Some(Fault {
+            cause: Cause::Overloaded,
+            message: "a-very-long... takes no requests: other programs use its processor or memory.".to_owned(),
+        }),
         ..idle()
     }
 }
