@@ -101,26 +101,36 @@ fn a_press_grants_the_key_and_a_long_one_refuses() {
     }
 }
 
-/// What comes of both buttons held for this long, and whether the countdown was seen.
-fn both_held(held: Duration) -> (Vec<Command>, bool) {
+/// Both buttons are held for this long, until the countdown is seen to begin and to end.
+fn both_held(held: Duration) -> Rig {
     let rig = Rig::start(idle());
     assert!(rig.sees(Page::Status));
     rig.board.press_both(held);
-    let counts = |seconds_left| rig.board.shown().frame == render(&idle(), Page::Reset { seconds_left });
-    let counting = eventually(|| (1..=10).any(counts));
-    // Until the buttons are up again, and whatever that could bring has come.
-    thread::sleep(held + Duration::from_millis(500));
-    (rig.commands.try_iter().collect(), counting)
+    let counts =
+        || (1..=10).any(|seconds_left| rig.board.shown().frame == render(&idle(), Page::Reset { seconds_left }));
+    assert!(eventually(counts), "it counts");
+    let start = Instant::now();
+    while counts() {
+        assert!(start.elapsed() < held + PATIENCE, "it counts for ever");
+        thread::sleep(Duration::from_millis(5));
+    }
+    rig
 }
 
 #[test]
 fn both_held_for_a_moment_do_nothing() {
-    assert_eq!(both_held(Duration::from_secs(3)), (vec![], true));
+    let rig = both_held(Duration::from_secs(3));
+    assert!(rig.sees(Page::Status));
+    assert_eq!(rig.commands.try_iter().collect::<Vec<_>>(), []);
 }
 
 #[test]
 fn both_held_to_the_end_reset() {
-    assert_eq!(both_held(Duration::from_secs(11)), (vec![Command::FactoryReset], true));
+    let rig = both_held(Duration::from_secs(11));
+    assert_eq!(rig.commands.recv_timeout(PATIENCE), Ok(Command::FactoryReset));
+    // Until they are up again, and whatever that could bring has come.
+    thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(rig.commands.try_iter().collect::<Vec<_>>(), []);
 }
 
 #[test]
