@@ -8,9 +8,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use cerebrum_board::{Cause, Fault, Page, Pairing, Snapshot, render};
+use cerebrum_board::{Cause, Fault, Page, Pairing, Phase, Request, Snapshot, render};
+use cerebrum_common::wire::InferenceEvent;
 use cerebrum_tests::client::{Answer, Client, PATIENCE, eventually, first_page};
-use cerebrum_tests::scripted::{Script, ScriptedUpstream};
+use cerebrum_tests::scripted::{Ending, Script, ScriptedUpstream};
 use cerebrum_tests::stack::{MODEL, Program, Site, binary, models_folder};
 use http::Method;
 use serde_json::{Value, json};
@@ -115,6 +116,28 @@ async fn a_long_press_stops_the_request_in_progress() {
     assert!(last["message"].as_str().unwrap().contains("press on the appliance's button"), "{last}");
     assert!(last["done"] == true && last["error"] == "stopping", "{last}");
     board.daemon.log().heard(PATIENCE, |line| line.contains("Stopped")).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_panel_shows_how_a_model_is_loaded_and_a_prompt_is_read() {
+    let cases = [
+        (InferenceEvent::Loading { permille: 700 }, Phase::Loading, 0.7),
+        (InferenceEvent::Progress { processed: 30, total: 120 }, Phase::Reading, 0.25),
+    ];
+    for (event, phase, progress) in cases {
+        let board = Box::start(Script { before: vec![event], tokens: 0, ending: Ending::Stall, ..Script::default() });
+        let ask = json!({"prompt": "x", "model": "qwen_7b"});
+        let _stream = board.lan.stream("/v1/complete/stream", &ask).await.unwrap();
+        let request =
+            Request { id: 1, phase, progress, tokens: 0, tokens_per_second: 0.0, model: "qwen_7b".to_owned() };
+        let snapshot = Snapshot { active: 1, request: Some(request), ..Snapshot::default() };
+        let wanted = render(&snapshot, Page::Request).to_terminal();
+        let until = tokio::time::Instant::now() + PATIENCE;
+        while board.picture().await != wanted {
+            assert!(tokio::time::Instant::now() < until, "{phase:?}:\n{}", board.picture().await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -136,6 +136,9 @@ impl Events {
         if self.busy.finished {
             return Poll::Ready(None);
         }
+        if !self.script.before.is_empty() {
+            return Poll::Ready(Some(self.script.before.remove(0)));
+        }
         if self.written == self.script.tokens {
             return self.end().map(Some);
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use cerebrum_common::serve::bind;
 use cerebrum_common::tls::{Reloading, ServerFiles};
-use cerebrum_common::wire::{Failure, InferenceRequest};
+use cerebrum_common::wire::{Failure, InferenceEvent, InferenceRequest};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -23,6 +23,8 @@ use tokio::task::JoinSet;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Script {
+    /// What a stream begins with, at once: how a model is loaded, how a prompt is read.
+    pub before: Vec<InferenceEvent>,
     /// Tokens before the ending; a smaller `max_tokens` of the request makes it fewer.
     pub tokens: u32,
     /// Pause between the answer's head and its first token. An answer in one piece waits as long.
@@ -44,6 +46,7 @@ impl Default for Script {
     /// Eight tokens at once, then the end.
     fn default() -> Self {
         Self {
+            before: Vec::new(),
             tokens: 8,
             first_gap: Duration::ZERO,
             gap: Duration::ZERO,
