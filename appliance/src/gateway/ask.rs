@@ -6,8 +6,8 @@ use cerebrum_common::request_id::{self, RequestId};
 use cerebrum_common::serve::Refusal;
 use cerebrum_common::wire::dialect::{Call, openai};
 use cerebrum_common::wire::frame::{self, Decoder, FrameError};
-use cerebrum_common::wire::{InferenceEvent, held, sse};
-use http::{Method, Request, header};
+use cerebrum_common::wire::{InferenceEvent, TELL_STOP, held, sse};
+use http::{HeaderValue, Method, Request, header};
 
 use super::refused::{internal, lost};
 use crate::upstream::Upstream;
@@ -115,16 +115,18 @@ pub(super) fn request(
     media_type: &'static str,
     body: Bytes,
     id: RequestId,
-    hold: Option<&Hold>,
+    (stops, hold): (bool, Option<&Hold>),
 ) -> Result<Request<Bytes>, Refusal> {
-    let request = upstream
+    let mut request = upstream
         .request(Method::POST, path)
         .header(header::CONTENT_TYPE, media_type)
         .header(request_id::HEADER, id.header_value());
-    match hold {
-        Some(hold) => request.header(held::HEADER, hold.header()),
-        None => request,
+    if let Some(hold) = hold {
+        request = request.header(held::HEADER, hold.header());
+        // Whoever asks: an answer that is remembered may be given in other words later.
+        if stops {
+            request = request.header(TELL_STOP, HeaderValue::from_static("1"));
+        }
     }
-    .body(body)
-    .map_err(|error| internal(error.to_string()))
+    request.body(body).map_err(|error| internal(error.to_string()))
 }

@@ -118,7 +118,8 @@ async fn send(
         Way::Frames(link) => Some(Hold::new(link.clone())),
         Way::Service(_) => None,
     };
-    let request = || ask::request(upstream, path, media_type, bytes.clone(), record.id(), hold.as_ref());
+    let stops = !call.request.stop.is_empty();
+    let request = || ask::request(upstream, path, media_type, bytes.clone(), record.id(), (stops, hold.as_ref()));
     if hold.is_none() {
         let body = soon(upstream.way.clone(), request()?, reader.media_type()).await?;
         return Ok(Source { body, reader, hold });

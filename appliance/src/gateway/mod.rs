@@ -12,6 +12,7 @@ mod batch;
 pub mod cache;
 mod chat;
 pub mod cors;
+mod count;
 mod dry_run;
 mod events;
 mod figures;

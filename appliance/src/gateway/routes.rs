@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use super::info::{self, Picture};
 use super::page::{self, Asset};
 use super::pipeline::{self, Delivery};
-use super::{Gateway, authenticate, dry_run, events, kept, metrics, pair, pass, press};
+use super::{Gateway, authenticate, count, dry_run, events, kept, metrics, pair, pass, press};
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,7 @@ enum Call {
     /// One that is kept, named by the path.
     KeptAnswer,
     Complete(Delivery),
+    CountTokens,
     Display(Picture),
     Events,
     Health,
@@ -68,6 +69,7 @@ const ROUTES: &[(&str, &[Method], Call)] = &[
     ("/v1/embeddings", &[Method::POST], Call::Passed("/v1/embeddings")),
     ("/v1/events", &[Method::GET], Call::Events),
     ("/v1/messages", &[Method::POST], Call::Complete(Delivery::Asked(Dialect::Messages))),
+    ("/v1/messages/count_tokens", &[Method::POST], Call::CountTokens),
     ("/v1/models", &[Method::GET], Call::Models),
     ("/v1/models/", &[Method::GET], Call::Model),
     ("/v1/pair", &[Method::POST], Call::Pair),
@@ -166,7 +168,7 @@ async fn answer(
         true => "".into(),
         false => {
             let client = authenticate::authenticate(&gateway.keys, &head.headers)?;
-            if matches!(call, Call::Passed(_) | Call::Prepare) {
+            if matches!(call, Call::Passed(_) | Call::Prepare | Call::CountTokens) {
                 gateway.gate.count(&client)?;
             }
             client.name
@@ -174,6 +176,7 @@ async fn answer(
     };
     Ok(match call {
         Call::Display(picture) => info::display(gateway, picture),
+        Call::CountTokens => count::count(gateway, &client, body).await?,
         Call::Events => events::watch(gateway, &head.headers)?,
         Call::Pair => pair::begin(gateway, body, peer.address.ip()).await?,
         Call::PairWait => pair::wait(gateway, &head.headers).await?,
