@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cerebrum_common::serve::{Answer, Refusal, collect, json};
+use cerebrum_common::serve::{Answer, Refusal, json};
 use cerebrum_common::wire::dialect::Dialect;
 use cerebrum_prompt::Profile;
 use http::{Response, StatusCode};
@@ -19,7 +19,7 @@ pub(super) async fn count(
     client: &Arc<str>,
     body: &mut Incoming,
 ) -> Result<Response<Answer>, Refusal> {
-    let bytes = collect(body, &gateway.limits).await?;
+    let (bytes, _room) = gateway.bodies.collect(body).await?;
     let ready = gateway.preparation.run(Dialect::Messages, bytes, Some(Profile::Off), client).await?;
     Ok(json(StatusCode::OK, &serde_json::json!({"input_tokens": ready.prompt_tokens})))
 }

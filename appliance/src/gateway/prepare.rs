@@ -377,7 +377,7 @@ pub(super) async fn prepare(
     delivery: Delivery,
     body: &mut Body,
 ) -> Result<Prepared, Refusal> {
-    let bytes = body.collect(&gateway.limits).await?;
+    let (bytes, _room) = body.collect(&gateway.bodies).await?;
     let mut ready = gateway.preparation.run(delivery.dialect(), bytes, None, &admitted.client.name).await?;
     ready.call.reply.stream |= delivery == Delivery::Stream;
     Ok(Prepared { permit: Arc::new(admitted.permit), ready, remember: None })

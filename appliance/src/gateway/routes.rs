@@ -177,7 +177,7 @@ async fn answer(
     Ok(match call {
         Call::Display(picture) => info::display(gateway, picture),
         Call::CountTokens => count::count(gateway, &client, body).await?,
-        Call::Events => events::watch(gateway, &head.headers)?,
+        Call::Events => events::watch(gateway, &head.headers, peer.address.ip())?,
         Call::Pair => pair::begin(gateway, body, peer.address.ip()).await?,
         Call::PairWait => pair::wait(gateway, &head.headers).await?,
         Call::Passed(path) => pass::on(gateway, head.method.clone(), path, body, id).await?,
