@@ -124,3 +124,21 @@ fn completions_and_the_manual_page_are_printed() {
     let (well, page) = cerebrum(&["man"]);
     assert!(well && page.contains(".TH cerebrum 1") && page.contains("Find out why no answer comes"), "{page}");
 }
+
+#[test]
+fn the_client_is_installed_with_all_that_belongs_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../appliance/install-client.sh");
+    let to = folder.path().join("usr");
+    let ended = Command::new(script).arg(binary("cerebrum").unwrap()).arg(&to).output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    for (name, word) in [
+        ("share/bash-completion/completions/cerebrum", "complete -F"),
+        ("share/zsh/site-functions/_cerebrum", "#compdef cerebrum"),
+        ("share/fish/vendor_completions.d/cerebrum.fish", "complete -c cerebrum"),
+        ("share/man/man1/cerebrum.1", ".TH cerebrum 1"),
+    ] {
+        assert!(std::fs::read_to_string(to.join(name)).unwrap().contains(word), "{name}");
+    }
+    assert!(Command::new(to.join("bin/cerebrum")).arg("--version").status().unwrap().success());
+}
