@@ -39,5 +39,5 @@ unit: ## all tests, of units and of both real programs together
 deny: ## licences, advisories and duplicate versions of dependencies (needs cargo-deny)
 	$(CARGO) deny check
 
--include server/release.mk tests/bench.mk appliance/prompt/bench.mk server/engine/bench.mk cross/cross.mk image-build/image.mk \
+-include appliance/client.mk server/release.mk tests/bench.mk appliance/prompt/bench.mk server/engine/bench.mk cross/cross.mk image-build/image.mk \
 	systemd/server.mk tests/board-vm/board-vm.mk tests/upstreams/upstreams.mk tests/aider/aider.mk

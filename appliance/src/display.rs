@@ -32,7 +32,7 @@ pub fn snapshot(status: &Status, port: u16, now: Instant) -> Snapshot {
             time_saved: Duration::from_secs(status.savings.total.seconds as u64),
         },
         counters: Counters {
-            served: totals.successful,
+            served: totals.successful + totals.remembered,
             failed: totals.failed,
             refused: totals.shed,
             tokens: totals.tokens,

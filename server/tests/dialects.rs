@@ -106,6 +106,31 @@ async fn text_completions_and_messages_speak_their_own_words() {
 }
 
 #[tokio::test]
+async fn a_stop_sequence_that_ends_an_answer_is_named() {
+    let site = tiny();
+    let ask = |stops: &[&str], stream: bool| {
+        json!({"model": MODEL, "max_tokens": 24, "temperature": 0, "repeat_penalty": 1.0,
+        "stop_sequences": stops, "stream": stream, "messages": [{"role": "user", "content": "def add(a, b):"}]})
+    };
+    let whole = site.post("/v1/messages", ask(&["no such text"], false)).await.json();
+    assert_eq!((&whole["stop_reason"], &whole["stop_sequence"]), (&json!("max_tokens"), &Value::Null));
+    let text = whole["content"][0]["text"].as_str().unwrap();
+    let stop: String = text.chars().skip(8).take(4).collect();
+
+    let stopped = site.post("/v1/messages", ask(&["no such text", &stop], false)).await.json();
+    assert_eq!((&stopped["stop_reason"], &stopped["stop_sequence"]), (&json!("stop_sequence"), &json!(stop)));
+    let streamed = events(&site.post("/v1/messages", ask(&["no such text", &stop], true)).await.body);
+    let delta = streamed.iter().find(|event| event["type"] == "message_delta").unwrap();
+    assert_eq!(delta["delta"], json!({"stop_reason": "stop_sequence", "stop_sequence": stop}));
+    let begun = &streamed[0]["message"]["usage"]["input_tokens"];
+    let used = &delta["usage"];
+    assert_eq!(
+        begun.as_u64(),
+        Some(used["input_tokens"].as_u64().unwrap() + used["cache_read_input_tokens"].as_u64().unwrap())
+    );
+}
+
+#[tokio::test]
 async fn several_answers_are_several() {
     let site = tiny();
     let body = chat(json!({"n": 3, "temperature": 1.5, "seed": 5, "top_k": 0, "top_p": 1}));

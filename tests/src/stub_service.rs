@@ -1,5 +1,5 @@
 //! [`StubService`]: a stand-in for an OpenAI-compatible service that nobody here wrote. It has no model: whatever it is asked, it
-//! streams the chunks that it was given, each after its pause, and notes what it was sent.
+//! streams the chunks that it was given, each after its pause, and notes what it was sent; or it says nothing, or refuses.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,23 +35,51 @@ pub fn finish(reason: &str) -> Chunk {
     (Duration::ZERO, json!({"model": STUB_MODEL, "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}))
 }
 
+/// How it treats whatever it is asked.
+#[derive(Clone, Debug)]
+enum Manner {
+    Says(Arc<Vec<Chunk>>),
+    Silent,
+    Refuses(Arc<str>),
+}
+
 impl StubService {
     /// Starts on a free loopback port.
     ///
     /// # Errors
     /// When there is no port.
     pub async fn start(chunks: Vec<Chunk>) -> anyhow::Result<Self> {
+        Self::with(Manner::Says(Arc::new(chunks))).await
+    }
+
+    /// Starts one that takes every request and says nothing, for ever.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub async fn silent() -> anyhow::Result<Self> {
+        Self::with(Manner::Silent).await
+    }
+
+    /// Starts one that refuses every request, with this sentence.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub async fn refusing(sentence: &str) -> anyhow::Result<Self> {
+        Self::with(Manner::Refuses(sentence.into())).await
+    }
+
+    async fn with(manner: Manner) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let asked = Arc::new(Mutex::new(None));
-        let (noted, chunks) = (asked.clone(), Arc::new(chunks));
+        let noted = asked.clone();
         let mut accepting = JoinSet::new();
         accepting.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (noted, chunks) = (noted.clone(), chunks.clone());
+                let (noted, manner) = (noted.clone(), manner.clone());
                 // A caller that leaves is no failure of the stand-in.
-                connections.spawn(async move { serve(stream, &noted, &chunks).await.unwrap_or_default() });
+                connections.spawn(async move { serve(stream, &noted, &manner).await.unwrap_or_default() });
                 while connections.try_join_next().is_some() {}
             }
         });
@@ -69,23 +97,36 @@ impl StubService {
     }
 }
 
-async fn serve(mut stream: TcpStream, asked: &Mutex<Option<Value>>, chunks: &[Chunk]) -> anyhow::Result<()> {
+async fn serve(mut stream: TcpStream, asked: &Mutex<Option<Value>>, manner: &Manner) -> anyhow::Result<()> {
     let (head, body) = read(&mut stream).await?;
     if head.starts_with("get ") {
-        let list = json!({"object": "list", "data": [{"id": STUB_MODEL, "object": "model"}]}).to_string();
-        let head = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close",
-            list.len()
-        );
-        return Ok(stream.write_all(format!("{head}\r\n\r\n{list}").as_bytes()).await?);
+        let list = json!({"object": "list", "data": [{"id": STUB_MODEL, "object": "model"}]});
+        return document(&mut stream, "200 OK", &list).await;
     }
     *asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(serde_json::from_slice(&body)?);
+    let chunks = match manner {
+        Manner::Says(chunks) => chunks,
+        Manner::Silent => return std::future::pending().await,
+        Manner::Refuses(sentence) => {
+            let error = json!({"error": {"message": &**sentence, "type": "invalid"}});
+            return document(&mut stream, "400 Bad Request", &error).await;
+        }
+    };
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n").await?;
-    for (pause, chunk) in chunks {
+    for (pause, chunk) in chunks.iter() {
         tokio::time::sleep(*pause).await;
         stream.write_all(format!("data: {chunk}\n\n").as_bytes()).await?;
     }
     Ok(stream.write_all(b"data: [DONE]\n\n").await?)
+}
+
+async fn document(stream: &mut TcpStream, status: &str, value: &Value) -> anyhow::Result<()> {
+    let text = value.to_string();
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close",
+        text.len()
+    );
+    Ok(stream.write_all(format!("{head}\r\n\r\n{text}").as_bytes()).await?)
 }
 
 /// A request's head, and its body by the length that the head tells.

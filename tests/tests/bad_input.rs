@@ -271,3 +271,33 @@ async fn everything_wrong(site: &Site, large: &[u8]) {
     let nobody = ClientFiles { ca: site.folder().join("ca.pem"), identity: None };
     assert!(Client::tls(site.server, None, nobody).get("/health").await.is_err());
 }
+
+/// Each of these bodies is within its bound, but all of them together are not.
+#[tokio::test]
+async fn bodies_that_are_on_their_way_have_a_bound_together() {
+    let site = Site::new().unwrap();
+    let _appliance = site.start_appliance("[limits]\nbody_bytes = 1024\n[board]\nbackend = \"off\"").unwrap();
+    let key = site.client_key.expose();
+    let head = format!("POST /v1/prepare HTTP/1.1\r\nhost: a\r\nx-api-key: {key}\r\ncontent-length: 1024\r\n\r\n");
+    let mut halves = Vec::new();
+    for _ in 0..8 {
+        let mut socket = TcpStream::connect(site.appliance).await.unwrap();
+        socket.write_all(format!("{head}{}", "x".repeat(1023)).as_bytes()).await.unwrap();
+        halves.push(socket);
+    }
+    let lan = Client::plain(site.appliance, Some(key));
+    let ask = json!({"prompt": "x".repeat(900)});
+    let until = tokio::time::Instant::now() + PATIENCE;
+    let refused = loop {
+        let answer = lan.post("/v1/prepare", &ask).await.unwrap();
+        if answer.status == 503 {
+            break answer;
+        }
+        assert!(tokio::time::Instant::now() < until, "never full: {answer:?}");
+    };
+    assert_eq!(refused.header("retry-after"), "1");
+    drop(halves);
+    while lan.post("/v1/prepare", &ask).await.unwrap().status != 200 {
+        assert!(tokio::time::Instant::now() < until, "for ever full");
+    }
+}

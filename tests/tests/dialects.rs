@@ -59,6 +59,68 @@ async fn every_dialect_arrives_whole_and_streamed() {
 }
 
 #[tokio::test]
+async fn messages_are_counted_before_they_are_read_and_tell_what_ended_them() {
+    let site = Site::new().unwrap();
+    let _server = site.start_server("").unwrap();
+    let _appliance = site.start_appliance("[board]\nbackend = \"off\"").unwrap();
+    let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
+    let ask = |more: Value| {
+        let mut body = json!({"model": "cerebrum-tiny", "max_tokens": 24, "temperature": 0, "system": "Be brief.",
+            "messages": [{"role": "user", "content": "def add(a, b):"}]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let whole = lan.post("/v1/messages", &ask(json!({}))).await.unwrap().json().unwrap();
+    let read =
+        |usage: &Value| usage["input_tokens"].as_u64().unwrap() + usage["cache_read_input_tokens"].as_u64().unwrap();
+    let tokens = read(&whole["usage"]);
+
+    // The vocabulary comes while the first requests are answered.
+    let counted = async |more: Value| {
+        let mut body = ask(more);
+        body.as_object_mut().unwrap().remove("max_tokens");
+        let answer = lan.post("/v1/messages/count_tokens", &body).await.unwrap();
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        answer.json().unwrap()["input_tokens"].as_u64().unwrap()
+    };
+    let mut exact = counted(json!({})).await;
+    for _ in 0..100 {
+        if exact.abs_diff(tokens) <= 2 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        exact = counted(json!({})).await;
+    }
+    assert!(exact.abs_diff(tokens) <= 2, "counted {exact}, read {tokens}");
+    let tools = json!({"tools": [{"name": "look", "description": "Looks it up.", "input_schema": {"type": "object"}}]});
+    assert!(counted(tools).await > exact + 5);
+    let wrong = lan.post("/v1/messages/count_tokens", &json!({"messages": 7})).await.unwrap();
+    assert_eq!((wrong.status.as_u16(), &wrong.json().unwrap()["type"]), (400, &json!("error")));
+
+    let stop: String = whole["content"][0]["text"].as_str().unwrap().chars().skip(8).take(4).collect();
+    // Streamed last, when the answer is remembered.
+    for stream in [false, true] {
+        let answer =
+            lan.post("/v1/messages", &ask(json!({"stop_sequences": ["never", stop], "stream": stream}))).await.unwrap();
+        let end = match stream {
+            false => answer.json().unwrap(),
+            true => {
+                let events = spoken(&answer.body);
+                let begun = events[0]["message"]["usage"]["input_tokens"].as_u64().unwrap();
+                assert!(begun.abs_diff(tokens) <= 2, "{begun} instead of {tokens}");
+                events.into_iter().find(|event| event["type"] == "message_delta").unwrap()["delta"].take()
+            }
+        };
+        assert_eq!((&end["stop_reason"], &end["stop_sequence"]), (&json!("stop_sequence"), &json!(stop)));
+    }
+}
+
+fn spoken(body: &[u8]) -> Vec<Value> {
+    let lines = std::str::from_utf8(body).unwrap().lines();
+    lines.filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok()).collect()
+}
+
+#[tokio::test]
 async fn refusals_are_in_the_clients_words() {
     let site = Site::new().unwrap();
     let _server = site.start_server("").unwrap();

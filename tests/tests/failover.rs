@@ -7,69 +7,10 @@ use cerebrum_common::wire::{Failure, FailureCode};
 use cerebrum_tests::client::{Client, PATIENCE, eventually, upstreams_up};
 use cerebrum_tests::scripted::{Ending, Script, ScriptedUpstream};
 use cerebrum_tests::stack::{Program, Site};
+use cerebrum_tests::stub_service::StubService;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 
 const PROMPT: &str = "my secret marmalade recipe";
-
-/// An OpenAI-compatible service that lists one model and treats every other call as it is told.
-#[derive(Clone, Copy)]
-enum Service {
-    /// Takes the call and says nothing, for ever.
-    Silent,
-    /// Refuses it, and quotes it.
-    Quotes,
-}
-
-/// Its address, and what keeps it there.
-async fn start_service(service: Service) -> (String, JoinSet<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/v1", listener.local_addr().unwrap());
-    let mut accepting = JoinSet::new();
-    accepting.spawn(async move {
-        let mut serving = JoinSet::new();
-        while let Ok((stream, _)) = listener.accept().await {
-            serving.spawn(serve(stream, service));
-        }
-    });
-    (url, accepting)
-}
-
-async fn serve(stream: TcpStream, service: Service) -> std::io::Result<()> {
-    let mut stream = BufReader::new(stream);
-    loop {
-        let (mut first, mut length) = (String::new(), 0);
-        if stream.read_line(&mut first).await? == 0 {
-            return Ok(());
-        }
-        loop {
-            let mut line = String::new();
-            stream.read_line(&mut line).await?;
-            if let Some(found) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = found.trim().parse().unwrap_or(0);
-            }
-            if line.trim().is_empty() {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).await?;
-        let (status, answer) = match (first.starts_with("GET"), service) {
-            (true, _) => ("200 OK", json!({"object": "list", "data": [{"id": "m", "object": "model"}]})),
-            (false, Service::Silent) => std::future::pending().await,
-            (false, Service::Quotes) => (
-                "400 Bad Request",
-                json!({"error": {"message": format!("could not process {PROMPT}"), "type": "invalid"}}),
-            ),
-        };
-        let answer = answer.to_string();
-        let head =
-            format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", answer.len());
-        stream.write_all((head + &answer).as_bytes()).await?;
-    }
-}
 
 async fn start(site: &Site, upstreams: &str, settings: &str) -> (Program, Client) {
     let text =
@@ -82,10 +23,6 @@ async fn start(site: &Site, upstreams: &str, settings: &str) -> (Program, Client
 
 fn frames(name: &str, url: &str, priority: u32) -> String {
     format!("[[upstream]]\nname = \"{name}\"\nurl = \"{url}\"\npriority = {priority}\n")
-}
-
-fn service(name: &str, url: &str, priority: u32) -> String {
-    frames(name, url, priority) + "kind = \"openai\"\n"
 }
 
 #[tokio::test]
@@ -129,9 +66,9 @@ async fn where_nobody_else_is_the_first_refusal_stands() {
 #[tokio::test]
 async fn a_service_that_says_nothing_is_given_up_and_its_client_has_an_answers_head_until_then() {
     let site = Site::new().unwrap();
-    let (url, _service) = start_service(Service::Silent).await;
+    let service = StubService::silent().await.unwrap();
     let stream = "[stream]\nheartbeat_ms = 50\nidle_ms = 1500\ntotal_ms = 60000\n";
-    let (_appliance, lan) = start(&site, &service("silent", &url, 0), stream).await;
+    let (_appliance, lan) = start(&site, &service.upstream(""), stream).await;
     let ask = json!({"model": "m", "stream": true, "messages": [{"role": "user", "content": PROMPT}]});
     let mut answer = lan.stream("/v1/chat/completions", &ask).await.unwrap();
     // The answer's head is there, long before the service's would have been.
@@ -147,8 +84,8 @@ async fn a_service_that_says_nothing_is_given_up_and_its_client_has_an_answers_h
 #[tokio::test]
 async fn what_a_service_quotes_reaches_the_client_and_no_log() {
     let site = Site::new().unwrap();
-    let (url, _service) = start_service(Service::Quotes).await;
-    let (appliance, lan) = start(&site, &service("quotes", &url, 0), "").await;
+    let service = StubService::refusing(&format!("could not process {PROMPT}")).await.unwrap();
+    let (appliance, lan) = start(&site, &service.upstream(""), "").await;
     let ask = json!({"model": "m", "language": PROMPT, "messages": [{"role": "user", "content": PROMPT}]});
     let answer = lan.post("/v1/chat/completions", &ask).await.unwrap();
     assert_eq!(answer.status.as_u16(), 400);

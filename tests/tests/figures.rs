@@ -82,3 +82,20 @@ async fn figures_need_a_key_that_counts() {
     hear(&mut watch, "access", |access| access["figures"] == false).await;
     assert_eq!(lan.get("/v1/stats").await.unwrap().status, 403);
 }
+
+#[tokio::test]
+async fn watchers_without_a_key_lock_nobody_out() {
+    let (site, _upstream, _daemon) = start(Script::default());
+    let (lan, stranger) =
+        (Client::plain(site.appliance, Some(site.client_key.expose())), Client::plain(site.appliance, None));
+    let mut watching = Vec::new();
+    while let Ok(watch) = stranger.watch("/v1/events").await {
+        watching.push(watch);
+    }
+    assert_eq!(watching.len(), 8, "of one address");
+    let refused = stranger.get("/v1/events").await.unwrap();
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, "10"));
+    for _ in 0..3 {
+        watching.push(lan.watch("/v1/events").await.unwrap());
+    }
+}

@@ -43,6 +43,8 @@ async fn deterministic_answers_come_from_memory_until_the_models_file_changes() 
     let first = first.json().unwrap();
     assert_eq!((&first["cached"], &first["source"]), (&Value::Null, &json!("vps")));
     let again = remembered(&lan).await;
+    let ended = |stats: &Value| stats["cm4"]["vps_client"]["answers_cached_tokens"].as_u64() > Some(0);
+    let before = eventually(&lan, "/v1/stats", ended).await.unwrap()["cm4"]["vps_client"].take();
     assert_eq!((&again["result"], &again["cached"]), (&first["result"], &json!(true)), "{again}");
     assert_eq!(again["tokens_generated"], first["tokens_generated"]);
 
@@ -52,6 +54,15 @@ async fn deterministic_answers_come_from_memory_until_the_models_file_changes() 
     assert_eq!(text_of(&events), first["result"].as_str().unwrap());
     assert_eq!(events.last().unwrap()["cached"], true);
     assert!(events.len() > 3, "token by token: {events:?}");
+    let twice = |stats: &Value| {
+        stats["cm4"]["vps_client"]["answers_cached_tokens"] == 2 * first["tokens_generated"].as_u64().unwrap()
+    };
+    let after = eventually(&lan, "/v1/stats", twice).await.unwrap()["cm4"]["vps_client"].take();
+    for name in
+        ["requests_sent", "requests_successful", "tokens_generated", "prompt_tokens", "total_inference_time_seconds"]
+    {
+        assert_eq!(after[name], before[name], "{name}: nobody but the memory did anything");
+    }
 
     let mut other = ask();
     other["temperature"] = json!(0.5);

@@ -86,6 +86,7 @@ fn details() {
     check(&details, include_str!("golden/v1/details_infill.hex").trim());
     let token = TokenLogprob { bytes: b"a".to_vec(), logprob: -0.5, top: vec![(b"b".to_vec(), -1.0)] };
     check(&InferenceEvent::Logprobs(vec![token]), include_str!("golden/v1/logprobs.hex").trim());
+    check(&InferenceEvent::StopString("\n\n".into()), include_str!("golden/v1/stop_string.hex").trim());
 }
 
 /// Headers and paths of answers that outlive their connection.
@@ -101,7 +102,7 @@ fn holds() {
     ];
     assert_eq!(words.join("\n"), include_str!("golden/v1/held.txt").trim());
     // What counts as an event there.
-    let events = ["token", "done", "error", "logprobs", "loading", "progress"];
+    let events = ["token", "done", "error", "logprobs", "stop_string", "loading", "progress"];
     let kept = events.map(|name| {
         let hex =
             std::fs::read_to_string(format!("{}/tests/golden/v1/{name}.hex", env!("CARGO_MANIFEST_DIR"))).unwrap();
@@ -110,7 +111,7 @@ fn holds() {
             pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect();
         held::is_kept(&frame::from_bytes(bytes.into(), 1 << 20).unwrap())
     });
-    assert_eq!(kept, [true, true, true, true, false, false]);
+    assert_eq!(kept, [true, true, true, true, true, false, false]);
     assert!(!held::is_kept(&InferenceEvent::Token { text: "".into(), total_tokens: 2 }), "a heartbeat");
 }
 

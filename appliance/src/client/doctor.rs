@@ -8,12 +8,14 @@ use std::time::{Duration, SystemTime};
 
 use cerebrum_common::program::Settings as _;
 use cerebrum_common::tls::TlsFiles;
+use http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::cli::{Connection, Doctor};
 use super::config;
 use super::console::Console;
+use super::cure;
 use super::failure::Failure;
 use super::interrupt::unless_interrupted;
 use super::server::{Answered, Server};
@@ -77,11 +79,12 @@ pub(super) async fn run(
 ) -> Result<ExitCode, Failure> {
     let mut findings = Findings::default();
     unless_interrupted(async {
-        if arguments.daemon.exists() {
+        let own = arguments.daemon.exists();
+        if own {
             own_daemon(&arguments.daemon, &mut findings).await;
         }
         match config::server(connection) {
-            Ok(server) => appliance(&server, arguments.generate, &mut findings).await,
+            Ok(server) => appliance(&server, arguments.generate, own, &mut findings).await,
             Err(failure) => findings.bad("client settings", failure.to_string()),
         }
         Ok(())
@@ -109,21 +112,27 @@ fn lines(findings: &Findings) -> Vec<String> {
     findings.0.iter().map(line).collect()
 }
 
-/// The appliance as its clients see it.
-async fn appliance(server: &Server, generate: bool, findings: &mut Findings) {
+/// What somebody on the network cannot see.
+const ELSEWHERE: &str = " `cerebrum doctor` on the appliance itself looks deeper.";
+
+/// The appliance as its clients see it; `own` when this is the machine that it runs on.
+async fn appliance(server: &Server, generate: bool, own: bool, findings: &mut Findings) {
     let about = format!("appliance {}", server.authority());
-    let Some(answered) = reach(server, &about, findings).await else { return };
+    let Some(answered) = reach(server, &about, Failure::to_string, findings).await else { return };
     if answered.body.get("cm4_status").is_none() {
         return findings.bad(&about, "something answers there that is no appliance: check --url");
     }
     clock(&answered, &about, findings);
-    let Some(stats) = keyed(server, "/v1/stats", &about, findings).await else { return };
+    let cure = |failure: &Failure| key_cure(failure, server);
+    let Some(stats) = keyed(server, "/v1/stats", &about, cure, findings).await else { return };
     for problem in stats.pointer("/cm4/problems").and_then(Value::as_array).into_iter().flatten() {
         findings.bad("appliance", problem.as_str().unwrap_or_default());
     }
+    let mut connected = false;
     for upstream in stats.pointer("/cm4/upstreams").and_then(Value::as_array).into_iter().flatten() {
         let text = |field: &str| upstream.get(field).and_then(Value::as_str).unwrap_or_default();
         let about = format!("server {}", text("name"));
+        connected |= upstream.get("connected").and_then(Value::as_bool) == Some(true);
         match (upstream.get("available").and_then(Value::as_bool), text("status")) {
             (Some(true), _) => findings.ok(&about, format!("{}, connected", text("status"))),
             (_, "overloaded") => findings.note(
@@ -131,10 +140,13 @@ async fn appliance(server: &Server, generate: bool, findings: &mut Findings) {
                 &about,
                 "connected, but takes no requests now: other programs use its processor or memory",
             ),
-            _ => findings.bad(&about, "not connected: run `cerebrum doctor` on the appliance to see why"),
+            _ => findings.bad(&about, format!("{}{}", text("message"), if own { "" } else { ELSEWHERE })),
         }
     }
-    model(server, findings).await;
+    // Whoever cannot be asked lists nothing.
+    if connected {
+        model(server, findings).await;
+    }
     board(&stats, findings);
     if generate && !findings.is_bad() {
         generation(server, findings).await;
@@ -142,7 +154,12 @@ async fn appliance(server: &Server, generate: bool, findings: &mut Findings) {
 }
 
 /// Name, port, TLS and HTTP in one go: what fails tells how far it came.
-async fn reach(server: &Server, about: &str, findings: &mut Findings) -> Option<Answered> {
+async fn reach(
+    server: &Server,
+    about: &str,
+    cure: impl Fn(&Failure) -> String,
+    findings: &mut Findings,
+) -> Option<Answered> {
     match within(server.answered("/health")).await {
         Ok(answered) => {
             let took = answered.took.as_millis();
@@ -150,7 +167,7 @@ async fn reach(server: &Server, about: &str, findings: &mut Findings) -> Option<
             Some(answered)
         }
         Err(failure) => {
-            findings.bad(about, failure.to_string());
+            findings.bad(about, cure(&failure));
             None
         }
     }
@@ -170,16 +187,39 @@ fn clock(answered: &Answered, about: &str, findings: &mut Findings) {
 }
 
 /// A question that needs a key.
-async fn keyed(server: &Server, path: &str, about: &str, findings: &mut Findings) -> Option<Value> {
+async fn keyed(
+    server: &Server,
+    path: &str,
+    about: &str,
+    cure: impl Fn(&Failure) -> String,
+    findings: &mut Findings,
+) -> Option<Value> {
     match within(server.answered(path)).await {
         Ok(answered) => {
             findings.ok(about, "takes the key");
             Some(answered.body)
         }
         Err(failure) => {
-            findings.bad(about, failure.to_string());
+            findings.bad(about, cure(&failure));
             None
         }
+    }
+}
+
+/// Who has shown a key needs another one, not to be told how one is shown.
+fn key_cure(failure: &Failure, server: &Server) -> String {
+    let url = server.url();
+    match failure {
+        Failure::Refusal { status: StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED, .. } if server.has_key() => {
+            format!(
+                "does not know the key: it was revoked, or is another box's; `cerebrum pair {url}`, or `cerebrum key add NAME` there, \
+             makes a new one"
+            )
+        }
+        Failure::Refusal { status: StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED, .. } => format!(
+            "wants a key: `cerebrum pair {url}` gets one; or give one with --key-file, CEREBRUM_API_KEY or the settings file"
+        ),
+        other => other.to_string(),
     }
 }
 
@@ -265,9 +305,9 @@ async fn own_upstream(upstream: &Upstream, findings: &mut Findings) {
         Ok(server) => server,
         Err(failure) => return findings.bad(&about, failure.to_string()),
     };
-    let Some(answered) = reach(&server, &about, findings).await else { return };
+    let Some(answered) = reach(&server, &about, cure::of_server, findings).await else { return };
     clock(&answered, &about, findings);
-    keyed(&server, "/v1/models", &about, findings).await;
+    keyed(&server, "/v1/models", &about, cure::of_server, findings).await;
 }
 
 async fn within<T>(step: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

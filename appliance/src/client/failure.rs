@@ -6,6 +6,7 @@ use cerebrum_common::keys::KeyFileError;
 use cerebrum_common::settings::SettingsError;
 use cerebrum_common::tls::TlsError;
 use http::StatusCode;
+use rustls::CertificateError;
 
 /// Exit code for wrong arguments or settings (EX_USAGE).
 pub const USAGE: u8 = cerebrum_common::program::WRONG_USE;
@@ -86,12 +87,12 @@ pub enum Failure {
         authority: String,
     },
     /// The certificate is not trusted.
-    #[error("the certificate of {authority} is not to be trusted ({reason}): check --ca and the name in --url")]
+    #[error("the certificate of {authority} {distrust}: {}", distrust.cure())]
     Certificate {
         /// Host and port.
         authority: String,
-        /// rustls' words.
-        reason: String,
+        /// What is wrong with it.
+        distrust: Distrust,
     },
     /// The TLS handshake failed otherwise.
     #[error("no TLS connection to {authority}: {source}; if the port is a plain one, use http:// in --url")]
@@ -152,6 +153,51 @@ pub enum Failure {
     /// Ctrl-C.
     #[error("stopped")]
     Interrupted,
+}
+
+/// Why a certificate is not to be trusted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Distrust {
+    /// Its time is over.
+    #[error("has expired")]
+    Expired,
+    /// Its time has not begun, or so this machine's clock says.
+    #[error("is not valid yet")]
+    NotYet,
+    /// It was made for other names.
+    #[error("is for another name")]
+    Name,
+    /// Another authority than the one that is known here signed it.
+    #[error("was signed by another CA")]
+    Issuer,
+    /// Whatever else rustls says.
+    #[error("is not to be trusted ({0})")]
+    Other(String),
+}
+
+impl Distrust {
+    /// What rustls says.
+    pub fn of(error: &CertificateError) -> Self {
+        match error {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Self::NotYet,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Self::Name,
+            // Two authorities of ours have the same name, and other keys.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::Issuer,
+            other => Self::Other(other.to_string()),
+        }
+    }
+
+    /// What a client's user can do about it.
+    fn cure(&self) -> &'static str {
+        match self {
+            Self::Expired => "renew it there, or set this machine's clock (`timedatectl`) if that is wrong",
+            Self::NotYet => "set this machine's clock (`timedatectl`), or the clock of where it was made",
+            Self::Name => "use the name it was made for in --url, or make it anew for this one",
+            Self::Issuer => "give the CA that signed it with --ca",
+            Self::Other(_) => "check --ca and the name in --url",
+        }
+    }
 }
 
 impl Failure {

@@ -15,6 +15,7 @@ pub mod cli;
 mod complete;
 pub mod config;
 mod console;
+mod cure;
 mod doctor;
 pub mod failure;
 mod figures;

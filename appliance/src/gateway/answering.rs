@@ -247,7 +247,7 @@ impl UpstreamStream {
             self.lesson = None;
         }
         match event {
-            InferenceEvent::Logprobs(_) => {}
+            InferenceEvent::Logprobs(_) | InferenceEvent::StopString(_) => {}
             InferenceEvent::Loading { permille } => self.record.loading(f32::from(*permille) / 1000.0),
             InferenceEvent::Progress { processed, total } => {
                 self.record.progress(*processed as f32 / (*total).max(1) as f32);

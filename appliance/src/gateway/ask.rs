@@ -6,8 +6,8 @@ use cerebrum_common::request_id::{self, RequestId};
 use cerebrum_common::serve::Refusal;
 use cerebrum_common::wire::dialect::{Call, openai};
 use cerebrum_common::wire::frame::{self, Decoder, FrameError};
-use cerebrum_common::wire::{InferenceEvent, held, sse};
-use http::{Method, Request, header};
+use cerebrum_common::wire::{InferenceEvent, TELL_STOP, held, sse};
+use http::{HeaderValue, Method, Request, header};
 
 use super::refused::{internal, lost};
 use crate::upstream::Upstream;
@@ -19,9 +19,11 @@ const FRAME_BYTES: usize = 1 << 20;
 
 /// A request in the upstream's words.
 pub(super) struct Asked {
-    pub(super) path: &'static str,
-    pub(super) media_type: &'static str,
-    pub(super) bytes: Bytes,
+    path: &'static str,
+    media_type: &'static str,
+    bytes: Bytes,
+    /// The answer may end at a stop string, and the upstream is one that can tell at which.
+    tells_stop: bool,
     pub(super) reader: Reader,
 }
 
@@ -31,13 +33,15 @@ pub(super) fn ask(upstream: &Upstream, call: &Call) -> Result<Asked, Refusal> {
             path: "/v1/inference/stream",
             media_type: frame::MEDIA_TYPE,
             bytes: frames(call).map_err(|error| internal(error.to_string()))?,
+            // Whoever asks: an answer that is remembered may be given in other words later.
+            tells_stop: !call.request.stop.is_empty(),
             reader: Reader::Frames(Decoder::new(FRAME_BYTES)),
         },
         Way::Service(service) => {
             let model = upstream.model(&call.request.model).unwrap_or_default();
             let openai::Asked { path, body, warnings } = openai::ask(call, model, service.manner());
             let reader = Reader::Chunks(Box::new(openai::Reader::new(model).warning(warnings)));
-            Asked { path, media_type: "application/json", bytes: body.to_string().into(), reader }
+            Asked { path, media_type: "application/json", bytes: body.to_string().into(), tells_stop: false, reader }
         }
     })
 }
@@ -109,22 +113,24 @@ pub(super) fn frames(call: &Call) -> Result<Bytes, FrameError> {
     Ok(out.freeze())
 }
 
-pub(super) fn request(
-    upstream: &Upstream,
-    path: &str,
-    media_type: &'static str,
-    body: Bytes,
-    id: RequestId,
-    hold: Option<&Hold>,
-) -> Result<Request<Bytes>, Refusal> {
-    let request = upstream
-        .request(Method::POST, path)
-        .header(header::CONTENT_TYPE, media_type)
-        .header(request_id::HEADER, id.header_value());
-    match hold {
-        Some(hold) => request.header(held::HEADER, hold.header()),
-        None => request,
+impl Asked {
+    /// The request itself; it can be made again.
+    pub(super) fn request(
+        &self,
+        upstream: &Upstream,
+        id: RequestId,
+        hold: Option<&Hold>,
+    ) -> Result<Request<Bytes>, Refusal> {
+        let mut request = upstream
+            .request(Method::POST, self.path)
+            .header(header::CONTENT_TYPE, self.media_type)
+            .header(request_id::HEADER, id.header_value());
+        if let Some(hold) = hold {
+            request = request.header(held::HEADER, hold.header());
+        }
+        if self.tells_stop {
+            request = request.header(TELL_STOP, HeaderValue::from_static("1"));
+        }
+        request.body(self.bytes.clone()).map_err(|error| internal(error.to_string()))
     }
-    .body(body)
-    .map_err(|error| internal(error.to_string()))
 }

@@ -35,7 +35,7 @@ pub(super) async fn answer(
     body: &mut Body,
     record: &mut Record,
 ) -> Result<Response<Answer>, Refusal> {
-    let bytes = body.collect(&gateway.limits).await?;
+    let (bytes, _room) = body.collect(&gateway.bodies).await?;
     let batch: Batch = json::parse(&bytes)?;
     let requests = batch.requests.ok_or_else(|| wrong("nothing"))?;
     if requests.is_empty() || requests.len() > REQUESTS {

@@ -64,6 +64,7 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Remembered {
     pieces: Vec<(Text, u32)>,
+    stop_string: Option<Text>,
     completion: Completion,
     source: Source,
     bytes: usize,
@@ -131,7 +132,13 @@ impl Cache {
 
     /// Begins to remember what `upstream` answers.
     pub(super) fn learn(&self, key: Key) -> Lesson {
-        Lesson { key, pieces: Vec::new(), bytes: ENTRY_BYTES, most: self.settings.bytes / LARGEST_SHARE }
+        Lesson {
+            key,
+            pieces: Vec::new(),
+            stop_string: None,
+            bytes: ENTRY_BYTES,
+            most: self.settings.bytes / LARGEST_SHARE,
+        }
     }
 
     /// Remembers a complete answer.
@@ -142,8 +149,8 @@ impl Cache {
         };
         // What it took then says nothing of what it takes from memory.
         let completion = Completion { prefill_us: 0, decode_us: 0, ..completion.clone() };
-        let Lesson { key, pieces, bytes, .. } = lesson;
-        let answer = Arc::new(Remembered { pieces, completion, source, bytes });
+        let Lesson { key, pieces, stop_string, bytes, .. } = lesson;
+        let answer = Arc::new(Remembered { pieces, stop_string, completion, source, bytes });
         let mut state = self.lock();
         state.forget(&key);
         while state.bytes + bytes > self.settings.bytes {
@@ -191,6 +198,7 @@ fn source_of(upstream: &Upstream, model: &str) -> Option<Source> {
 pub(super) struct Lesson {
     key: Key,
     pieces: Vec<(Text, u32)>,
+    stop_string: Option<Text>,
     bytes: usize,
     most: usize,
 }
@@ -204,6 +212,10 @@ impl Lesson {
             self.bytes += text.len() + PIECE_BYTES;
             self.pieces.push((text.clone(), *total_tokens));
         }
+        if let InferenceEvent::StopString(text) = event {
+            self.bytes += text.len();
+            self.stop_string = Some(text.clone());
+        }
         // What a model says to itself is no part of what is kept.
         self.bytes <= self.most && !matches!(event, InferenceEvent::Reasoning { .. })
     }
@@ -214,7 +226,8 @@ impl Remembered {
     pub(super) fn events(&self) -> Vec<InferenceEvent> {
         let pieces = self.pieces.iter().cloned();
         let tokens = pieces.map(|(text, total_tokens)| InferenceEvent::Token { text, total_tokens });
-        tokens.chain([InferenceEvent::Done(self.completion.clone())]).collect()
+        let stop = self.stop_string.clone().map(InferenceEvent::StopString);
+        tokens.chain(stop).chain([InferenceEvent::Done(self.completion.clone())]).collect()
     }
 
     /// The model that wrote it.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use cerebrum_common::wire::details::Chat;
-use cerebrum_prompt::{Message, PreparedChat, Profile, Report, Request, Role, Settings};
+use cerebrum_prompt::{Message, PreparedChat, Profile, Report, Request, Role, Settings, TokenCount};
 use serde_json::Value;
 
 /// A chat that has been read.
@@ -50,6 +50,28 @@ impl Conversation {
         (Some(Value::Array(messages).to_string()), report)
     }
 }
+
+/// Tokens of a chat as it is, about as a model's template writes it: texts, calls and tools, and what stands around each message.
+pub(super) fn count(chat: &Chat, tokens: &dyn TokenCount) -> usize {
+    let of = |message: &Value| {
+        let texts = match message.get("content") {
+            Some(Value::String(text)) => tokens.count(text),
+            Some(Value::Array(parts)) => {
+                parts.iter().filter_map(|part| Some(tokens.count(part["text"].as_str()?))).sum()
+            }
+            _ => 0,
+        };
+        let calls = message.get("tool_calls").map_or(0, |calls| tokens.count(&calls.to_string()));
+        let role = message.get("role").and_then(Value::as_str).unwrap_or_default();
+        MARKUP + tokens.count(role) + texts + calls
+    };
+    let messages: usize = Conversation::of(chat).0.iter().map(of).sum();
+    messages + tokens.count(&chat.tools) + tokens.count("assistant") + ANSWER_MARKUP
+}
+
+/// Tokens around a message, and before the answer, beside the role, as ChatML has them: borders and ends of lines.
+const MARKUP: usize = 4;
+const ANSWER_MARKUP: usize = 2;
 
 /// Puts a line behind what the user says last.
 pub(super) fn append(chat: &mut Chat, line: &str) {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cerebrum_common::serve::{Answer, Refusal, collect, json};
+use cerebrum_common::serve::{Answer, Refusal, json};
 use cerebrum_common::wire::dialect::Dialect;
 use cerebrum_common::wire::json;
 use cerebrum_prompt::{Profile, Stage};
@@ -67,7 +67,7 @@ pub(super) async fn prepare(
     client: &Arc<str>,
     body: &mut Incoming,
 ) -> Result<Response<Answer>, Refusal> {
-    let bytes = collect(body, &gateway.limits).await?;
+    let (bytes, _room) = gateway.bodies.collect(body).await?;
     let wish: Wish = json::parse(&bytes)?;
     let profile = wish.profile.as_deref().map(profile).transpose()?;
     let ready = gateway.preparation.run(Dialect::Native, bytes, profile, client).await?;

@@ -3,6 +3,7 @@
 //! shows a key with the request, as for `/v1/stats`, gets its figures as well, for as long as that key counts.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -18,15 +19,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::figures::Now;
+use super::watchers::Place;
 use super::{Gateway, authenticate, figures, info};
 use crate::status::{self, Status};
-
-/// Watchers at a time.
-pub(super) const WATCHERS: usize = 32;
 
 /// Pause between two looks: as often as the board changes its lamps. The fastest of them blink five times a second, and half
 /// as many looks would see them stand still now and then.
@@ -83,9 +81,9 @@ struct Glow {
 ///
 /// # Errors
 /// When too many are.
-pub(super) fn watch(gateway: &Gateway, headers: &HeaderMap) -> Result<Response<Answer>, Refusal> {
-    let busy = |_| Refusal::Busy { who: "watchers", retry_after: Duration::from_secs(10) };
-    let place = gateway.watchers.clone().try_acquire_owned().map_err(busy)?;
+pub(super) fn watch(gateway: &Gateway, headers: &HeaderMap, from: IpAddr) -> Result<Response<Answer>, Refusal> {
+    let has_key = authenticate::authenticate(&gateway.keys, headers).is_ok();
+    let place = gateway.watchers.enter(from, has_key)?;
     let mut clock = interval(LOOK);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let watcher = Watcher {
@@ -133,7 +131,7 @@ struct Watcher {
     ended: Option<u64>,
     looks: u32,
     quiet: u32,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl http_body::Body for Watcher {

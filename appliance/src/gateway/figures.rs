@@ -185,6 +185,7 @@ fn counts(status: &Status) -> Value {
         "requests_cancelled": totals.gone,
         "requests_shed": totals.shed,
         "answers_cached": totals.remembered,
+        "answers_cached_tokens": totals.remembered_tokens,
         "answers_resumed": totals.resumed,
         "success_rate_percent": share(100.0 * totals.successful as f64, answered),
         "avg_inference_time_seconds": share(totals.inference_seconds, totals.successful),

@@ -122,10 +122,9 @@ async fn send(
     match &upstream.way {
         Way::Frames(link) => held(gateway, upstream, asked, Hold::new(link.clone()), record.id()).await,
         Way::Service(_) => {
-            let Asked { path, media_type, bytes, reader } = asked;
-            let request = ask::request(upstream, path, media_type, bytes, record.id(), None)?;
-            let body = soon(upstream.way.clone(), request, reader.media_type()).await?;
-            Ok(Source { body, reader, hold: None })
+            let request = asked.request(upstream, record.id(), None)?;
+            let body = soon(upstream.way.clone(), request, asked.reader.media_type()).await?;
+            Ok(Source { body, reader: asked.reader, hold: None })
         }
     }
 }
@@ -134,14 +133,13 @@ async fn send(
 async fn held(
     gateway: &Gateway,
     upstream: &Upstream,
-    Asked { path, media_type, bytes, reader }: Asked,
+    asked: Asked,
     mut hold: Hold,
     id: RequestId,
 ) -> Result<Source, Refusal> {
     let mut repeats = 0;
     let response = loop {
-        let request = ask::request(upstream, path, media_type, bytes.clone(), id, Some(&hold))?;
-        match upstream.way.send(request).await {
+        match upstream.way.send(asked.request(upstream, id, Some(&hold))?).await {
             Err(LinkError::Broke(error)) if may_repeat(gateway, &hold, repeats) => {
                 repeats += 1;
                 tracing::info!(%id, %error, "repeating a request whose connection broke before its answer");
@@ -151,7 +149,8 @@ async fn held(
     };
     let response = response.map_err(|error| link_failure(&error))?;
     hold.answered(response.status(), response.headers());
-    Ok(Source { body: accept(response, reader.media_type()).await?, reader, hold: Some(hold) })
+    let body = accept(response, asked.reader.media_type()).await?;
+    Ok(Source { body, reader: asked.reader, hold: Some(hold) })
 }
 
 /// The answer of a service, whose head may come with the first token only, minutes after a long prompt: then the client has had

@@ -115,7 +115,7 @@ pub(super) async fn complete(
     (delivery, name): (Delivery, String),
 ) -> Result<Response<Answer>, Refusal> {
     let client = authenticate::authenticate(&gateway.keys, &head.headers)?;
-    let bytes = body.collect(&gateway.limits).await?;
+    let (bytes, room) = body.collect(&gateway.bodies).await?;
     let fingerprint =
         Sha256::new().chain_update(head.uri.path()).chain_update([0]).chain_update(&bytes).finalize().into();
     let from = last_event(&head.headers)?;
@@ -136,7 +136,7 @@ pub(super) async fn complete(
         }
         (Entered::New(kept), Some(writer), Some(own)) => {
             let reader = read(&kept, from, false);
-            let produced = produce(own, head, (bytes, id, delivery), kept.clone(), writer);
+            let produced = produce(own, head, (Body::Read(bytes, room), id, delivery), kept.clone(), writer);
             gateway.tasks.spawn(produced);
             reader.await
         }
@@ -154,7 +154,7 @@ fn last_event(headers: &HeaderMap) -> Result<u64, Refusal> {
 async fn produce(
     gateway: Arc<Gateway>,
     head: Parts,
-    (bytes, id, delivery): (Bytes, RequestId, Delivery),
+    (body, id, delivery): (Body, RequestId, Delivery),
     kept: Arc<KeptAnswer>,
     writer: Writer,
 ) {
@@ -167,7 +167,7 @@ async fn produce(
         }
     };
     let writing = async {
-        let response = pipeline::answered(&gateway, head, Body::Read(bytes), id, delivery).await;
+        let response = pipeline::answered(&gateway, head, body, id, delivery).await;
         write(response, &kept, &writer).await
     };
     let sound = tokio::select! {

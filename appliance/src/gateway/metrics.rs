@@ -41,13 +41,18 @@ impl Collector for Figures {
         let (totals, saved) = (&status.totals, &status.savings.total);
         let counters = [
             ("cerebrum_requests_sent", "Requests sent to inference servers", totals.sent as f64),
-            ("cerebrum_requests_successful", "Requests answered completely", totals.successful as f64),
+            (
+                "cerebrum_requests_successful",
+                "Requests that inference servers answered completely",
+                totals.successful as f64,
+            ),
             ("cerebrum_requests_failed", "Requests whose answer broke or never came", totals.failed as f64),
             ("cerebrum_requests_cancelled", "Requests whose client left", totals.gone as f64),
             ("cerebrum_requests_shed", "Requests refused because all places were taken", totals.shed as f64),
             ("cerebrum_answers_cached", "Answers given from memory", totals.remembered as f64),
+            ("cerebrum_answers_cached_tokens", "Tokens of answers given from memory", totals.remembered_tokens as f64),
             ("cerebrum_answers_resumed", "Answers that went on after the link broke", totals.resumed as f64),
-            ("cerebrum_tokens_generated", "Tokens generated", totals.tokens as f64),
+            ("cerebrum_tokens_generated", "Tokens that inference servers generated", totals.tokens as f64),
             ("cerebrum_inference_seconds", "Time spent on complete answers", totals.inference_seconds),
             ("cerebrum_prompt_characters", "Characters of prompts as they came", totals.prompt_chars as f64),
             ("cerebrum_prompt_tokens", "Prompt tokens of complete answers", totals.prompt_tokens as f64),

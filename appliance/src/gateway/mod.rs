@@ -12,6 +12,7 @@ mod batch;
 pub mod cache;
 mod chat;
 pub mod cors;
+mod count;
 mod dry_run;
 mod events;
 mod figures;
@@ -34,6 +35,7 @@ mod sessions;
 mod several;
 pub mod stops;
 mod stream;
+mod watchers;
 mod whole;
 
 use std::sync::{Arc, Weak};
@@ -55,14 +57,14 @@ pub struct Gateway {
     keys: Arc<Keyring>,
     cors: cors::Origins,
     gate: admit::Gate,
-    limits: serve::Limits,
+    bodies: serve::Bodies,
     preparation: prepare::Preparation,
     deadlines: crate::settings::Stream,
     retries: forward::RetryBudget,
     stops: Arc<stops::Stops>,
     pairing: Arc<Pairing>,
     panel: Option<Arc<cerebrum_board::Board>>,
-    watchers: Arc<Semaphore>,
+    watchers: watchers::Watchers,
     passing: Semaphore,
     upstreams: Vec<Arc<Upstream>>,
     board: Board,
@@ -87,7 +89,7 @@ impl Gateway {
             keys: settings.keys.clone(),
             cors: settings.cors.clone(),
             gate: admit::Gate::new(settings.admit, board.clone(), inside.stops.clone()),
-            limits: settings.serve,
+            bodies: serve::Bodies::new(settings.serve),
             preparation: prepare::Preparation::new(settings, &inside.upstreams, &tasks),
             deadlines: settings.stream,
             retries: forward::RetryBudget::default(),
@@ -95,7 +97,7 @@ impl Gateway {
             pairing: inside.pairing.clone(),
             panel,
             passing: Semaphore::new(pass::AT_A_TIME),
-            watchers: Arc::new(Semaphore::new(events::WATCHERS)),
+            watchers: watchers::Watchers::default(),
             upstreams: inside.upstreams.clone(),
             board,
             tasks,

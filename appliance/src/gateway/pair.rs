@@ -50,7 +50,7 @@ struct Decision<'a> {
 /// Where nobody could decide, and when there are too many attempts.
 pub(super) async fn begin(gateway: &Gateway, body: &mut Incoming, from: IpAddr) -> Result<Response<Answer>, Refusal> {
     // Nobody has shown a key yet.
-    let limits = Limits { body_bytes: ASK_BYTES, ..gateway.limits };
+    let limits = Limits { body_bytes: ASK_BYTES, ..*gateway.bodies.limits() };
     let bytes = collect(body, &limits).await?;
     let ask: Ask = json::parse(&bytes)?;
     let Some(panel) = &gateway.panel else {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cerebrum_common::request_id::{self, RequestId};
-use cerebrum_common::serve::{Answer, Refusal, collect, full};
+use cerebrum_common::serve::{Answer, Refusal, full};
 use cerebrum_common::wire::{Failure, FailureCode, json};
 use http::{HeaderValue, Method, Response, header};
 use http_body_util::{BodyExt, Limited};
@@ -41,7 +41,7 @@ pub(super) async fn on(
         .passing
         .try_acquire()
         .map_err(|_| Refusal::Busy { who: "too_many_calls", retry_after: Duration::from_secs(1) })?;
-    let body = collect(body, &gateway.limits).await?;
+    let (body, _room) = gateway.bodies.collect(body).await?;
     tokio::time::timeout(ANSWER, exchange(gateway, method, path, body, id))
         .await
         .unwrap_or_else(|_| Err(failed(FailureCode::Timeout, "the inference server took too long")))

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use cerebrum_common::lifecycle::Tasks;
 use cerebrum_common::request_id::RequestId;
-use cerebrum_common::serve::{Answer, Limits, Refusal, collect, discard};
+use cerebrum_common::serve::{Answer, Bodies, Refusal, Room, discard};
 use cerebrum_common::wire::details::Urgency;
 use cerebrum_common::wire::dialect::Dialect;
 use http::request::Parts;
@@ -20,18 +20,23 @@ pub(super) enum Body {
     /// It may still be on its way.
     Coming(Incoming),
     /// It had to be read before anything else.
-    Read(Bytes),
+    Read(Bytes, Room),
+    /// It has been read, and taken.
+    Taken,
 }
 
 impl Body {
     /// All of it, within the limits.
     ///
     /// # Errors
-    /// As [`collect`].
-    pub(super) async fn collect(&mut self, limits: &Limits) -> Result<Bytes, Refusal> {
-        match self {
-            Self::Coming(body) => collect(body, limits).await,
-            Self::Read(bytes) => Ok(std::mem::take(bytes)),
+    /// As [`Bodies::collect`].
+    pub(super) async fn collect(&mut self, bodies: &Bodies) -> Result<(Bytes, Room), Refusal> {
+        if let Self::Coming(body) = self {
+            return bodies.collect(body).await;
+        }
+        match std::mem::replace(self, Self::Taken) {
+            Self::Read(bytes, room) => Ok((bytes, room)),
+            Self::Coming(_) | Self::Taken => Err(Refusal::BodyBroken { reason: "it was read before".to_owned() }),
         }
     }
 

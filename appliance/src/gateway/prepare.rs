@@ -61,6 +61,8 @@ pub(super) struct Ready {
     pub(super) route: Route,
     /// Whether tokens were counted by the model's own vocabulary.
     pub(super) counted: bool,
+    /// Tokens of what is sent, for clients who want to know before the answer begins ([`Dialect::Messages`]).
+    pub(super) prompt_tokens: u32,
     /// The turn of the conversation that it is, where it belongs to one.
     pub(super) turn: Option<Turn>,
 }
@@ -306,13 +308,17 @@ impl Draft {
             }
         };
         self.forbid_thinking(tokens);
+        let prompt_tokens = match (&self.call.details.input, self.call.reply.dialect) {
+            (Input::Chat(chat), Dialect::Messages) => u32::try_from(chat::count(chat, tokens)).unwrap_or(u32::MAX),
+            _ => 0,
+        };
         if let Some(turn) = &mut self.turn {
             turn.sent(&self.call.request.prompt, report.stable_bytes, self.route.held.clone());
         }
         // A language we do not know is still the client's word, and may have a model of its own.
         let Self { call, route, turn, wish, .. } = *self;
         let language = wish.language.unwrap_or_else(|| report.language.name().to_owned());
-        Box::new(Ready { call, language, report, route, counted: facts.vocabulary.is_some(), turn })
+        Box::new(Ready { call, language, report, route, counted: facts.vocabulary.is_some(), prompt_tokens, turn })
     }
 
     /// Tokens that the prompt may have, of the context's.
@@ -371,7 +377,7 @@ pub(super) async fn prepare(
     delivery: Delivery,
     body: &mut Body,
 ) -> Result<Prepared, Refusal> {
-    let bytes = body.collect(&gateway.limits).await?;
+    let (bytes, _room) = body.collect(&gateway.bodies).await?;
     let mut ready = gateway.preparation.run(delivery.dialect(), bytes, None, &admitted.client.name).await?;
     ready.call.reply.stream |= delivery == Delivery::Stream;
     Ok(Prepared { permit: Arc::new(admitted.permit), ready, remember: None })

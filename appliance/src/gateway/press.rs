@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cerebrum_board::{Backend, Button};
-use cerebrum_common::serve::{Answer, Refusal, collect, json};
+use cerebrum_common::serve::{Answer, Refusal, json};
 use cerebrum_common::wire::json;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Response, StatusCode, header};
@@ -45,7 +45,7 @@ enum Which {
 pub(super) async fn press(gateway: &Gateway, head: &Parts, body: &mut Incoming) -> Result<Response<Answer>, Refusal> {
     let host = head.uri.authority().map(|authority| authority.as_str()).or_else(|| text(&head.headers, &header::HOST));
     from_here(&head.headers, host)?;
-    let bytes = collect(body, &gateway.limits).await?;
+    let (bytes, _room) = gateway.bodies.collect(body).await?;
     let Press { button, held_ms } = json::parse(&bytes)?;
     let panel = gateway.panel.as_ref().filter(|panel| panel.backend() == Backend::Sim);
     let Some(panel) = panel else {

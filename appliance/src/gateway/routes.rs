@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use super::info::{self, Picture};
 use super::page::{self, Asset};
 use super::pipeline::{self, Delivery};
-use super::{Gateway, authenticate, dry_run, events, kept, metrics, pair, pass, press};
+use super::{Gateway, authenticate, count, dry_run, events, kept, metrics, pair, pass, press};
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,7 @@ enum Call {
     /// One that is kept, named by the path.
     KeptAnswer,
     Complete(Delivery),
+    CountTokens,
     Display(Picture),
     Events,
     Health,
@@ -69,6 +70,7 @@ const ROUTES: &[(&str, &[Method], Call)] = &[
     ("/v1/embeddings", &[Method::POST], Call::Passed("/v1/embeddings")),
     ("/v1/events", &[Method::GET], Call::Events),
     ("/v1/messages", &[Method::POST], Call::Complete(Delivery::Asked(Dialect::Messages))),
+    ("/v1/messages/count_tokens", &[Method::POST], Call::CountTokens),
     ("/v1/models", &[Method::GET], Call::Models),
     ("/v1/models/", &[Method::GET], Call::Model),
     ("/v1/pair", &[Method::POST], Call::Pair),
@@ -169,7 +171,7 @@ async fn answer(
         true => "".into(),
         false => {
             let client = authenticate::authenticate(&gateway.keys, &head.headers)?;
-            if matches!(call, Call::Passed(_) | Call::Prepare) {
+            if matches!(call, Call::Passed(_) | Call::Prepare | Call::CountTokens) {
                 gateway.gate.count(&client)?;
             }
             client.name
@@ -177,7 +179,8 @@ async fn answer(
     };
     Ok(match call {
         Call::Display(picture) => info::display(gateway, picture),
-        Call::Events => events::watch(gateway, &head.headers)?,
+        Call::CountTokens => count::count(gateway, &client, body).await?,
+        Call::Events => events::watch(gateway, &head.headers, peer.address.ip())?,
         Call::Pair => pair::begin(gateway, body, peer.address.ip()).await?,
         Call::PairWait => pair::wait(gateway, &head.headers).await?,
         Call::Passed(path) => pass::on(gateway, head.method.clone(), path, body, id).await?,

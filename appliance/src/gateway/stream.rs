@@ -47,9 +47,12 @@ struct DoneEvent<'a> {
 /// The streaming answer, and what follows it.
 pub(super) fn relay(gateway: &Gateway, upstream: UpstreamStream, rest: Option<Rest>) -> Response<Answer> {
     let heartbeat = gateway.deadlines.heartbeat;
-    let call = &upstream.prepared.ready.call;
+    let ready = &upstream.prepared.ready;
+    let call = &ready.call;
+    let identity =
+        || Identity { prompt_tokens: ready.prompt_tokens, ..Identity::now(upstream.id, &call.request.model) };
     let body = Relay {
-        speaker: Speaker::new(|| Identity::now(upstream.id, &call.request.model), &call.reply),
+        speaker: Speaker::new(identity, &call.reply),
         progress: call.reply.progress,
         upstream,
         rest,
@@ -197,7 +200,7 @@ impl Relay {
             }
             InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } => self.write_progress(event),
             // Our own words have neither; that the model thinks is a sign of life.
-            InferenceEvent::Logprobs(_) => {}
+            InferenceEvent::Logprobs(_) | InferenceEvent::StopString(_) => {}
             InferenceEvent::Reasoning { .. } => sse::write_comment("heartbeat", &mut self.out),
         }
     }

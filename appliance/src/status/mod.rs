@@ -68,11 +68,13 @@ pub struct Totals {
     pub gone: u64,
     /// Requests refused here for lack of a place.
     pub shed: u64,
-    /// Answers given from memory.
+    /// Answers given from memory; nothing else here counts them.
     pub remembered: u64,
+    /// Tokens of those.
+    pub remembered_tokens: u64,
     /// Answers that went on over another connection after theirs broke, counted each time.
     pub resumed: u64,
-    /// Tokens written.
+    /// Tokens that upstreams wrote.
     pub tokens: u64,
     /// Seconds the upstreams spent on successful requests.
     pub inference_seconds: f64,
@@ -290,8 +292,12 @@ fn end(status: &mut Status, ending: Ending, now: Instant) {
     let Some(ended) = status.requests.end(ending, now) else { return };
     let Ended { ending, .. } = &*ended;
     let totals = &mut status.totals;
+    if ended.running.is_remembered() {
+        totals.remembered_tokens += u64::from(ending.tokens);
+        return;
+    }
     totals.tokens += u64::from(ending.tokens);
-    if let Some(usage) = ending.usage.filter(|_| !ended.running.is_remembered()) {
+    if let Some(usage) = ending.usage {
         totals.prompt_tokens += u64::from(usage.prompt_tokens);
         totals.cached_tokens += u64::from(usage.cached_tokens);
     }
@@ -316,6 +322,7 @@ impl UpstreamStatus {
 
 #[cfg(test)]
 mod tests {
+    use super::savings::Saved;
     use super::*;
     use cerebrum_common::request_id::RequestId;
     use cerebrum_common::wire::Usage;
@@ -363,6 +370,21 @@ mod tests {
             assert_eq!((status.totals.successful, status.totals.tokens), (1, 2));
             assert_eq!((status.totals.prompt_tokens, status.totals.cached_tokens), (12, 4));
             assert_eq!((status.savings.total.tokens(), status.savings.total.seconds), (75, 15.0));
+        });
+    }
+
+    #[tokio::test]
+    async fn an_answer_from_memory_is_no_work_of_an_upstream() {
+        let board = Board::new(["vps".into()]);
+        for (number, outcome) in [(1, Outcome::Complete), (2, Outcome::ClientGone)] {
+            board.tell(Event::Admitted(arrival(number)));
+            board.tell(Event::Sent { number, sent: Sent::sample(None) });
+            board.tell(Event::Ended(ending(number, outcome)));
+        }
+        board.look(|status| {
+            let expected = Totals { remembered: 2, remembered_tokens: 4, ..Totals::default() };
+            assert_eq!((status.totals, status.savings.total), (expected, Saved::default()));
+            assert_eq!(status.requests.recent().len(), 2);
         });
     }
 

@@ -128,7 +128,10 @@ fn tls_with_the_right_ca_and_no_other() {
     let stub = Stub::start_tls([answer()], config);
     let url = format!("https://{}", stub.address);
     assert_eq!(home.run(&url, &["--ca", &ca, "complete", "x"]).out, "a");
-    failed(&home.run(&url, &["--ca", &foreign, "complete", "x"]), "is not to be trusted");
+    failed(
+        &home.run(&url, &["--ca", &foreign, "complete", "x"]),
+        "was signed by another CA: give the CA that signed it with --ca",
+    );
     let without = home.run(&url, &["complete", "x"]);
     assert!(without.code == Some(64) && without.err.contains("--ca FILE"), "{without:?}");
 }

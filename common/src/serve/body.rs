@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use serde::Serialize;
 
+use super::room::Room;
 use super::{Limits, Refusal};
 use crate::lifecycle::Tasks;
 
@@ -43,16 +44,28 @@ pub fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Answer> {
 /// [`Refusal::BodyTooLarge`] (before reading when the length is announced), [`Refusal::BodyTooSlow`],
 /// [`Refusal::BodyBroken`].
 pub async fn collect(body: &mut Incoming, limits: &Limits) -> Result<Bytes, Refusal> {
-    let limit = limits.body_bytes;
-    if body.size_hint().lower() > limit as u64 {
-        return Err(Refusal::BodyTooLarge { found: body.size_hint().lower(), limit });
+    collect_inside(body, limits, None).await
+}
+
+/// The same, as long as there is room for it.
+pub(super) async fn collect_into(body: &mut Incoming, limits: &Limits, room: &mut Room) -> Result<Bytes, Refusal> {
+    collect_inside(body, limits, Some(room)).await
+}
+
+async fn collect_inside(body: &mut Incoming, limits: &Limits, room: Option<&mut Room>) -> Result<Bytes, Refusal> {
+    let (limit, announced) = (limits.body_bytes, body.size_hint().lower());
+    if announced > limit as u64 {
+        return Err(Refusal::BodyTooLarge { found: announced, limit });
     }
-    tokio::time::timeout(limits.body, read(body, limit))
+    if let Some(room) = &room {
+        room.fits(announced)?;
+    }
+    tokio::time::timeout(limits.body, read(body, limit, room))
         .await
         .unwrap_or(Err(Refusal::BodyTooSlow { after: limits.body }))
 }
 
-async fn read(body: &mut Incoming, limit: usize) -> Result<Bytes, Refusal> {
+async fn read(body: &mut Incoming, limit: usize, mut room: Option<&mut Room>) -> Result<Bytes, Refusal> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -62,6 +75,9 @@ async fn read(body: &mut Incoming, limit: usize) -> Result<Bytes, Refusal> {
         let found = first.len() + rest.len() + data.len();
         if found > limit {
             return Err(Refusal::BodyTooLarge { found: found as u64, limit });
+        }
+        if let Some(room) = &mut room {
+            room.take(data.len())?;
         }
         if first.is_empty() {
             first = data; // most prompts come in one piece and are never copied

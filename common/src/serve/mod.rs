@@ -6,6 +6,7 @@ mod accept;
 mod body;
 mod connection;
 mod refusal;
+mod room;
 mod shared;
 mod watched;
 
@@ -13,6 +14,7 @@ pub use accept::{Server, bind};
 pub use body::{Answer, collect, discard, empty, full, json};
 pub use connection::Peer;
 pub use refusal::Refusal;
+pub use room::{Bodies, Room};
 pub use watched::Connection;
 
 use std::future::Future;

@@ -55,6 +55,7 @@ pub fn is_kept(event: &InferenceEvent) -> bool {
         InferenceEvent::Token { text, .. } => !text.is_empty(),
         InferenceEvent::Logprobs(_)
         | InferenceEvent::Reasoning { .. }
+        | InferenceEvent::StopString(_)
         | InferenceEvent::Done(_)
         | InferenceEvent::Error(_) => true,
         InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } => false,

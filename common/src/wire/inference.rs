@@ -4,6 +4,7 @@
 //! The types are plain serde (no `flatten`, no `skip_serializing_if`): postcard is not self-describing, and
 //! `tests/wire_golden.rs` holds their exact bytes. A change to any of them is a new wire version.
 
+use http::HeaderName;
 use serde::{Deserialize, Serialize};
 
 use super::Text;
@@ -111,7 +112,12 @@ pub enum InferenceEvent {
         /// As in [`Self::Token`].
         total_tokens: u32,
     },
+    /// The stop string that ended the answer, right before [`Self::Done`]; only for who asked ([`TELL_STOP`]).
+    StopString(Text),
 }
+
+/// On a request: tell which stop string ended the answer. A header, since a server that is too old for it passes it over.
+pub const TELL_STOP: HeaderName = HeaderName::from_static("x-cerebrum-tell-stop");
 
 impl InferenceEvent {
     /// Whether nothing follows this event.

@@ -23,5 +23,7 @@ pub mod sse;
 pub mod text;
 
 pub use details::Details;
-pub use inference::{Completion, Failure, FailureCode, Finish, InferenceEvent, InferenceRequest, Sampling, Usage};
+pub use inference::{
+    Completion, Failure, FailureCode, Finish, InferenceEvent, InferenceRequest, Sampling, TELL_STOP, Usage,
+};
 pub use text::Text;

@@ -7,7 +7,7 @@ use cerebrum_common::keys::Client;
 use cerebrum_common::request_id::RequestId;
 use cerebrum_common::serve::{Answer, Connection, Refusal, collect, discard};
 use cerebrum_common::wire::dialect::{Identity, Speaker};
-use cerebrum_common::wire::{Failure, FailureCode, held};
+use cerebrum_common::wire::{Failure, FailureCode, TELL_STOP, held};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
@@ -66,7 +66,8 @@ async fn answer(
     let format = request::format(&head.headers)?;
     admit(api)?;
     let bytes = collect(body, &api.limits).await?;
-    let call = request::read(format, delivery, bytes, api.tokens, api.limits.body_bytes)?;
+    let mut call = request::read(format, delivery, bytes, api.tokens, api.limits.body_bytes)?;
+    call.reply.stop_string |= head.headers.contains_key(TELL_STOP);
     // From here on the job owns the record, and closes it however it ends.
     let Some(mut record) = record.take() else { return Err(Refusal::Stopping) };
     let token = held::asked(&head.headers).filter(|_| format == Format::Frames);

@@ -7,7 +7,7 @@ use cerebrum_common::wire::details::{Input, TokenLogprob};
 use cerebrum_common::wire::dialect::Call;
 use cerebrum_common::wire::extras::KeepAlive;
 use cerebrum_common::wire::{
-    Completion, Details, Failure, FailureCode, Finish, InferenceEvent, InferenceRequest, Usage,
+    Completion, Details, Failure, FailureCode, Finish, InferenceEvent, InferenceRequest, Text, Usage,
 };
 use cerebrum_engine::{self as engine, Event, Generation, Prompt};
 
@@ -30,9 +30,13 @@ struct Work {
     max_tokens: u32,
     keep_alive: Option<KeepAlive>,
     warnings: Vec<String>,
+    /// Those of which it is told when they end the answer.
+    stops: Vec<Text>,
     model: String,
     context: usize,
     stage: Stage,
+    /// The last event, behind what is told before it.
+    done: Option<InferenceEvent>,
 }
 
 type Assembly = Pin<Box<dyn Future<Output = Result<(engine::Request, Vec<String>), Failure>> + Send>>;
@@ -58,7 +62,7 @@ impl Job {
     /// # Errors
     /// What the registry refuses at once; the record has it too.
     pub(super) fn start(registry: &Registry, call: Call, record: Record) -> Result<Self, Failure> {
-        let Call { mut request, details, warnings, .. } = call;
+        let Call { mut request, details, warnings, reply, .. } = call;
         let asked = std::mem::take(&mut request.model);
         let work = Work {
             registry: registry.clone(),
@@ -67,8 +71,10 @@ impl Job {
             max_tokens: request.max_tokens,
             keep_alive: details.extras.keep_alive,
             warnings,
+            stops: if reply.stop_string { request.stop.clone() } else { Vec::new() },
             context: 0,
             stage: Stage::Ended,
+            done: None,
         };
         let mut job = Self { work, ahead: None, ending: Box::pin(record.ending()), record };
         job.record.model(&job.work.model);
@@ -146,6 +152,9 @@ impl Work {
     }
 
     async fn next(&mut self) -> Option<InferenceEvent> {
+        if let Some(done) = self.done.take() {
+            return Some(done);
+        }
         loop {
             let outcome = match &mut self.stage {
                 Stage::Ended => return None,
@@ -186,8 +195,24 @@ impl Work {
                 InferenceEvent::Token { text: text.into(), total_tokens: count(tokens_so_far) }
             }
             Event::Logprobs(tokens) => InferenceEvent::Logprobs(tokens.into_iter().map(logprob).collect()),
-            Event::Done(completion) => InferenceEvent::Done(self.completion(&completion)),
+            Event::Done(completion) => {
+                let done = InferenceEvent::Done(self.completion(&completion));
+                match self.stop_string(completion.finish) {
+                    Some(text) => {
+                        self.done = Some(done);
+                        InferenceEvent::StopString(text)
+                    }
+                    None => done,
+                }
+            }
             Event::Failed(failure) => InferenceEvent::Error(wire_failure(&failure)),
+        }
+    }
+
+    fn stop_string(&self, finish: engine::Finish) -> Option<Text> {
+        match finish {
+            engine::Finish::StopString(index) => self.stops.get(index).cloned(),
+            engine::Finish::Stop | engine::Finish::Length => None,
         }
     }
 

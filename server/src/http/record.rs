@@ -91,7 +91,10 @@ impl Record {
     /// One event of the answer.
     pub(super) fn note(&mut self, event: &InferenceEvent) {
         match event {
-            InferenceEvent::Loading { .. } | InferenceEvent::Logprobs(_) | InferenceEvent::Reasoning { .. } => {}
+            InferenceEvent::Loading { .. }
+            | InferenceEvent::Logprobs(_)
+            | InferenceEvent::Reasoning { .. }
+            | InferenceEvent::StopString(_) => {}
             InferenceEvent::Progress { total, .. } => self.prompt_tokens = *total,
             InferenceEvent::Token { total_tokens, .. } => {
                 self.first_token.get_or_insert_with(Instant::now);

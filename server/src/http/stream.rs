@@ -177,7 +177,9 @@ pub(super) fn repeated(last: &InferenceEvent) -> InferenceEvent {
         InferenceEvent::Token { total_tokens, .. } => {
             InferenceEvent::Token { text: "".into(), total_tokens: *total_tokens }
         }
-        InferenceEvent::Logprobs(_) => InferenceEvent::Token { text: "".into(), total_tokens: 0 },
+        InferenceEvent::Logprobs(_) | InferenceEvent::StopString(_) => {
+            InferenceEvent::Token { text: "".into(), total_tokens: 0 }
+        }
         last => last.clone(),
     }
 }
@@ -205,7 +207,7 @@ fn write_event(event: &InferenceEvent, as_events: bool, out: &mut BytesMut) {
             None => {}
         },
         // Our own words have none.
-        InferenceEvent::Logprobs(_) | InferenceEvent::Reasoning { .. } => {}
+        InferenceEvent::Logprobs(_) | InferenceEvent::Reasoning { .. } | InferenceEvent::StopString(_) => {}
     }
 }
 

@@ -203,7 +203,8 @@ fn write(event: &InferenceEvent, format: Format) -> Bytes {
             InferenceEvent::Loading { .. }
             | InferenceEvent::Progress { .. }
             | InferenceEvent::Logprobs(_)
-            | InferenceEvent::Reasoning { .. },
+            | InferenceEvent::Reasoning { .. }
+            | InferenceEvent::StopString(_),
         ) => {}
     }
     out.freeze()

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::super::failure::Distrust;
 use super::{Address, Driven, Failure, chain};
 
 /// How long one address may take to answer. A box on the same network answers in milliseconds.
@@ -99,8 +100,8 @@ fn judge(address: &Address, source: io::Error) -> Failure {
     let authority = address.authority().to_owned();
     match source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidMessage(_)) => Failure::PlainPort { authority },
-        Some(error @ rustls::Error::InvalidCertificate(_)) => {
-            Failure::Certificate { authority, reason: error.to_string() }
+        Some(rustls::Error::InvalidCertificate(error)) => {
+            Failure::Certificate { authority, distrust: Distrust::of(error) }
         }
         _ => Failure::Tls { authority, source },
     }

@@ -91,6 +91,11 @@ impl Server {
         Ok(Answered { took, date, body: exchange.document().await? })
     }
 
+    /// Whether a key is shown.
+    pub fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// Whether TLS is spoken.
     pub fn is_tls(&self) -> bool {
         self.address.is_tls()

@@ -103,12 +103,13 @@ function numbers() {
     ? [rate(writing.reduce((sum, request) => sum + request.tokens_per_second, 0)), 'tokens per second']
     : [last ? rate(last.tokens_per_second) : '–', 'tokens per second, last answer'];
   const today = saved(figures.preparation.hours.filter(isToday));
-  const { requests_successful: good, requests_failed: bad } = figures.vps_client;
+  const { requests_successful: good, requests_failed: bad, answers_cached: again } = figures.vps_client;
+  const apart = [again ? `${count(again)} from memory` : '', bad ? `${count(bad)} failed` : ''].filter(Boolean);
   list($('numbers'), [
     ['speed', ...speed],
     ['running-now', count(figures.running.length), 'in progress'],
     ['saved-today', `${duration(today.seconds)}`, 'of reading saved today'],
-    ['answers', count(good), bad ? `answers, ${count(bad)} failed` : 'answers since the start'],
+    ['answers', count(good + again), apart.length ? `answers, ${apart.join(', ')}` : 'answers since the start'],
   ]);
 }
 

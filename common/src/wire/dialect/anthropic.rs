@@ -67,6 +67,7 @@ pub fn messages(body: &[u8], limits: Limits) -> Result<Call, JsonError> {
     let reply = Reply {
         stream: body.stream.unwrap_or(false),
         usage: true,
+        stop_string: true,
         tools: !tools.is_empty(),
         forced: said.tool_choice != ToolChoice::Auto,
         thinking: thinking.is_some_and(|thinking| thinking != "disabled"),
@@ -163,11 +164,13 @@ fn part(block: &Value) -> Option<Value> {
     Some(json!({"type": "image_url", "image_url": {"url": url}}))
 }
 
-fn stop_reason(finish: Finish, called: bool) -> &'static str {
-    match (called, finish) {
-        (true, _) => "tool_use",
-        (false, Finish::Stop) => "end_turn",
-        (false, Finish::Length) => "max_tokens",
+/// Why an answer ended: `stop_reason`, and `stop_sequence` where one is known to have ended it.
+fn stop(finish: Finish, called: bool, stop_string: Option<&Text>) -> (&'static str, Value) {
+    match (called, finish, stop_string) {
+        (true, ..) => ("tool_use", Value::Null),
+        (false, Finish::Length, _) => ("max_tokens", Value::Null),
+        (false, Finish::Stop, Some(text)) => ("stop_sequence", json!(text)),
+        (false, Finish::Stop, None) => ("end_turn", Value::Null),
     }
 }
 
@@ -184,7 +187,8 @@ fn tool_use(call: &ToolCall, input: Value) -> Value {
     json!({"type": "tool_use", "id": format!("toolu_{}", uuid::Uuid::new_v4().simple()), "name": call.name, "input": input})
 }
 
-fn message(identity: &Identity, content: Vec<Value>, stop_reason: Option<&str>, counted: Usage) -> Value {
+fn message(identity: &Identity, content: Vec<Value>, stop: (Option<&str>, Value), counted: Usage) -> Value {
+    let (stop_reason, stop_sequence) = stop;
     json!({
         "id": format!("msg_{}", identity.id),
         "type": "message",
@@ -192,7 +196,7 @@ fn message(identity: &Identity, content: Vec<Value>, stop_reason: Option<&str>, 
         "model": identity.model,
         "content": content,
         "stop_reason": stop_reason,
-        "stop_sequence": null,
+        "stop_sequence": stop_sequence,
         "usage": usage(counted),
     })
 }
@@ -215,8 +219,8 @@ pub fn document(identity: &Identity, reply: &Reply, answer: &Collected, completi
     let thought = (reply.thinking && !answer.reasoning.is_empty())
         .then(|| json!({"type": "thinking", "thinking": answer.reasoning, "signature": ""}));
     let content = thought.into_iter().chain(parts.iter().map(block)).collect();
-    let reason = stop_reason(completion.finish, scanner.calls() > 0);
-    message(identity, content, Some(reason), completion.usage)
+    let (reason, sequence) = stop(completion.finish, scanner.calls() > 0, answer.stop_string.as_ref());
+    message(identity, content, (Some(reason), sequence), completion.usage)
 }
 
 /// `{"type":"error","error":{type,message}}`.
@@ -244,13 +248,15 @@ pub struct Speaker {
     /// Blocks begun so far, and of what kind the last is, where it is still open.
     blocks: u32,
     open: Option<&'static str>,
+    stop_string: Option<Text>,
 }
 
 impl Speaker {
     /// For one stream.
     pub fn new(identity: Identity, reply: &Reply) -> Self {
         let scanner = reply.tools.then(|| Scanner::new(reply.forced));
-        Self { identity, scanner, thinking: reply.thinking, begun: false, blocks: 0, open: None }
+        let thinking = reply.thinking;
+        Self { identity, scanner, thinking, begun: false, blocks: 0, open: None, stop_string: None }
     }
 
     /// Writes an event.
@@ -266,7 +272,13 @@ impl Speaker {
             }
             InferenceEvent::Done(completion) => self.end(completion, out),
             InferenceEvent::Error(failure) => named("error", &error(500, &failure.into()), out),
-            InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } => self.begin(out),
+            // The prompt has not been counted yet; what comes next says how long it is.
+            InferenceEvent::Loading { .. } => {}
+            InferenceEvent::Progress { total, .. } => {
+                self.identity.prompt_tokens = *total;
+                self.begin(out);
+            }
+            InferenceEvent::StopString(text) => self.stop_string = Some(text.clone()),
             InferenceEvent::Reasoning { text, .. } if self.thinking => {
                 self.begin(out);
                 self.more("thinking", json!({"type": "thinking", "thinking": "", "signature": ""}), out);
@@ -288,7 +300,8 @@ impl Speaker {
 
     fn begin(&mut self, out: &mut BytesMut) {
         if !std::mem::replace(&mut self.begun, true) {
-            let message = message(&self.identity, Vec::new(), None, Usage::default());
+            let counted = Usage { prompt_tokens: self.identity.prompt_tokens, ..Usage::default() };
+            let message = message(&self.identity, Vec::new(), (None, Value::Null), counted);
             named("message_start", &json!({"type": "message_start", "message": message}), out);
         }
     }
@@ -335,7 +348,8 @@ impl Speaker {
         self.parts(rest.as_slice(), out);
         self.close(out);
         let called = self.scanner.as_ref().is_some_and(|scanner| scanner.calls() > 0);
-        let delta = json!({"stop_reason": stop_reason(completion.finish, called), "stop_sequence": null});
+        let (reason, sequence) = stop(completion.finish, called, self.stop_string.as_ref());
+        let delta = json!({"stop_reason": reason, "stop_sequence": sequence});
         let event = json!({"type": "message_delta", "delta": delta, "usage": usage(completion.usage)});
         named("message_delta", &event, out);
         named("message_stop", &json!({"type": "message_stop"}), out);
@@ -388,6 +402,54 @@ mod tests {
         }
     }
 
+    fn completion(finish: Finish) -> Completion {
+        let usage = Usage { prompt_tokens: 12, cached_tokens: 4, completion_tokens: 3 };
+        Completion { model: "m".into(), finish, usage, prefill_us: 0, decode_us: 0, warnings: Vec::new() }
+    }
+
+    #[test]
+    fn the_stop_string_that_ended_an_answer_is_named() {
+        let cases = [
+            (Finish::Stop, Some("END"), json!("stop_sequence"), json!("END")),
+            (Finish::Stop, None, json!("end_turn"), Value::Null),
+            (Finish::Length, None, json!("max_tokens"), Value::Null),
+        ];
+        let (reply, identity) = (Reply::whole(Dialect::Messages), Identity::now("7", "m"));
+        for (finish, stop, reason, sequence) in cases {
+            let (mut answer, mut speaker) = (Collected::default(), Speaker::new(identity.clone(), &reply));
+            let mut out = BytesMut::new();
+            if let Some(event) = stop.map(|text| InferenceEvent::StopString(text.into())) {
+                speaker.write(&event, &mut out);
+                answer.take(event);
+            }
+            speaker.write(&InferenceEvent::Done(completion(finish)), &mut out);
+            let whole = document(&identity, &reply, &answer, &completion(finish));
+            assert_eq!((&whole["stop_reason"], &whole["stop_sequence"]), (&reason, &sequence));
+            let end = events(&out).into_iter().find(|event| event["type"] == "message_delta").unwrap();
+            assert_eq!((&end["delta"]["stop_reason"], &end["delta"]["stop_sequence"]), (&reason, &sequence));
+            assert_eq!((&end["usage"]["input_tokens"], &end["usage"]["output_tokens"]), (&json!(8), &json!(3)));
+        }
+    }
+
+    #[test]
+    fn a_stream_begins_with_the_tokens_of_its_prompt() {
+        let identity = Identity { prompt_tokens: 9, ..Identity::now("7", "m") };
+        let loading = InferenceEvent::Loading { permille: 5 };
+        let progress = InferenceEvent::Progress { processed: 0, total: 12 };
+        for (before, tokens) in [(vec![], 9), (vec![loading.clone()], 9), (vec![loading, progress], 12)] {
+            let mut speaker = Speaker::new(identity.clone(), &Reply::whole(Dialect::Messages));
+            let mut out = BytesMut::new();
+            before.iter().for_each(|event| speaker.write(event, &mut out));
+            speaker.write(&InferenceEvent::Done(completion(Finish::Stop)), &mut out);
+            assert_eq!(events(&out)[0]["message"]["usage"]["input_tokens"], tokens);
+        }
+    }
+
+    fn events(out: &[u8]) -> Vec<Value> {
+        let lines = std::str::from_utf8(out).unwrap().lines();
+        lines.filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok()).collect()
+    }
+
     #[test]
     fn a_tool_without_a_description_has_none() {
         let body =
@@ -404,15 +466,7 @@ mod tests {
         let mut out = BytesMut::new();
         let text = r#"ok<tool_call>{"name":"f","arguments":{}}</tool_call>"#;
         speaker.write(&InferenceEvent::Token { text: text.into(), total_tokens: 1 }, &mut out);
-        let completion = Completion {
-            model: "m".into(),
-            finish: Finish::Stop,
-            usage: Usage::default(),
-            prefill_us: 0,
-            decode_us: 0,
-            warnings: Vec::new(),
-        };
-        speaker.write(&InferenceEvent::Done(completion), &mut out);
+        speaker.write(&InferenceEvent::Done(completion(Finish::Stop)), &mut out);
         let text = String::from_utf8(out.to_vec()).unwrap();
         let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
         assert_eq!(

@@ -16,7 +16,7 @@ use super::details::{Input, TokenLogprob};
 use super::extras::Extras;
 use super::json::JsonError;
 use super::native::{Generate, Hints, Limits};
-use super::{Completion, Details, Failure, InferenceEvent, InferenceRequest, Usage, sse};
+use super::{Completion, Details, Failure, InferenceEvent, InferenceRequest, Text, Usage, sse};
 
 /// Whose words a call and its answer are in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +134,8 @@ pub struct Reply {
     pub forced: bool,
     /// With what the model says to itself ([`Dialect::Messages`], whose clients have to ask for it).
     pub thinking: bool,
+    /// With the stop string that ended it.
+    pub stop_string: bool,
     /// How many answers.
     pub choices: u32,
     /// What of the answer is wanted, flat ([`Dialect::Infill`]).
@@ -151,6 +153,7 @@ impl Reply {
             tools: false,
             forced: false,
             thinking: false,
+            stop_string: false,
             choices: 1,
             fields: None,
         }
@@ -190,6 +193,8 @@ pub struct Collected {
     pub reasoning: String,
     /// Its tokens, where they were asked for.
     pub logprobs: Vec<TokenLogprob>,
+    /// The stop string that ended it, where that is known.
+    pub stop_string: Option<Text>,
 }
 
 impl Collected {
@@ -199,6 +204,7 @@ impl Collected {
             InferenceEvent::Token { text, .. } => self.text.push_str(&text),
             InferenceEvent::Reasoning { text, .. } => self.reasoning.push_str(&text),
             InferenceEvent::Logprobs(mut tokens) => self.logprobs.append(&mut tokens),
+            InferenceEvent::StopString(text) => self.stop_string = Some(text),
             _ => {}
         }
     }
@@ -213,12 +219,15 @@ pub struct Identity {
     pub created: i64,
     /// The model's name as the client knows it.
     pub model: String,
+    /// Tokens of the prompt, as far as they are known when the answer begins.
+    pub prompt_tokens: u32,
 }
 
 impl Identity {
     /// For an answer that begins now.
     pub fn now(id: impl std::fmt::Display, model: &str) -> Self {
-        Self { id: id.to_string(), created: jiff::Timestamp::now().as_second(), model: model.to_owned() }
+        let created = jiff::Timestamp::now().as_second();
+        Self { id: id.to_string(), created, model: model.to_owned(), prompt_tokens: 0 }
     }
 }
 

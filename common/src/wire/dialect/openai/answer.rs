@@ -197,6 +197,7 @@ impl Speaker {
             InferenceEvent::Done(completion) => self.end(completion, out),
             InferenceEvent::Error(failure) => sse::write_json(&error(500, &failure.into()), out),
             InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } => self.open(out),
+            InferenceEvent::StopString(_) => {}
         }
     }
 

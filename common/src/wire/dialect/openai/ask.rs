@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::{Call, Said, ToolChoice};
 use crate::wire::details::{Constraint, Input, TokenLogprob};
-use crate::wire::{Completion, Failure, FailureCode, Finish, InferenceEvent, Sampling, Usage, sse};
+use crate::wire::{Completion, Failure, FailureCode, Finish, InferenceEvent, Sampling, Text, Usage, sse};
 
 /// What a service is like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,6 +157,8 @@ struct Choice {
     delta: Option<Delta>,
     text: Option<String>,
     finish_reason: Option<String>,
+    /// vLLM: the stop string that ended it, or the number of a token.
+    stop_reason: Option<Value>,
     logprobs: Option<Logprobs>,
 }
 
@@ -219,6 +221,7 @@ pub struct Reader {
     /// Calls of tools so far: name and arguments.
     calls: Vec<(String, String)>,
     finish: Option<Finish>,
+    stop_string: Option<Text>,
     usage: Option<Usage>,
     model: String,
     tokens: u32,
@@ -236,6 +239,7 @@ impl Reader {
             ready: std::collections::VecDeque::new(),
             calls: Vec::new(),
             finish: None,
+            stop_string: None,
             usage: None,
             model: model.to_owned(),
             tokens: 0,
@@ -318,7 +322,10 @@ impl Reader {
         match choice.finish_reason.as_deref() {
             None => {}
             Some("length") => self.finish = Some(Finish::Length),
-            Some(_) => self.finish = Some(Finish::Stop),
+            Some(_) => {
+                self.finish = Some(Finish::Stop);
+                self.stop_string = choice.stop_reason.as_ref().and_then(Value::as_str).map(Text::from);
+            }
         }
     }
 
@@ -356,6 +363,7 @@ impl Reader {
             ));
         }
         self.ended = true;
+        self.ready.extend(self.stop_string.take().map(InferenceEvent::StopString));
         let now = Instant::now();
         let first = self.first.unwrap_or(now);
         let us = |from: Instant, to: Instant| u64::try_from((to - from).as_micros()).unwrap_or(u64::MAX);
@@ -480,6 +488,19 @@ mod tests {
         );
         assert_eq!(events("data: [DONE]\n\n").len(), 2);
         assert!(events(": after all\n\n").is_empty());
+    }
+
+    #[test]
+    fn a_service_may_tell_which_stop_string_it_met() {
+        for (reason, told) in [("\"END\"", true), ("7", false), ("null", false)] {
+            let mut reader = Reader::new("m");
+            let end = format!(
+                "data: {{\"choices\":[{{\"delta\":{{}},\"finish_reason\":\"stop\",\"stop_reason\":{reason}}}]}}\n\ndata: [DONE]\n\n"
+            );
+            reader.push(&Bytes::from(end)).unwrap();
+            let first = reader.next().unwrap();
+            assert_eq!(first == InferenceEvent::StopString("END".into()), told, "{reason}");
+        }
     }
 
     const STREAM: &str = concat!(

@@ -153,6 +153,7 @@ fn call(
         tools: matches!(&input, Input::Chat(chat) if !chat.tools.is_empty()),
         forced: said.tool_choice != ToolChoice::Auto,
         thinking: true,
+        stop_string: false,
         choices,
         fields: None,
     };
