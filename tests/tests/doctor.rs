@@ -103,6 +103,12 @@ async fn whatever_is_wrong_between_appliance_and_server_is_mended_there() {
         assert!(!well && told.contains(advice), "{advice}: {told}");
         let line = told.lines().find(|line| line.contains("server vps") && line.starts_with("BAD")).unwrap();
         assert!(!line.contains("--url") && !line.contains("--ca"), "{line}");
+        let _appliance = Program::start("cerebrumd", &[], &daemon).unwrap();
+        let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
+        let troubled = |stats: &serde_json::Value| stats["cm4"]["problems"][0].is_string();
+        eventually(&lan, "/v1/stats", troubled).await.unwrap();
+        let (_, told) = examined(doctor(&site, &daemon, &["--key-file", &key])).await;
+        assert!(!told.contains("models pull"), "{told}");
     }
 }
 
