@@ -92,6 +92,9 @@ pub enum Command {
 pub struct Update {
     /// The update bundle to install and start: a file, or an http(s) URL
     pub bundle: Option<String>,
+    /// Also one that is older than the running system
+    #[arg(long, requires = "bundle")]
+    pub allow_older: bool,
     /// One step of it.
     #[command(subcommand)]
     pub command: Option<UpdateCommand>,

@@ -1,5 +1,6 @@
 //! `cerebrum update`, on the board: looks at an update, installs it, lets it prove itself.
 
+use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use cerebrum_common::fetch::{self, Patience};
 
+use crate::provision::{self, Places};
 use crate::update::fetch::{fetch, forget};
 use crate::update::notice::{Notice, Stage};
 use crate::update::{Machine, UpdateError};
@@ -24,12 +26,20 @@ const PROVISIONED: &str = "/run/cerebrum/provisioned";
 const SETTINGS: &str = "/run/cerebrum/cerebrum.toml";
 /// What is fetched from the web, until it is installed.
 const FETCHED: &str = "/data/system/update";
+/// Held by whoever changes slots.
+const LOCK: &str = "/run/cerebrum/update.lock";
 /// What the panel is told.
 const NOTICE: &str = "/run/cerebrum/update.toml";
 
 /// Runs the command.
 pub(super) fn run(arguments: &Update, console: &mut Console) -> Result<ExitCode, Failure> {
     let machine = Machine::this()?;
+    let _alone = match &arguments.command {
+        Some(UpdateCommand::Status | UpdateCommand::Check(_)) => None,
+        None if arguments.bundle.is_none() => None,
+        Some(UpdateCommand::Settle { .. }) => Some(alone(true)?),
+        _ => Some(alone(false)?),
+    };
     let mut work = Work { machine: &machine, console };
     match (&arguments.command, &arguments.bundle) {
         (Some(UpdateCommand::Check(bundle)), _) => work.check(&bundle.bundle, bundle.allow_older)?,
@@ -43,11 +53,29 @@ pub(super) fn run(arguments: &Update, console: &mut Console) -> Result<ExitCode,
         }
         (Some(UpdateCommand::Status), _) | (None, None) => status(&machine, console)?,
         (None, Some(bundle)) => {
-            work.stage(bundle, false)?;
+            work.stage(bundle, arguments.allow_older)?;
             start_anew(machine.try_other().map(|slot| slot.name())?, console)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Two commands that write the boot loader's state or a slot would undo each other's work.
+fn alone(wait: bool) -> Result<File, Failure> {
+    let trouble = |source| Failure::Input { what: LOCK.into(), source };
+    let lock = File::create(LOCK).map_err(trouble)?;
+    if wait {
+        lock.lock().map_err(trouble)?;
+    } else if let Err(error) = lock.try_lock() {
+        return Err(match error {
+            TryLockError::WouldBlock => Failure::Missing(
+                "another update command is at work, or this system has just started and is not confirmed yet: wait some minutes"
+                    .to_owned(),
+            ),
+            TryLockError::Error(source) => trouble(source),
+        });
+    }
+    Ok(lock)
 }
 
 fn status(machine: &Machine, console: &mut Console) -> Result<(), Failure> {
@@ -197,8 +225,9 @@ fn settle(machine: &Machine, within: Duration, console: &mut Console) -> Result<
     }
     let until = Instant::now() + within;
     while Instant::now() < until {
-        if healthy() {
+        if healthy(trial) {
             machine.confirm()?;
+            drop(provision::remember(&Places::of_the_image()));
             console.note(&format!("slot {} is healthy", machine.running.name()));
             return Ok(ExitCode::SUCCESS);
         }
@@ -212,10 +241,12 @@ fn settle(machine: &Machine, within: Duration, console: &mut Console) -> Result<
     Ok(ExitCode::FAILURE)
 }
 
-/// The daemon answers; or it cannot, because a person has to mend the settings, and the panel says so.
-fn healthy() -> bool {
+/// The daemon answers; or it cannot, because a person has to mend the settings, and the panel says so. A system on trial that
+/// refuses the very settings which the one before took is not well.
+fn healthy(trial: bool) -> bool {
     if !Path::new(PROVISIONED).exists() {
-        return is_active("cerebrum-setup.service");
+        let were_right = provision::were_right(&Places::of_the_image());
+        return !(trial && were_right) && is_active("cerebrum-setup.service");
     }
     is_active("cerebrumd.service") && answers().unwrap_or(false)
 }

@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 use cerebrum_common::keys::{KeyFile, KeyFileError, Secret};
 use cerebrum_common::settings::{Problem, SettingsError, write_private};
 
+use sha2::{Digest, Sha256};
+
+use crate::update::bundle::hex;
 use system::System;
 
 /// The settings file on the boot partition.
@@ -34,6 +37,11 @@ pub struct Places {
 }
 
 impl Places {
+    /// Those of the image.
+    pub fn of_the_image() -> Self {
+        Self { boot: "/boot".into(), data: "/data".into(), run: "/run".into() }
+    }
+
     fn own(&self) -> PathBuf {
         self.run.join("cerebrum")
     }
@@ -41,6 +49,36 @@ impl Places {
     fn keys(&self) -> PathBuf {
         self.data.join("cerebrum/keys.toml")
     }
+
+    fn provisioned(&self) -> PathBuf {
+        self.own().join("provisioned")
+    }
+
+    /// SHA-256 of the file that a healthy system took.
+    fn right(&self) -> PathBuf {
+        self.data.join("system/settings.sha256")
+    }
+}
+
+/// Notes that the file as it is now was right, for a system of another version to go by.
+///
+/// # Errors
+/// A place that cannot be written.
+pub fn remember(places: &Places) -> io::Result<()> {
+    match places.provisioned().exists() {
+        true => std::fs::write(places.right(), sum(places)?),
+        false => Ok(()),
+    }
+}
+
+/// Whether a healthy system took the file as it is now.
+pub fn were_right(places: &Places) -> bool {
+    let known = std::fs::read_to_string(places.right());
+    known.is_ok_and(|known| sum(places).is_ok_and(|sum| sum == known))
+}
+
+fn sum(places: &Places) -> io::Result<String> {
+    Ok(hex(&Sha256::digest(std::fs::read(places.boot.join(FILE))?)))
 }
 
 /// Why nothing could be made of the file, other than by what it says.
@@ -129,25 +167,38 @@ fn read(boot: &Path) -> Result<String, Vec<Problem>> {
 fn apply(text: &str, places: &Places) -> Result<Vec<Problem>, ProvisionError> {
     let mut table = match text.parse::<toml::Table>() {
         Ok(table) => table,
-        Err(error) => {
-            return Ok(vec![Problem { key: "syntax".to_owned(), sentence: error.to_string().trim().to_owned() }]);
-        }
+        Err(error) => return Ok(vec![syntax(text, &error)]),
     };
     let (system, mut problems) = system::take(&mut table, &places.boot);
     for (path, content) in render::files(&system) {
         let path = places.run.join(path);
         at(&path, write_shared(&path, &content))?;
     }
-    grant(&system, places)?;
+    // A file that cannot be read, or a full disk, is a person's to mend: the panel says so.
+    if let Err(error) = grant(&system, places) {
+        let sentence =
+            format!("found {error}, expected the keys of known clients: a factory reset makes the file anew");
+        problems.push(Problem { key: "client keys".to_owned(), sentence });
+    }
     match daemon::settle(table, &system, places)? {
         Ok(()) if problems.is_empty() => {
-            let path = places.own().join("provisioned");
+            let path = places.provisioned();
             at(&path, std::fs::write(&path, ""))?;
         }
         Ok(()) => {}
         Err(SettingsError { problems: more, .. }) => problems.extend(more),
     }
     Ok(problems)
+}
+
+/// Where the file is no TOML. The line itself is not shown, since it may hold a secret: the panel is seen, and so is the file of
+/// errors.
+fn syntax(text: &str, error: &toml::de::Error) -> Problem {
+    let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or(text));
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let message = error.message().replace('\n', ", ");
+    Problem { key: "syntax".to_owned(), sentence: format!("line {line}, column {column}: {message}") }
 }
 
 /// The clients that the file names may call. Keys that were made by pairing stay.

@@ -121,7 +121,20 @@ pub(super) fn take(table: &mut toml::Table, boot: &Path) -> (System, Vec<Problem
         read_into(&mut system, root);
         Some(())
     });
-    (system, read.err().map(|error| error.problems).unwrap_or_default())
+    let problems = read.err().map(|error| error.problems).unwrap_or_default();
+    (system, problems.into_iter().map(masked).collect())
+}
+
+/// What may be a secret is not shown: the file of errors can be read by anybody who holds the card, and the panel is seen.
+fn masked(problem: Problem) -> Problem {
+    let secret = ["passphrase", "private_key", "key"].contains(&problem.key.rsplit('.').next().unwrap_or_default());
+    match problem.sentence.split_once(", expected ") {
+        // How long it is says enough, and no more.
+        Some((found, expected)) if secret && !found.ends_with(" characters") => {
+            Problem { sentence: format!("found something else, expected {expected}"), ..problem }
+        }
+        _ => problem,
+    }
 }
 
 fn read_into(system: &mut System, root: &mut Section<'_>) {
@@ -229,7 +242,6 @@ fn judged(
     if right(&text) {
         return Some(text);
     }
-    // What may be a secret is not shown: the file of errors can be read by anybody who holds the card, and the panel is seen.
     let found = if key == "passphrase" { format!("{} characters", text.chars().count()) } else { format!("{text:?}") };
     section.problem(key, format!("found {found}, expected {expected}"));
     None

@@ -144,6 +144,48 @@ fn every_problem_is_told_beside_the_file_and_to_the_panel_until_it_is_mended() {
 }
 
 #[test]
+fn no_secret_is_shown() {
+    let machine = Machine::new();
+    let private = "YAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
+    let cases = [
+        (private, &private[..43]),
+        ("\"secret words\"", "12345678"),
+        ("\"secret words\"", "\"secret words"),
+        ("\"a-key-of-my-own-choice-1\"", "\"a key of mine\""),
+    ];
+    for (right, wrong) in cases {
+        let told = machine.with(&GOOD.replace(right, wrong)).join("\n") + &machine.errors().unwrap();
+        assert!(!["YAnz", "12345678", "secret words", "a key of"].iter().any(|secret| told.contains(secret)), "{told}");
+    }
+    let problems = machine.with("listen = \"0.0.0.0:7000\"\nname = = 3\n");
+    assert!(problems[0].starts_with("syntax: line 2, column 8: "), "{problems:?}");
+}
+
+#[test]
+fn a_file_of_keys_that_cannot_be_read_is_told() {
+    let machine = Machine::new();
+    fs::write(machine.places.keys(), "x = =").unwrap();
+    let problems = machine.with(GOOD);
+    assert!(problems[0].starts_with("client keys: found ") && problems[0].contains("factory reset"), "{problems:?}");
+    assert!(machine.run("cerebrum/problem.txt").contains("client keys"));
+}
+
+#[test]
+fn settings_that_a_healthy_system_took_are_known_again() {
+    let machine = Machine::new();
+    fs::create_dir_all(machine.places.data.join("system")).unwrap();
+    machine.with("listen = 7");
+    remember(&machine.places).unwrap();
+    assert!(!were_right(&machine.places), "nobody took these");
+    machine.with(GOOD);
+    assert!(!were_right(&machine.places));
+    remember(&machine.places).unwrap();
+    assert!(were_right(&machine.places));
+    fs::write(machine.places.boot.join(FILE), GOOD.replace("studio", "my studio")).unwrap();
+    assert!(!were_right(&machine.places), "a person has written since");
+}
+
+#[test]
 fn a_daemons_setting_that_is_wrong_is_told_in_the_daemons_words() {
     let machine = Machine::new();
     let problems = machine.with(&GOOD.replace("url = \"https://vps.example.org:9000\"", "url = 7"));

@@ -71,6 +71,12 @@ pub enum UpdateError {
         /// What runs.
         running: Version,
     },
+    /// The running system has not said that it is well, and the other slot is what it would go back to.
+    #[error("this system is on trial, and slot {} is what it would go back to: wait until it is confirmed (some minutes)", .other.name())]
+    OnTrial {
+        /// The other slot.
+        other: Slot,
+    },
     /// It does not fit.
     #[error("the update has {found} bytes, a slot has {room}")]
     TooBig {
@@ -165,6 +171,9 @@ impl Machine {
         mut progress: impl FnMut(f64),
     ) -> Result<Manifest, UpdateError> {
         let manifest = self.check(path, allow_older)?;
+        if self.is_on_trial()? {
+            return Err(UpdateError::OnTrial { other: self.running.other() });
+        }
         let slot = self.running.other();
         let disk = self.open()?;
         let (start, room) = partition(&disk, slot).map_err(|source| self.trouble(source))?;
@@ -189,7 +198,7 @@ impl Machine {
         if found != *sum {
             return Err(UpdateError::Disk);
         }
-        let mark = Mark { version: manifest.version.numbers() };
+        let mark = Mark { version: manifest.version.numbers(), proven: false };
         Mark::write(Some(&mark), &disk, start, room).map_err(|source| self.trouble(source))?;
         Ok(manifest)
     }
@@ -201,8 +210,7 @@ impl Machine {
     pub fn try_other(&self) -> Result<Slot, UpdateError> {
         let slot = self.running.other();
         let disk = self.open()?;
-        let (start, room) = partition(&disk, slot).map_err(|source| self.trouble(source))?;
-        if Mark::read(&disk, start, room).map_err(|source| self.trouble(source))?.is_none() {
+        if self.mark(&disk, slot)?.is_none() {
             return Err(UpdateError::Nothing(slot));
         }
         let mut state = State::read(&disk).map_err(|source| self.trouble(source))?;
@@ -229,13 +237,17 @@ impl Machine {
         Ok(slot)
     }
 
-    /// Whether the running system has not yet said that it is well, and there is another to go back to.
+    /// Whether the running system has never said that it is well, and there is another to go back to. One that was well once is
+    /// not on trial again, however often it was started since: a cut during a start is no fault of its own.
     ///
     /// # Errors
     /// [`UpdateError::Io`].
     pub fn is_on_trial(&self) -> Result<bool, UpdateError> {
-        let state = self.state()?;
-        Ok(state.left(self.running) < TRIAL && state.left(self.running.other()) > 0)
+        let disk = self.open()?;
+        let state = State::read(&disk).map_err(|source| self.trouble(source))?;
+        let mark = self.mark(&disk, self.running)?;
+        // What the image was flashed with has no mark.
+        Ok(mark.is_some_and(|mark| !mark.proven) && state.left(self.running.other()) > 0)
     }
 
     /// The running system is well: it goes first from now on.
@@ -247,7 +259,10 @@ impl Machine {
         let mut state = State::read(&disk).map_err(|source| self.trouble(source))?;
         state.first = self.running;
         state.allow(self.running, TRIES);
-        state.write(&disk).map_err(|source| self.trouble(source))
+        state.write(&disk).map_err(|source| self.trouble(source))?;
+        let Some(mark) = self.mark(&disk, self.running)?.filter(|mark| !mark.proven) else { return Ok(()) };
+        let (start, room) = partition(&disk, self.running).map_err(|source| self.trouble(source))?;
+        Mark::write(Some(&Mark { proven: true, ..mark }), &disk, start, room).map_err(|source| self.trouble(source))
     }
 
     /// The running system does not get well: the other goes first, and this one is not started again until it is staged anew.
@@ -272,9 +287,12 @@ impl Machine {
         let disk = self.open()?;
         let other = self.running.other();
         let state = State::read(&disk).map_err(|source| self.trouble(source))?;
-        let mark = partition(&disk, other).and_then(|(start, room)| Mark::read(&disk, start, room));
-        let mark = mark.map_err(|source| self.trouble(source))?;
-        Ok(mark.filter(|_| state.left(other) == 0).map(|mark| mark.version))
+        Ok(self.mark(&disk, other)?.filter(|_| state.left(other) == 0).map(|mark| mark.version))
+    }
+
+    fn mark(&self, disk: &File, slot: Slot) -> Result<Option<Mark>, UpdateError> {
+        let mark = partition(disk, slot).and_then(|(start, room)| Mark::read(disk, start, room));
+        mark.map_err(|source| self.trouble(source))
     }
 
     fn open(&self) -> Result<File, UpdateError> {
@@ -359,9 +377,11 @@ fn partition(disk: &File, slot: Slot) -> io::Result<(u64, u64)> {
 /// Bytes of the disk's smallest piece.
 const SECTOR: u64 = 512;
 
-/// The last sector of a slot that was written whole: says so, then the version's length as one byte, and the version.
+/// The last sector of a slot that was written whole: says so, then the version's length as one byte, the version, and in the last
+/// byte whether it was well when it ran.
 struct Mark {
     version: String,
+    proven: bool,
 }
 
 impl Mark {
@@ -374,6 +394,7 @@ impl Mark {
             sector[..16].copy_from_slice(Self::BEGINS);
             sector[16] = version.len() as u8;
             sector[17..][..version.len()].copy_from_slice(version);
+            sector[SECTOR as usize - 1] = mark.proven.into();
         }
         disk.write_all_at(&sector, start + room - SECTOR)?;
         disk.sync_all()
@@ -386,7 +407,8 @@ impl Mark {
             return Ok(None);
         }
         let version = sector[17..].get(..sector[16].into()).unwrap_or_default();
-        Ok(Some(Self { version: String::from_utf8_lossy(version).into_owned() }))
+        let proven = sector[SECTOR as usize - 1] == 1;
+        Ok(Some(Self { version: String::from_utf8_lossy(version).into_owned(), proven }))
     }
 }
 

@@ -94,8 +94,18 @@ fn a_good_update_is_written_tried_and_confirmed() {
     let new = Machine { running: Slot::B, ..bench.machine.clone() };
     state.write(&new.open().unwrap()).unwrap();
     assert!(new.is_on_trial().unwrap() && !bench.machine.is_on_trial().unwrap());
+    let path = bench.folder.path().join("next");
+    fs::write(&path, bench.bundle("1.4.0", &system(2))).unwrap();
+    let refused = new.stage(&path, false, |_| {}).unwrap_err().to_string();
+    assert!(refused.contains("on trial") && bench.slot(Slot::A) == vec![0; SLOT_BYTES as usize], "{refused}");
     new.confirm().unwrap();
     assert!(!new.is_on_trial().unwrap());
+    // The power goes twice while it starts.
+    let mut state = new.state().unwrap();
+    state.allow(Slot::B, TRIES - 2);
+    state.write(&new.open().unwrap()).unwrap();
+    assert!(!new.is_on_trial().unwrap(), "it was well once");
+    new.confirm().unwrap();
     assert_eq!(new.roll_back().unwrap(), Slot::A);
     assert_eq!(new.state().unwrap().first, Slot::A);
 }
