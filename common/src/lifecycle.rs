@@ -1,6 +1,7 @@
 //! Tasks and their end: everything that runs in the background is started here, told to stop here, and waited for here.
 
 use std::future::Future;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -94,6 +95,17 @@ pub fn notify_stopping() {
 /// Tells systemd's watchdog that the program is well.
 pub(crate) fn notify_alive() {
     notify(&[sd_notify::NotifyState::Watchdog]);
+}
+
+/// Asks systemd to keep the listening socket for the program's next start, in place of one that it may have kept for another
+/// address.
+pub(crate) fn notify_kept(socket: BorrowedFd<'_>) {
+    use sd_notify::NotifyState::{FdName, FdStore, FdStoreRemove};
+    const NAME: &str = "listener";
+    notify(&[FdStoreRemove, FdName(NAME)]);
+    if let Err(error) = sd_notify::notify_with_fds(&[FdStore, FdName(NAME)], &[socket]) {
+        tracing::warn!(%error, "systemd was not asked to keep the listening socket");
+    }
 }
 
 fn notify(states: &[sd_notify::NotifyState<'_>]) {

@@ -4,14 +4,16 @@
 //! holds ten thousand idle connections cannot lock anybody out. When all of them are at work, the newcomer is told so.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use listenfd::ListenFd;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::{self, Waiting};
 use super::{Limits, Service};
-use crate::lifecycle::Tasks;
+use crate::lifecycle::{Tasks, notify_kept};
 use crate::tls::{Reloading, ServerFiles};
 
 /// Pending connections the kernel holds for us.
@@ -20,11 +22,26 @@ const BACKLOG: i32 = 1024;
 /// Pause after a failed accept (out of file descriptors, say): time for connections to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Opens a listening socket.
+/// A listening socket: the one that systemd has kept since this program ran before, or a new one, which it is asked to keep. While
+/// the program starts anew, whoever connects waits instead of being refused. Called once, before there are other threads.
 ///
 /// # Errors
 /// The system's complaint: address in use, not ours, no permission.
 pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let mut kept = ListenFd::from_env();
+    for index in 0..kept.len() {
+        let listener = kept.take_tcp_listener(index).ok().flatten();
+        if let Some(listener) = listener.filter(|listener| listener.local_addr().is_ok_and(|found| found == address)) {
+            listener.set_nonblocking(true)?;
+            return TcpListener::from_std(listener);
+        }
+    }
+    let listener = open(address)?;
+    notify_kept(listener.as_fd());
+    TcpListener::from_std(listener)
+}
+
+fn open(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -34,7 +51,7 @@ pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 /// One listener and what serves its connections.
