@@ -60,4 +60,9 @@ put /image/slot.img $((SLOT_A_START * 512))
 head -c 1048576 /dev/zero >/image/zero
 put /image/zero $((SLOT_B_START * 512))
 put /image/zero $((DATA_START * 512))
+head -c 4096 /dev/zero >/image/zero
+for slot in $SLOT_A_START $SLOT_B_START; do put /image/zero $(((slot + SLOT_SECTORS) * 512 - 4096)); done
+# Behind the first MiB the former owner's files are still there, and could be mended into being: this word, where the file system's
+# own first block will be, says to make it anew.
+printf %s "$DATA_FRESH" | dd of=/image/disk.img bs=1 seek=$((DATA_START * 512 + 1024)) conv=notrunc status=none
 rm /image/zero /image/state
