@@ -122,7 +122,7 @@ sums $here/packages.lock $here/inside/fetch.sh | step fetch "Fetching and unpack
 if [ "${1:-image}" = disk ]; then exit; fi
 {
     cat "$work/disk.stamp"
-    sums $here/inside/{out.sh,bundle.sh,sbom.py} Cargo.lock
+    sums $here/inside/{out.sh,bundle.sh,sbom.py} Cargo.lock target/cross/crates.txt
 } | step out "Packing (about a minute)" "$version"
 say "target/image/out:"
 (cd "$work/out" && cat SHA256SUMS && ls -l --block-size=K -- *"-$version"* | awk '{print $5, $9}')

@@ -10,7 +10,7 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- --create | tar -x -C "$copy" --touch
 mkdir -p "$copy/target/image" "$copy/target/cross"
-cp -r target/cross/aarch64 "$copy/target/cross/"
+cp -r target/cross/aarch64 target/cross/crates.txt "$copy/target/cross/"
 # The image holds the public half of the key, and updates are signed: the same bytes need the same key.
 UPDATE_KEYS=$(readlink -f target/image/signing)
 export UPDATE_KEYS
