@@ -39,8 +39,16 @@ compile() {
     install -m 755 "$out/build/$target/board/"{cerebrumd,cerebrum} "$out/aarch64/"
 }
 
+# Of all that Cargo.lock names, the crates that are compiled for this target, for the list of what the image is made of.
+list_crates() {
+    (cd "$tree" && cargo tree --quiet --locked "$@" -p cerebrum-appliance --edges normal,build --target "$target" --prefix none --format '{p}') |
+        awk '{ print $1, substr($2, 2) }' | LC_ALL=C sort -u >"$out/crates.new" &&
+        mv "$out/crates.new" "$out/crates.txt"
+}
+
 "$here/debian.sh" install cross/toolchain.packages
 vendor_crates
+list_crates --offline 2>/dev/null || list_crates
 compile
 cd "$out/aarch64"
 sha256sum cerebrumd cerebrum >SHA256SUMS

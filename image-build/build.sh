@@ -6,8 +6,8 @@
 #   build.sh lock       renews image-build/packages.lock
 # IMAGE_VERSION and SOURCE_DATE_EPOCH may be given; they are the workspace's version and the lock's date otherwise.
 # IMAGE_CLOCK moves the clock that the build sees ("+800d"), for the check that it does not count; times of files stay theirs.
-# UPDATE_KEYS is the folder with update.key (Ed25519, PEM), which signs updates, and update.pub, which the image trusts; one for
-# trials is made in target/image/keys otherwise. Who publishes images keeps the key elsewhere, and offline.
+# UPDATE_KEYS is the folder with update.key (Ed25519, PEM), which signs updates, and update.pub, which the image trusts. Without it they
+# are in ~/.config/cerebrum/update-keys, and made there the first time. Who publishes images keeps the key offline.
 set -euo pipefail
 # Files get the modes that are meant, whatever the caller lets others do.
 umask 022
@@ -21,10 +21,9 @@ version=${IMAGE_VERSION:-$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(sed -n 's/^# epoch //p' $here/packages.lock)}
 export SOURCE_DATE_EPOCH
 
-keys=${UPDATE_KEYS:-$work/keys}
+keys=${UPDATE_KEYS:-${XDG_CONFIG_HOME:-$HOME/.config}/cerebrum/update-keys}
 
 inside() {
-    mkdir -p "$keys"
     cross/debian.sh run --mount "$work:/image" --mount "$keys:/keys" -- env APT_CONFIG=/image/apt/apt.conf \
         SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" ${IMAGE_CLOCK:+NO_FAKE_STAT=1 faketime -f "$IMAGE_CLOCK"} "$@" </dev/null
 }
@@ -44,7 +43,8 @@ step() {
         say "$what: nothing has changed"
         return
     fi
-    rm -f "$stamp"
+    # What `make image-check` found holds for the image before.
+    rm -f "$stamp" "$work/reproducible"
     say "$what"
     local began=$SECONDS
     inside "/src/$here/inside/$name.sh" "$@"
@@ -64,14 +64,40 @@ if [ "${1:-image}" = lock ]; then
     exit
 fi
 
-if [ ! -e "$keys/update.pub" ]; then
-    say "Making a key for updates in ${keys#"$PWD"/}"
-    inside bash -euo pipefail -c '
-        umask 077
-        openssl genpkey -quiet -algorithm ed25519 -out /keys/update.key
-        openssl pkey -in /keys/update.key -pubout -outform DER | tail -c 32 | od -An -v -tx1 | tr -d " \n" >/keys/update.pub
-        echo >>/keys/update.pub'
-fi
+# A flashed board takes only what this key has signed: it must outlive everything in target, where it was in the beginning.
+find_keys() {
+    local old=$work/keys
+    (umask 077 && mkdir -p "$keys")
+    keys=$(cd "$keys" && pwd)
+    if [ ! -e "$keys/update.key" ] && [ ! -e "$keys/update.pub" ]; then
+        if [ -e "$old/update.key" ]; then
+            say "The key that signs updates is copied from target/image/keys to $keys"
+            (umask 077 && cp "$old/update.key" "$keys/update.key.new")
+            cp "$old/update.pub" "$keys/update.pub"
+            mv "$keys/update.key.new" "$keys/update.key"
+        else
+            say "The key that signs updates is made in $keys"
+            inside bash -euo pipefail -c '
+                umask 077
+                openssl genpkey -quiet -algorithm ed25519 -out /keys/update.key.new
+                openssl pkey -in /keys/update.key.new -pubout -outform DER | tail -c 32 | od -An -v -tx1 | tr -d " \n" >/keys/update.pub
+                echo >>/keys/update.pub
+                chmod 644 /keys/update.pub
+                mv /keys/update.key.new /keys/update.key'
+        fi
+        echo "    Back it up: boards with this image take no update that another key has signed."
+    fi
+    for file in update.key update.pub; do
+        [ -e "$keys/$file" ] ||
+            { echo "found no $file in $keys, expected both halves of the key: bring it back from its backup, or set UPDATE_KEYS" >&2; exit 1; }
+    done
+    if [ -e "$old/update.pub" ] && ! cmp -s "$old/update.pub" "$keys/update.pub"; then
+        say "WARNING: target/image/keys holds another key: boards flashed with an image that was made with it take only updates made with UPDATE_KEYS=target/image/keys"
+    fi
+    # Where tests find it.
+    ln -sfn "$keys" "$work/signing"
+}
+find_keys
 
 about="$version $SOURCE_DATE_EPOCH"
 sums $here/packages.lock $here/inside/fetch.sh | step fetch "Fetching and unpacking packages"
@@ -96,7 +122,7 @@ sums $here/packages.lock $here/inside/fetch.sh | step fetch "Fetching and unpack
 if [ "${1:-image}" = disk ]; then exit; fi
 {
     cat "$work/disk.stamp"
-    sums $here/inside/{out.sh,bundle.sh,sbom.py} Cargo.lock
+    sums $here/inside/{out.sh,bundle.sh,sbom.py} Cargo.lock target/cross/crates.txt
 } | step out "Packing (about a minute)" "$version"
 say "target/image/out:"
 (cd "$work/out" && cat SHA256SUMS && ls -l --block-size=K -- *"-$version"* | awk '{print $5, $9}')

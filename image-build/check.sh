@@ -4,12 +4,16 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Until everything is compared, and when that is cut short.
+echo no >target/image/reproducible
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- --create | tar -x -C "$copy" --touch
 mkdir -p "$copy/target/image" "$copy/target/cross"
-cp -r target/cross/aarch64 "$copy/target/cross/"
-cp -r target/image/keys "$copy/target/image/"
+cp -r target/cross/aarch64 target/cross/crates.txt "$copy/target/cross/"
+# The image holds the public half of the key, and updates are signed: the same bytes need the same key.
+UPDATE_KEYS=$(readlink -f target/image/signing)
+export UPDATE_KEYS
 # The same Debian with the same tools, by a mount: a second one would be the same, and takes ten minutes to make.
 ln -s "$PWD/target/debian" "$copy/target/debian"
 cp -al target/image/packages "$copy/target/image/packages" 2>/dev/null || cp -r target/image/packages "$copy/target/image/"

@@ -1,12 +1,21 @@
 #!/usr/bin/env bash
-# Installs the built inference server, its unit, user and folders; a setting or key that is there stays as it is.
-#   install-server.sh [DESTDIR]
+# Installs the built inference server, its unit, user and folders; a setting or key that is there stays as it is. A server that runs
+# is started anew.
+#   install-server.sh BUILT [DESTDIR]    BUILT is the folder with cerebrum-server and, where there are, its builds for faster processors
 set -euo pipefail
 cd "$(dirname "$0")/.."
-root=${1:-}
-[ "$(id -u)" = 0 ] || exec sudo "$0" "$@"
+built=$1
+root=${2:-}
+[ "$(id -u)" = 0 ] || exec sudo "$PWD/systemd/install-server.sh" "$@"
 
-install -D -m 755 target/release/cerebrum-server "$root/usr/bin/cerebrum-server"
+for build in cerebrum-server{.avx512,.avx2,}; do
+    if [ -f "$built/$build" ]; then
+        install -D -m 755 "$built/$build" "$root/usr/bin/$build"
+    else
+        # Of an earlier version, and the first build would go over to it.
+        rm -f "$root/usr/bin/$build"
+    fi
+done
 install -D -m 644 systemd/cerebrum-server.service "$root/etc/systemd/system/cerebrum-server.service"
 # Fixed nowhere else: the user has no password, no home and no shell.
 install -D -m 644 /dev/stdin "$root/etc/sysusers.d/cerebrum.conf" <<'SYSUSERS'
@@ -27,6 +36,14 @@ certificate = "tls/server.pem"
 key = "tls/server.key"
 client_ca = "tls/ca.pem"
 SETTINGS
+fi
+if [ -z "$root" ] && [ -d /run/systemd/system ]; then
+    systemctl daemon-reload
+    if systemctl is-active --quiet cerebrum-server; then
+        systemctl restart cerebrum-server
+        echo "Installed; the server was started anew."
+        exit
+    fi
 fi
 cat <<'NEXT'
 Installed. What is left, as the user cerebrum (sudo -u cerebrum):

@@ -10,3 +10,4 @@ DATA_START=1187840        # to the end; the first start writes the true size
 DATA_SECTORS=16384
 SLOT_BOOT_SECTORS=65536   # 32 MiB: kernel, initramfs; the root begins after it
 DISK_ID=0x43455231
+DATA_FRESH=CRBFRESH       # in the data partition from byte 1024 on: image-build/init makes it anew

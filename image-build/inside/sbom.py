@@ -26,19 +26,11 @@ def packages():
 
 
 def crates():
-    """The crates that Cargo.lock gives with a checksum, of which the two programs are built."""
+    """The crates that the two programs are built of, as `make cross` lists them, with the checksums of Cargo.lock."""
     with open(f"{SOURCE}/Cargo.lock", "rb") as lock:
         found = {(crate["name"], crate["version"]): crate for crate in tomllib.load(lock)["package"]}
-    wanted, todo = set(), [key for key in found if key[0] == "cerebrum-appliance"]
-    while todo:
-        key = todo.pop()
-        if key in wanted:
-            continue
-        wanted.add(key)
-        for dependency in found[key].get("dependencies", []):
-            name, *version = dependency.split(" ")
-            todo += [other for other in found if other[0] == name and version[:1] in ([], [other[1]])]
-    return [found[key] for key in sorted(wanted)]
+    with open(f"{SOURCE}/target/cross/crates.txt", encoding="utf-8") as built:
+        return [found[name, version] for name, version in (line.split() for line in built)]
 
 
 def identifier(text):

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=$PWD/target/image/vm/sick
 mkdir -p "$work"
-cross/debian.sh run --mount "$work:/image" --mount "$PWD/target/image:/whole" --mount "$PWD/target/image/keys:/keys" -- \
+cross/debian.sh run --mount "$work:/image" --mount "$PWD/target/image:/whole" --mount "$PWD/target/image/signing:/keys" -- \
     env SOURCE_DATE_EPOCH="$(sed -n 's/^# epoch //p' image-build/packages.lock)" bash -euo pipefail -c '
     cd /image
     rm -rf root unpacked
