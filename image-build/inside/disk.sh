@@ -54,10 +54,12 @@ put() { dd if="$1" of=/image/disk.img bs=64K seek="$2" oflag=seek_bytes conv=not
 # Slot b is empty at first.
 printf 'order=a b\na_left=3\nb_left=0\n' | mkenvimage -s 0x200 -p 0 -o /image/state -
 for sector in $STATE_SECTORS; do put /image/state $((sector * 512)); done
+# Written, not left out: nothing of what the card held before may look like a slot, like data, or like a file of the boot partition,
+# whose tables end within its first MiB.
+head -c 1048576 /dev/zero >/image/zero
+put /image/zero $((BOOT_START * 512))
 put /image/boot.vfat $((BOOT_START * 512)) ,sparse
 put /image/slot.img $((SLOT_A_START * 512))
-# Written, not left out: nothing of what the card held before may look like a slot or like data.
-head -c 1048576 /dev/zero >/image/zero
 put /image/zero $((SLOT_B_START * 512))
 put /image/zero $((DATA_START * 512))
 head -c 4096 /dev/zero >/image/zero

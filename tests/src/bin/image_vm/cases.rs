@@ -1,5 +1,6 @@
 //! What the image should do, case by case, in the order in which it is tried.
 
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -20,6 +21,10 @@ const ROOT_B: u64 = (663_552 + 65_536) * 512;
 const STARTS: u32 = 3;
 /// A client's key of its person's own choice.
 const CLIENT_KEY: &str = "chosen-by-the-person-0001";
+/// A key for the tunnel; both ends have the same, since nobody answers.
+const TUNNEL_KEY: &str = "CerebrumCerebrumCerebrumCerebrumCerebrumCEE=";
+/// How WireGuard begins: bytes of its first message, whose kind is 1.
+const HANDSHAKE_BYTES: usize = 148;
 
 /// What is measured on the way.
 #[derive(Debug, Default)]
@@ -207,6 +212,42 @@ impl Run {
         ));
         self.figures.idle_mib = Some(used);
         Ok(())
+    }
+
+    /// What `cerebrum.toml` can tell of the network: an address instead of DHCP, and a tunnel, whose other end would be here.
+    pub(crate) async fn network(&mut self) -> anyhow::Result<()> {
+        let peer = UdpSocket::bind("127.0.0.1:0")?;
+        peer.set_read_timeout(Some(BOOT))?;
+        let settings = format!(
+            "{}[network]\naddress = \"10.0.2.15/24\"\ngateway = \"10.0.2.2\"\ndns = [\"10.0.2.3\"]\n\
+             [wireguard]\nprivate_key = \"{TUNNEL_KEY}\"\naddress = \"10.9.0.2/32\"\npeer_public_key = \"{TUNNEL_KEY}\"\n\
+             endpoint = \"10.0.2.2:{}\"\nallowed_ips = [\"10.9.0.1/32\"]\n",
+            self.settings,
+            peer.local_addr()?.port()
+        );
+        self.machine = None;
+        self.place.put("cerebrum.toml", settings.as_bytes())?;
+        let machine = self.up()?;
+        // There is no bus that networkctl and resolvectl could ask; this is what both have decided.
+        let told = machine.run("cat /run/systemd/netif/links/*; ip addr; ip route")?;
+        let wanted = [
+            "MDNS=yes",
+            "DNS=10.0.2.3",
+            "inet 10.0.2.15/24",
+            "default via 10.0.2.2",
+            "inet 10.9.0.2/32",
+            "10.9.0.1 dev wg0",
+        ];
+        let missing: Vec<_> = wanted.into_iter().filter(|line| !told.contains(line)).collect();
+        ensure!(missing.is_empty(), "no {missing:?} in:\n{told}");
+        ensure!(
+            machine.run("ls /run/systemd/netif/leases 2>/dev/null; true")?.trim().is_empty(),
+            "an address was asked for"
+        );
+        let mut message = [0; 256];
+        let length = peer.recv(&mut message).context("waiting for the tunnel's first message")?;
+        ensure!(length == HANDSHAKE_BYTES && message[0] == 1, "a message of {length} bytes, of kind {}", message[0]);
+        self.serves().await
     }
 
     /// What has to outlive everything: the clients' keys, and who the machine is.

@@ -71,7 +71,14 @@ impl Place {
     pub(crate) fn bundle_of(&self, version: &str, slot: &str, bundle: &str) -> anyhow::Result<()> {
         let image = self.tree.join("target/image").display().to_string();
         let mut command = Command::new(self.tree.join("cross/debian.sh"));
-        command.args(["run", "--mount", &format!("{image}:/image"), "--mount", &format!("{image}/signing:/keys"), "--"]);
+        command.args([
+            "run",
+            "--mount",
+            &format!("{image}:/image"),
+            "--mount",
+            &format!("{image}/signing:/keys"),
+            "--",
+        ]);
         command.args(["/src/image-build/inside/bundle.sh", version, "1", slot, bundle]).stdin(Stdio::null());
         output(command.output()?, &["bundle.sh"]).map(drop)
     }
