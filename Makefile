@@ -33,7 +33,6 @@ doc: ## documentation builds without warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
 unit: ## all tests, of units and of both real programs together
-	$(CARGO) build --locked --workspace --bins
 	$(CARGO) nextest run --locked --workspace
 
 deny: ## licences, advisories and duplicate versions of dependencies (needs cargo-deny)

@@ -20,6 +20,9 @@ pub(super) fn files(system: &System) -> Vec<(PathBuf, Content)> {
     let mut files = vec![("cerebrum/hostname".into(), Content::Public(format!("{}\n", system.name)))];
     let mut public = |path: &str, text: String| files.push((path.into(), Content::Public(text)));
     public("systemd/dnssd/cerebrum.dnssd", service(system));
+    if system.keeps_logs {
+        public("cerebrum/keep-logs", String::new());
+    }
     if let Some(network) = &system.network {
         public("systemd/network/10-cerebrum.network", cable(network));
     }

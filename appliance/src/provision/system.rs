@@ -23,6 +23,8 @@ pub(super) struct System {
     /// Time servers; Debian's when empty.
     pub(super) time_servers: Vec<String>,
     pub(super) wireguard: Option<Wireguard>,
+    /// The system's log outlives a start.
+    pub(super) keeps_logs: bool,
     /// The port of the HTTP interface, for the firewall and for what the network is told.
     pub(super) port: Option<u16>,
     /// That interface speaks TLS.
@@ -101,7 +103,7 @@ impl Setting for WireguardKey {
 }
 
 /// The keys that this module takes out of the file.
-const OWN: [&str; 6] = ["client", "network", "wifi", "ssh", "time", "wireguard"];
+const OWN: [&str; 7] = ["client", "network", "wifi", "ssh", "time", "wireguard", "logs"];
 
 /// Takes the image's tables out of the file's; returns what they say, and what is wrong with them.
 pub(super) fn take(table: &mut toml::Table, boot: &Path) -> (System, Vec<Problem>) {
@@ -149,6 +151,7 @@ fn read_into(system: &mut System, root: &mut Section<'_>) {
     });
     system.time_servers = root.section("time", |section| list(section, "servers", "a host name or address", host));
     system.wireguard = root.optional("wireguard", wireguard).flatten();
+    system.keeps_logs = root.section("logs", |section| section.or("keep", false));
 }
 
 fn client(section: &mut Section<'_>) -> Option<Client> {

@@ -92,6 +92,9 @@ fn a_right_file_becomes_everybodys_settings() {
     );
     let tunnel = machine.run("systemd/network/20-wireguard.netdev");
     assert!(tunnel.contains("Endpoint=vps.example.org:51820\n") && !tunnel.contains("YAnz5"), "{tunnel}");
+    assert!(!machine.places.run.join("cerebrum/keep-logs").exists(), "logs stay in memory unless asked otherwise");
+    assert_eq!(machine.with(&format!("{GOOD}[logs]\nkeep = true\n")), Vec::<String>::new());
+    assert_eq!(machine.run("cerebrum/keep-logs"), "");
 }
 
 #[test]
