@@ -5,7 +5,6 @@
 AIDER := $(CURDIR)/target/aider
 
 test-aider: $(AIDER)/installed ## aider from PyPI edits a file through the appliance (installs 700 MB in some minutes)
-	$(CARGO) build --locked --workspace --bins
 	$(CARGO) nextest run --locked --workspace -E "binary(aider)" --run-ignored only --no-capture
 
 $(AIDER)/installed: tests/aider/requirements.txt

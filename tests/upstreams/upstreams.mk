@@ -5,10 +5,9 @@
 UPSTREAMS := $(CURDIR)/target/upstreams
 
 test-upstreams: $(BENCH_CHROOT)/usr/bin/llama-server $(UPSTREAMS)/installed ## llama-server, llama-cpp-python and a Ray Serve application behind the appliance (root, mmdebstrap, 2 GB)
-	$(CARGO) build --locked --workspace --bins
 	@mkdir -p $(BENCH_CHROOT)/models && cp models/cerebrum-tiny.gguf $(BENCH_CHROOT)/models/
 	UPSTREAMS_CHROOT=$(BENCH_CHROOT) UPSTREAMS_PYTHON=$(UPSTREAMS)/python \
-		$(CARGO) nextest run --locked -p cerebrum-tests --test upstreams --run-ignored only --no-capture
+		$(CARGO) nextest run --locked --workspace -E "binary(upstreams)" --run-ignored only --no-capture
 
 # Compiles llama.cpp once more, for Python: about ten minutes on two cores.
 $(UPSTREAMS)/installed: tests/upstreams/requirements.txt
@@ -20,5 +19,4 @@ STREAMS ?= 200
 SEED ?= 1
 
 test-faults: ## 200 streams through bad weather; STREAMS=200 SEED=1
-	$(CARGO) build --locked --workspace --bins
-	FAULT_STREAMS=$(STREAMS) FAULT_SEED=$(SEED) $(CARGO) nextest run --locked -p cerebrum-tests --test faults --no-capture
+	FAULT_STREAMS=$(STREAMS) FAULT_SEED=$(SEED) $(CARGO) nextest run --locked --workspace -E "binary(faults)" --no-capture
