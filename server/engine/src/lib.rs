@@ -17,7 +17,8 @@
 //! - No HTTP, JSON, chat template or file name in here; a [`Prompt`] says which of its parts may contain control tokens.
 //! - No prompt or answer in a log line: content types print their length.
 //!
-//! A model's file is read by `gguf` before C sees it. `llama` is the only module that knows C. Everything above it runs just as well over `scripted::ScriptedModel`, which is how the
+//! A model's file is read by `gguf` before C sees it, and a grammar by `grammar` instead of C. `llama` is the only module that knows C.
+//! Everything above it runs just as well over `scripted::ScriptedModel`, which is how the
 //! tests of this crate and (feature `scripted`) of others get an engine without a model file.
 
 mod command;
@@ -27,6 +28,7 @@ mod error;
 mod event;
 mod generation;
 pub mod gguf;
+mod grammar;
 mod handle;
 pub mod llama;
 mod model;

@@ -1,5 +1,6 @@
 //! From a path to a model, or to a reason that a person can act on.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -40,7 +41,8 @@ pub(super) fn load(options: &Options, control: &LoadControl) -> Result<LlamaMode
     tracing::info!(model = %info.description, context = info.context, slots = info.sequences, chunk, threads = shape.threads,
         batch_threads = shape.batch_threads,         cpu = %super::system_info(), "model loaded");
     let prefix_file = identity::prefix_file(options, shape);
-    Ok(LlamaModel { info, context, prefix_file, embedder: None, shape, interrupt: control.interrupt(), weights })
+    let (pieces, interrupt) = (OnceCell::new(), control.interrupt());
+    Ok(LlamaModel { info, context, prefix_file, embedder: None, shape, interrupt, pieces, weights })
 }
 
 // llama.cpp's own words for a file that is not there or something else are of little help, its debug builds abort on them, and

@@ -34,8 +34,10 @@ mod load;
 mod log;
 mod sampler;
 
+use std::cell::OnceCell;
 use std::ffi::CStr;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use llama_cpp_2::model::LlamaModel as Weights;
 use llama_cpp_2::token::LlamaToken;
@@ -45,6 +47,7 @@ use context::{Context, Shape};
 pub use cpu::{Suitability, processor_has, suitability};
 use embed::Embedder;
 pub use fit::{Fit, try_out};
+use grammar::Pieces;
 use sampler::Chain;
 
 use crate::{
@@ -124,6 +127,7 @@ pub struct LlamaModel {
     shape: Shape,
     interrupt: Interrupt,
     prefix_file: Option<PrefixFile>,
+    pieces: OnceCell<Rc<Pieces>>,
     weights: Weights,
 }
 
@@ -177,7 +181,8 @@ impl Model for LlamaModel {
         for &(token, _) in &sampling.logit_bias {
             self.checked(token)?;
         }
-        let mut chain = Chain::new(sampling, seed, self.info.vocabulary)?.with_grammar(&self.weights, sampling)?;
+        let mut chain =
+            Chain::new(sampling, seed, self.info.vocabulary)?.with_grammar(&self.weights, &self.pieces, sampling)?;
         let window = sampling.penalty_window as usize;
         history[history.len().saturating_sub(window)..].iter().for_each(|&token| chain.remember(token));
         Ok(chain)
