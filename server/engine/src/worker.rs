@@ -52,7 +52,7 @@ impl<M: Model> Worker<M> {
         let (jobs_in, jobs) = mpsc::channel(limits.slots + limits.queue);
         let (questions_in, questions) = mpsc::channel(QUESTION_PLACES);
         let counters = Arc::new(Counters::new(Instant::now()));
-        let scheduler = Scheduler::new(model, limits, Arc::clone(&counters), Instant::now);
+        let scheduler = Scheduler::new(model, limits, Arc::clone(&counters), control.interrupt(), Instant::now);
         let info = scheduler.model().info();
         let worker =
             Self { scheduler, jobs, questions, embedder: Embedder::default(), counters: Arc::clone(&counters) };
@@ -63,7 +63,6 @@ impl<M: Model> Worker<M> {
         let interrupt = control.interrupt();
         let mut embedding = false;
         while !interrupt.is_stopping() {
-            interrupt.clear_step();
             self.take_mail();
             let step = self.scheduler.step();
             // A chunk of each in turn: neither waits for more than one of the other's.

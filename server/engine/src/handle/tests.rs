@@ -189,3 +189,24 @@ async fn texts_that_cannot_become_vectors_are_named() {
     engine.shut_down().await;
     assert_eq!(engine.embed(vec![text(1)]).await, Err(EmbeddingError::Stopped));
 }
+
+#[tokio::test]
+async fn callers_who_come_and_go_do_not_hold_up_those_who_stay() {
+    let script = Script::saying("x".repeat(60)).step_delay(Duration::from_millis(5));
+    let engine = started(script.clone()).await;
+    let stays = tokio::time::timeout(PATIENCE, finish(engine.submit(request("a")).unwrap()));
+    let come_and_go = async {
+        loop {
+            let gone = engine.submit(request(&"p".repeat(4000)));
+            tokio::time::sleep(Duration::from_millis(7)).await;
+            drop(gone);
+        }
+    };
+    let (text, end) = tokio::select! {
+        ended = stays => ended.expect("the neighbour never gets on"),
+        () = come_and_go => unreachable!(),
+    };
+    assert_eq!((text.len(), end.unwrap().completion_tokens), (60, 60));
+    let steps = script.batches().len();
+    assert!(steps < 80, "{steps} steps for 60 tokens");
+}

@@ -39,9 +39,10 @@ use slot::{Outcome, Phase, Slot, Work};
 use store::Store;
 
 use crate::command::Job;
+use crate::generation::Outlet;
 use crate::model::IMPOSSIBLE;
 use crate::{
-    Adapter, AdapterChoice, Addition, Batch, Control, DecodeError, Failure, Finish, Likelihood, Limits, Model,
+    Adapter, AdapterChoice, Addition, Batch, Control, DecodeError, Failure, Finish, Interrupt, Likelihood, Limits, Model,
     ModelError, ModelInfo, Priority, Prompt, Segment, Sequence, Token, TokenLogprob,
 };
 
@@ -58,6 +59,7 @@ pub(crate) struct Scheduler<M: Model> {
     drafts: usize,
     admissions: u64,
     counters: Arc<Counters>,
+    interrupt: Interrupt,
     clock: fn() -> Instant,
     // The last step's.
     adapter: Adapter,
@@ -82,7 +84,7 @@ struct Part {
 }
 
 impl<M: Model> Scheduler<M> {
-    pub(crate) fn new(model: M, limits: Limits, counters: Arc<Counters>, clock: fn() -> Instant) -> Self {
+    pub(crate) fn new(model: M, limits: Limits, counters: Arc<Counters>, interrupt: Interrupt, clock: fn() -> Instant) -> Self {
         let info = model.info();
         let slots: Vec<_> = (0..limits.slots.min(info.sequences)).map(|n| Slot::new(Sequence(n))).collect();
         // A batch holds the chunk and a token for each slot.
@@ -102,6 +104,7 @@ impl<M: Model> Scheduler<M> {
             drafts,
             admissions: 0,
             counters,
+            interrupt,
             clock,
             adapter: Adapter::default(),
             batch: Batch::default(),
@@ -146,8 +149,7 @@ impl<M: Model> Scheduler<M> {
             return Step::Idle;
         }
         let begun = (self.clock)();
-        let adapted = self.model.adapt(self.adapter).map_err(DecodeError::Failed);
-        match adapted.and_then(|()| self.model.decode(&self.batch)) {
+        match self.compute(&parts) {
             Ok(()) => {
                 let took = (self.clock)().saturating_duration_since(begun);
                 self.pace.note(self.batch.entries.len(), took);
@@ -158,6 +160,19 @@ impl<M: Model> Scheduler<M> {
             Err(DecodeError::Failed(error)) => self.fail(&parts, &error),
         }
         Step::Computed
+    }
+
+    // Ends early when nobody is left for whom it is computed. What a neighbour waits for is never thrown away.
+    fn compute(&mut self, parts: &[Part]) -> Result<(), DecodeError> {
+        self.model.adapt(self.adapter).map_err(DecodeError::Failed)?;
+        let slots = &self.slots;
+        let outlets = || parts.iter().filter_map(|part| slots[part.slot].work.as_ref()).map(|work| &work.outlet);
+        self.interrupt.begin_step(parts.len());
+        outlets().for_each(|outlet| outlet.join_step(&self.interrupt));
+        let result = self.model.decode(&self.batch);
+        outlets().for_each(Outlet::leave_step);
+        self.interrupt.clear_step();
+        result
     }
 
     fn reap(&mut self) {

@@ -208,7 +208,6 @@ impl<S> Work<S> {
 
     /// Back to the queue, as if it had never had a slot. Only before its first token.
     pub(super) fn give_way(self) -> Job {
-        self.outlet.set_prefilling(false);
         Job { request: self.request, outlet: self.outlet, submitted: self.times.submitted, permit: self.permit }
     }
 
@@ -323,6 +322,5 @@ impl<S> Work<S> {
 
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
-        self.outlet.set_prefilling(phase == Phase::Prefill);
     }
 }
