@@ -12,7 +12,7 @@ use cerebrum_common::watchdog;
 use cerebrum_engine::{Engine, llama};
 
 use crate::guards;
-use crate::http::{Api, Holds};
+use crate::http::{Api, Holds, Renderer};
 use crate::registry::{Catalog, Parts, Registry, Starter, keep_idle_unloaded};
 use crate::settings::{Models, Settings};
 use crate::trial::Trials;
@@ -82,6 +82,7 @@ fn registry(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Registry> {
         starter: starter(models)?,
         memory: Box::new(guards::available_memory),
         min_free_ram: settings.guards.min_free_ram,
+        renderer: Renderer::apart().context("cannot find this program's own file")?,
         tasks: tasks.clone(),
     });
     tasks.spawn(keep_idle_unloaded(registry.clone(), models.idle_unload, tasks.clone()));

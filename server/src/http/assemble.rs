@@ -8,6 +8,7 @@ use cerebrum_common::wire::dialect::infill::LEFT_OUT;
 use cerebrum_common::wire::{Details, Failure, FailureCode, InferenceRequest};
 use cerebrum_engine::{self as engine, Control, Engine, Prompt};
 
+use super::renderer::Renderer;
 use super::request::engine_request;
 use super::template;
 use crate::registry::Unavailable;
@@ -20,10 +21,11 @@ pub(super) async fn assemble(
     request: InferenceRequest,
     details: Details,
     engine: Engine,
+    renderer: Renderer,
 ) -> Result<(engine::Request, Vec<String>), Failure> {
     let (prompt, left_out) = match &details.input {
         Input::Prompt => (Prompt::plain(request.prompt.to_string()), None),
-        Input::Chat(chat) => (template::render(chat, engine.info()).map_err(bad)?, None),
+        Input::Chat(chat) => (template::render(chat, engine.info(), &renderer).await.map_err(bad)?, None),
         Input::Infill(gap) => infill(gap, &engine, request.max_tokens as usize).await?,
     };
     Ok((engine_request(request, &details, prompt), left_out.into_iter().collect()))

@@ -7,7 +7,10 @@ use cerebrum_common::wire::details::Chat;
 use cerebrum_engine::{ModelInfo, Prompt};
 use minijinja::value::Kwargs;
 use minijinja::{Environment, ErrorKind, Value as Jinja, context};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+use super::renderer::Renderer;
 
 /// Steps a template may take: some hundred per message are usual, and a hostile one must not run for ever.
 const FUEL: u64 = 20_000_000;
@@ -19,7 +22,7 @@ const CHATML: &str = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['
 ///
 /// # Errors
 /// A sentence: what in the messages the model cannot read, or what its template says against them.
-pub(super) fn render(chat: &Chat, info: &ModelInfo) -> Result<Prompt, String> {
+pub(super) async fn render(chat: &Chat, info: &ModelInfo, renderer: &Renderer) -> Result<Prompt, String> {
     let parse = |text: &str| serde_json::from_str::<Value>(text).map_err(|error| format!("messages: {error}"));
     let messages = parse(&chat.messages)?;
     let mut tools = if chat.tools.is_empty() { Value::Null } else { parse(&chat.tools)? };
@@ -38,7 +41,15 @@ pub(super) fn render(chat: &Chat, info: &ModelInfo) -> Result<Prompt, String> {
         explain(&mut messages, &tools);
     }
     let begun = take_begun(&mut messages);
-    let rendered = run(template, &messages, &tools, &variables, info)?;
+    let rendered = match &info.chat_template {
+        None => {
+            run(&Sheet { template: CHATML, messages, tools, variables, begin: &info.begin_text, end: &info.end_text })
+        }
+        Some(template) => {
+            let (begin, end) = (&info.begin_text, &info.end_text);
+            renderer.render(&Sheet { template, messages, tools, variables, begin, end }).await
+        }
+    }?;
     Ok(marks.prompt(&rendered).then(marks.prompt(&begun)))
 }
 
@@ -120,13 +131,20 @@ fn explain(messages: &mut Vec<Value>, tools: &Value) {
     }
 }
 
-fn run(
-    template: &str,
-    messages: &[Value],
-    tools: &Value,
-    variables: &Value,
-    info: &ModelInfo,
-) -> Result<String, String> {
+/// A template and all that it is given.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Sheet<T> {
+    template: T,
+    messages: Vec<Value>,
+    tools: Value,
+    variables: Value,
+    begin: T,
+    end: T,
+}
+
+/// Renders here, whatever memory that takes.
+pub(super) fn run<T: AsRef<str>>(sheet: &Sheet<T>) -> Result<String, String> {
+    let Sheet { template, messages, tools, variables, begin, end } = sheet;
     let mut environment = Environment::new();
     // As the library does with which these templates are written.
     environment.set_trim_blocks(true);
@@ -147,11 +165,11 @@ fn run(
         messages => messages,
         tools => tools,
         add_generation_prompt => true,
-        bos_token => info.begin_text,
-        eos_token => info.end_text,
+        bos_token => begin.as_ref(),
+        eos_token => end.as_ref(),
         ..Jinja::from_serialize(variables)
     };
-    environment.render_str(template, values).map_err(words)
+    environment.render_str(template.as_ref(), values).map_err(words)
 }
 
 fn raise(reason: String) -> Result<Jinja, minijinja::Error> {
@@ -266,6 +284,14 @@ mod tests {
 
     fn chat(messages: Value) -> Chat {
         Chat { messages: messages.to_string().into(), ..Chat::default() }
+    }
+
+    fn render(chat: &Chat, info: &ModelInfo) -> Result<Prompt, String> {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(super::render(
+            chat,
+            info,
+            &Renderer::Here,
+        ))
     }
 
     fn flat(prompt: &Prompt) -> String {

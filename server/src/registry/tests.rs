@@ -45,6 +45,7 @@ fn bench(scripts: impl Fn(usize) -> Script + Send + Sync + 'static) -> Bench {
         }),
         memory: Box::new(move || memory.load(Ordering::SeqCst)),
         min_free_ram: 0,
+        renderer: Renderer::Here,
         tasks: tasks.clone(),
     });
     Bench { registry, starts, available, tasks, folder }
@@ -317,11 +318,18 @@ async fn a_loaded_model_stays_when_its_file_goes() {
 async fn a_model_that_hangs_keeps_neither_the_program_nor_others_from_ending() {
     let (free, stuck) = std::sync::mpsc::sync_channel::<()>(0);
     let stuck = Arc::new(std::sync::Mutex::new(stuck));
-    let hangs = move |_: &str| stuck.lock().unwrap().recv().map_or_else(|_| "x".to_owned(), |()| "x".to_owned());
+    let begun = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let begins = begun.clone();
+    let hangs = move |_: &str| {
+        begins.store(true, Ordering::SeqCst);
+        // Until the test lets it go.
+        drop(stuck.lock().unwrap().recv());
+        "x".to_owned()
+    };
     let bench = bench(move |n| if n == 0 { Script::answering(hangs.clone()) } else { Script::saying("x") });
     let _hanging = bench.run("a").await.unwrap();
     bench.complete_beside("b").await;
-    eventually(|| bench.registry.snapshots()[0].active == 1).await;
+    eventually(|| begun.load(Ordering::SeqCst)).await;
     let other = bench.registry.engine("b").await.unwrap();
     tokio::time::pause();
     tokio::time::timeout(PATIENCE, bench.registry.shut_down()).await.expect("an end");

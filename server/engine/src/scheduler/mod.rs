@@ -42,8 +42,8 @@ use crate::command::Job;
 use crate::generation::Outlet;
 use crate::model::IMPOSSIBLE;
 use crate::{
-    Adapter, AdapterChoice, Addition, Batch, Control, DecodeError, Failure, Finish, Interrupt, Likelihood, Limits, Model,
-    ModelError, ModelInfo, Priority, Prompt, Segment, Sequence, Token, TokenLogprob,
+    Adapter, AdapterChoice, Addition, Batch, Control, DecodeError, Failure, Finish, Interrupt, Likelihood, Limits,
+    Model, ModelError, ModelInfo, Priority, Prompt, Segment, Sequence, Token, TokenLogprob,
 };
 
 /// The state of all requests of one model.
@@ -84,7 +84,13 @@ struct Part {
 }
 
 impl<M: Model> Scheduler<M> {
-    pub(crate) fn new(model: M, limits: Limits, counters: Arc<Counters>, interrupt: Interrupt, clock: fn() -> Instant) -> Self {
+    pub(crate) fn new(
+        model: M,
+        limits: Limits,
+        counters: Arc<Counters>,
+        interrupt: Interrupt,
+        clock: fn() -> Instant,
+    ) -> Self {
         let info = model.info();
         let slots: Vec<_> = (0..limits.slots.min(info.sequences)).map(|n| Slot::new(Sequence(n))).collect();
         // A batch holds the chunk and a token for each slot.
