@@ -109,6 +109,34 @@ fn of_schema(schema: &str) -> Result<String, ModelError> {
             "a JSON schema of at most {SCHEMA_BYTES} bytes and {SCHEMA_DEPTH} levels is expected"
         )));
     }
+    // llama.cpp takes what it cannot enforce for any string, and tells nobody but the standard error.
+    for pattern in patterns(schema) {
+        let alone = converted(&format!(r#"{{"type":"string","pattern":{pattern}}}"#))?;
+        if alone.lines().any(|rule| rule.starts_with("string ::=")) {
+            return Err(refused(&format!(
+                "the pattern {pattern} cannot be enforced: one from ^ to $ is expected, without looking around or back, and with few \
+                 levels of parentheses"
+            )));
+        }
+    }
+    converted(schema)
+}
+
+// The values of all keys "pattern" that are texts, as they stand in the JSON. What is only an example of a schema counts, too.
+fn patterns(schema: &str) -> impl Iterator<Item = &str> {
+    schema.split("\"pattern\"").skip(1).filter_map(|rest| {
+        let value = rest.trim_start().strip_prefix(':')?.trim_start();
+        let mut escaped = false;
+        let end = value.strip_prefix('"')?.bytes().position(|byte| {
+            let ends = byte == b'"' && !escaped;
+            escaped = byte == b'\\' && !escaped;
+            ends
+        })?;
+        value.get(..end + 2)
+    })
+}
+
+fn converted(schema: &str) -> Result<String, ModelError> {
     let schema = CString::new(schema).map_err(|_| refused("it contains a NUL character"))?;
     let mut text: *mut c_char = std::ptr::null_mut();
     // SAFETY: a NUL-terminated string and a place for the result; exceptions are caught.

@@ -51,8 +51,15 @@ async fn a_grammar_that_cannot_be_used_is_refused_and_nothing_else_happens() {
         format!("root ::= a0\n{chain}a3000 ::= \"x\""),
     ];
     let schemas = ["", "{", "[1,2]", r#"{"type":"nonsense"}"#, r##"{"$ref":"#/nowhere"}"##];
-    let schemas =
-        schemas.map(str::to_owned).into_iter().chain([format!("{}{}", "[".repeat(99_999), "]".repeat(99_999))]);
+    // What llama.cpp would take for any string.
+    let patterns = ["[0-9]+", "^(?=a)b$", "^(a)\\\\1$", &format!("^{}a{}$", "(".repeat(500), ")".repeat(500))];
+    let patterns =
+        patterns.map(|pattern| format!(r#"{{"type":"object","properties":{{"a":{{"pattern" : "{pattern}"}}}}}}"#));
+    let schemas = schemas.map(str::to_owned).into_iter().chain(patterns).chain([format!(
+        "{}{}",
+        "[".repeat(99_999),
+        "]".repeat(99_999)
+    )]);
     for grammar in texts.map(Grammar::Gbnf).into_iter().chain(schemas.map(Grammar::JsonSchema)) {
         let (_, end) = finish(engine.submit(request(CODE, 5, following(grammar.clone()))).unwrap()).await;
         assert!(matches!(end, Err(Failure::Sampling(_))), "{grammar:?}: {end:?}");
