@@ -97,7 +97,9 @@ impl Engine {
 
     fn full(&self) -> SubmitError {
         let Limits { slots, queue, .. } = self.0.limits;
-        SubmitError::QueueFull { slots, queue, free_in: self.0.mailbox.counters.free_in(slots) }
+        let counters = &self.0.mailbox.counters;
+        let ahead = self.0.taken().saturating_sub(counters.active());
+        SubmitError::QueueFull { slots, queue, free_in: counters.free_in(slots, ahead) }
     }
 
     /// The prompt's tokens, exactly as a generation would see them.

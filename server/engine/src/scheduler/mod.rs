@@ -218,8 +218,9 @@ impl<M: Model> Scheduler<M> {
         let now = (self.clock)();
         let waited = |job: &Job| now.saturating_duration_since(job.submitted);
         let expired = |job: &Job| job.request.patience.is_some_and(|patience| waited(job) >= patience);
-        while let Some(job) = self.queue.iter().position(expired).and_then(|index| self.queue.remove(index)) {
-            let free_in = self.counters.free_in(self.slots.len());
+        while let Some(ahead) = self.queue.iter().position(expired) {
+            let Some(job) = self.queue.remove(ahead) else { return };
+            let free_in = self.counters.free_in(self.slots.len(), ahead);
             let waited = waited(&job);
             job.refuse(Failure::NoSlotInTime { waited, free_in });
         }
@@ -464,7 +465,12 @@ impl<M: Model> Scheduler<M> {
 
     fn complete(&mut self, index: usize, finish: Finish) {
         let now = (self.clock)();
+        // Warm-ups and those who left early say nothing about how long an answer takes.
+        let counts = self.slots[index].priority() > Some(Priority::WarmUp);
         if let Some(work) = self.release(index) {
+            if counts {
+                self.counters.occupied(work.occupied(now));
+            }
             work.complete(finish, now);
         }
     }
@@ -478,7 +484,6 @@ impl<M: Model> Scheduler<M> {
     // Done: the slot is free, what it holds stays for the next prompt.
     fn release(&mut self, index: usize) -> Option<Work<M::Sampler>> {
         let work = self.slots[index].work.take()?;
-        self.counters.occupied(work.occupied((self.clock)()));
         self.counters.slot_freed();
         Some(work)
     }
