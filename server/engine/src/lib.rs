@@ -23,6 +23,7 @@
 
 mod command;
 mod control;
+mod desk;
 mod embedding;
 mod error;
 mod event;
@@ -42,6 +43,7 @@ pub mod text;
 mod worker;
 
 pub use control::{Interrupt, LoadControl};
+pub use desk::Vocabulary;
 pub use embedding::{EmbedStop, Embedding, EmbeddingError, EmbeddingInput, Embeddings, Pooling};
 pub use error::{DecodeError, Failure, LoadError, ModelError, Stopped, SubmitError};
 pub use event::{Completion, Event, Finish, TokenLogprob};

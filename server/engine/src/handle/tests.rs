@@ -214,3 +214,17 @@ async fn callers_who_come_and_go_do_not_hold_up_those_who_stay() {
     let steps = script.batches().len();
     assert!(steps < 80, "{steps} steps for 60 tokens");
 }
+
+#[tokio::test]
+async fn a_long_text_is_divided_beside_the_streams_and_one_too_long_not_at_all() {
+    let script = Script::saying("x".repeat(60)).step_delay(Duration::from_millis(5));
+    let engine = started(script.reading_delay(Duration::from_secs(2))).await;
+    let neighbour = engine.submit(request("a")).unwrap();
+    until(&engine, |snapshot| snapshot.active == 1).await;
+    let mut long = engine.submit(request(&"p".repeat(2000))).unwrap();
+    assert_eq!(finish(neighbour).await.0.len(), 60);
+    assert_eq!(long.try_next(), None, "the stream waited for it");
+    drop(long);
+    let (_, end) = finish(engine.submit(request(&"p".repeat(100_000))).unwrap()).await;
+    assert_eq!(end, Err(Failure::ContextOverflow { prompt_tokens: 100_000 / 16, context: 4096 }));
+}

@@ -33,11 +33,13 @@ mod likelihood;
 mod load;
 mod log;
 mod sampler;
+mod words;
 
 use std::cell::OnceCell;
 use std::ffi::CStr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use llama_cpp_2::model::LlamaModel as Weights;
 use llama_cpp_2::token::LlamaToken;
@@ -49,10 +51,11 @@ use embed::Embedder;
 pub use fit::{Fit, try_out};
 use grammar::Pieces;
 use sampler::Chain;
+use words::Words;
 
 use crate::{
     Adapter, Batch, DecodeError, EmbedStop, Embedding, EmbeddingError, Interrupt, Likelihood, LoadControl, LoadError,
-    Model, ModelError, ModelInfo, PrefixFile, Prompt, Sampling, Segment, Sequence, Token,
+    Model, ModelError, ModelInfo, PrefixFile, Sampling, Sequence, Token, Vocabulary,
 };
 
 /// How to load a GGUF file. The numbers left `None` are chosen from the model and the machine.
@@ -128,7 +131,8 @@ pub struct LlamaModel {
     interrupt: Interrupt,
     prefix_file: Option<PrefixFile>,
     pieces: OnceCell<Rc<Pieces>>,
-    weights: Weights,
+    weights: Arc<Weights>,
+    longest: usize,
 }
 
 impl LlamaModel {
@@ -148,23 +152,8 @@ impl Model for LlamaModel {
         self.info.clone()
     }
 
-    fn tokenize(&self, prompt: &Prompt) -> Vec<Token> {
-        let vocab = self.weights.vocab();
-        let mut tokens = Vec::new();
-        for segment in prompt.segments() {
-            let piece = match segment {
-                Segment::Text(text) => vocab.tokenize(text.as_bytes(), false, false),
-                Segment::Markup(text) => vocab.tokenize(text.as_bytes(), false, true),
-                Segment::Control(control) => load::control(&self.weights, *control).into_iter().collect(),
-            };
-            tokens.extend(piece.into_iter().map(|token| Token(token.0)));
-        }
-        let begin = Token(vocab.bos().0);
-        // A template may write the token itself; twice would be one too many.
-        if vocab.should_add_bos() && tokens.first() != Some(&begin) {
-            tokens.insert(0, begin);
-        }
-        tokens
+    fn vocabulary(&self) -> Arc<dyn Vocabulary> {
+        Arc::new(Words { weights: Arc::clone(&self.weights), longest: self.longest })
     }
 
     fn piece(&self, token: Token, special: bool, out: &mut Vec<u8>) {
@@ -205,10 +194,6 @@ impl Model for LlamaModel {
 
     fn likelihood(&mut self, row: usize, token: Token, top: usize) -> Option<Likelihood> {
         likelihood::of(self.context.logits(row)?, token, top)
-    }
-
-    fn tokenize_whole(&self, text: &str) -> Vec<Token> {
-        self.weights.vocab().tokenize(text.as_bytes(), true, false).into_iter().map(|token| Token(token.0)).collect()
     }
 
     fn embed(&mut self, text: &mut Embedding) -> Result<(), EmbedStop> {

@@ -238,7 +238,7 @@ impl<M: Model> Scheduler<M> {
     }
 
     // Queued -> Prefill, or refused for what only its tokens show.
-    fn occupy(&mut self, job: Job) {
+    fn occupy(&mut self, mut job: Job) {
         if !self.knows(&job.request.prompt) {
             return job.refuse(Failure::NoInfill);
         }
@@ -246,7 +246,7 @@ impl<M: Model> Scheduler<M> {
             Ok(adapter) => adapter,
             Err(failure) => return job.refuse(failure),
         };
-        let tokens = self.model.tokenize(&job.request.prompt);
+        let tokens = std::mem::take(&mut job.tokens);
         if let Err(failure) = self.fits(&tokens) {
             return job.refuse(failure);
         }
