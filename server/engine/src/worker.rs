@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::command::{Job, Question};
+use crate::command::Job;
 use crate::control::LoadControl;
 use crate::desk::{self, Desk};
 use crate::embedding::{Embedder, Order};

@@ -38,12 +38,17 @@ pub type Starter = Box<dyn Fn(&Found) -> Starting + Send + Sync>;
 /// Memory that could be had now, in bytes.
 pub type Memory = Box<dyn Fn() -> u64 + Send + Sync>;
 
+/// Bytes that the KV cache of a model will take, as far as its file tells.
+pub type Cache = Box<dyn Fn(&Found) -> u64 + Send + Sync>;
+
 /// What the registry works with.
 pub struct Parts {
     /// The models there are.
     pub catalog: Catalog,
     /// How one is loaded.
     pub starter: Starter,
+    /// Bytes of a model's KV cache.
+    pub cache: Cache,
     /// Memory available.
     pub memory: Memory,
     /// A model is not loaded when less memory than this is available, in bytes.

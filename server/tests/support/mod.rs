@@ -87,6 +87,7 @@ fn site_holding(folder: &Path, starter: Starter, holding: Retention) -> Site {
     let registry = Registry::new(Parts {
         catalog,
         starter,
+        cache: Box::new(|_| 0),
         memory,
         min_free_ram: 0,
         renderer: Renderer::Here,

@@ -199,7 +199,7 @@ fn metadata(weights: &Weights) -> BTreeMap<String, String> {
 }
 
 /// What a request for code seldom exceeds, and what two slots of a 1.5B model hold in 250 MB.
-const DEFAULT_CONTEXT: u32 = 4096;
+pub(super) const DEFAULT_CONTEXT: u32 = 4096;
 /// More threads than any machine this runs on has cores; a slip in a setting must not start a million.
 pub(super) const MAX_THREADS: i32 = 512;
 /// Longer values are tables that nobody reads.

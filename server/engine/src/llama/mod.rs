@@ -53,9 +53,10 @@ use grammar::Pieces;
 use sampler::Chain;
 use words::Words;
 
+use crate::gguf::Header;
 use crate::{
-    Adapter, Batch, DecodeError, EmbedStop, Embedding, EmbeddingError, Interrupt, Likelihood, LoadControl, LoadError,
-    Model, ModelError, ModelInfo, PrefixFile, Sampling, Sequence, Token, Vocabulary,
+    Adapter, Batch, DecodeError, EmbedStop, Embedding, EmbeddingError, Interrupt, Likelihood, Limits, LoadControl,
+    LoadError, Model, ModelError, ModelInfo, PrefixFile, Sampling, Sequence, Token, Vocabulary,
 };
 
 /// How to load a GGUF file. The numbers left `None` are chosen from the model and the machine.
@@ -100,6 +101,15 @@ impl Options {
     pub fn check(&self) -> Result<(), LoadError> {
         load::check_file(&self.path)?;
         self.adapters.iter().try_for_each(adapter::check)
+    }
+
+    /// Bytes that the KV cache will take with so many slots, as far as the file's header tells; 0 where it tells nothing.
+    pub fn cache_bytes(&self, limits: Limits) -> u64 {
+        let Ok(header) = Header::of(&self.path) else { return 0 };
+        let trained = header.own("context_length").unwrap_or(u64::MAX).max(1);
+        let context = u64::from(self.context.unwrap_or(load::DEFAULT_CONTEXT)).clamp(1, trained);
+        let places = context.next_multiple_of(256).saturating_mul(limits.slots as u64);
+        header.cache_bytes_per_place().saturating_mul(places)
     }
 
     /// With the numbers that suit, where none is prescribed.
