@@ -29,6 +29,7 @@ impl Job {
 
 /// A question about the vocabulary, or an order that the model works on between its steps.
 pub(crate) enum Question {
+    Lengths { prompts: Vec<Prompt>, answer: oneshot::Sender<Vec<usize>> },
     Tokenize { prompt: Prompt, answer: oneshot::Sender<Vec<Token>> },
     Embed(Order),
     Detokenize { tokens: Vec<Token>, answer: oneshot::Sender<Vec<u8>> },

@@ -106,6 +106,16 @@ impl Work {
         match question {
             Question::Embed(order) => self.divide(order),
             Question::Tokenize { prompt, answer } => drop(answer.send(self.vocabulary.tokenize(&prompt))),
+            Question::Lengths { prompts, answer } => {
+                let mut all = 0_usize;
+                let mut length = |prompt: &Prompt| {
+                    let fits = all < self.info.context;
+                    let tokens = if fits { self.vocabulary.tokenize(prompt).len() } else { usize::MAX };
+                    all = all.saturating_add(tokens);
+                    tokens
+                };
+                drop(answer.send(prompts.iter().map(&mut length).collect()));
+            }
             Question::Detokenize { tokens, answer } => {
                 let mut bytes = Vec::new();
                 tokens.into_iter().for_each(|token| self.vocabulary.piece(token, true, &mut bytes));

@@ -107,6 +107,11 @@ impl Engine {
         self.ask(|answer| Question::Tokenize { prompt, answer }).await
     }
 
+    /// How many tokens each of these prompts has, as far as they fit into the context together; of those after them, the most.
+    pub async fn lengths(&self, prompts: Vec<Prompt>) -> Result<Vec<usize>, Stopped> {
+        self.ask(|answer| Question::Lengths { prompts, answer }).await
+    }
+
     /// The bytes of these tokens, control tokens included; not necessarily whole characters. Unknown tokens have none.
     pub async fn detokenize(&self, tokens: Vec<Token>) -> Result<Vec<u8>, Stopped> {
         self.ask(|answer| Question::Detokenize { tokens, answer }).await
