@@ -1,6 +1,7 @@
-//! Where texts become tokens: a thread beside the model's, so that a text of megabytes, which takes seconds, holds up no stream.
+//! Where texts become tokens: two threads beside the model's, so that a text of megabytes, which takes seconds, holds up no stream.
 //!
-//! Requests pass through it on their way to the model, and questions about the vocabulary end here. A prompt that cannot fit is refused
+//! Requests pass through one of them on their way to the model; questions about the vocabulary, which have no limit but the body's, are
+//! answered by the other. A prompt that cannot fit is refused
 //! by its bytes before anybody divides it.
 
 use std::sync::Arc;
@@ -28,10 +29,10 @@ pub trait Vocabulary: Send + Sync {
     fn longest(&self) -> usize;
 }
 
-/// The thread. Dropping this ends it.
+/// The threads. Dropping this ends them.
 #[derive(Debug)]
 pub(crate) struct Desk {
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
     interrupt: Interrupt,
 }
 
@@ -49,21 +50,42 @@ pub(crate) struct Work {
 
 impl Desk {
     pub(crate) fn open(work: Work, interrupt: Interrupt) -> Result<Self, LoadError> {
-        let stop = interrupt.clone();
-        let thread = thread::Builder::new().name("tokens".to_owned()).spawn(move || work.serve(&stop));
-        let thread = thread.map_err(|error| LoadError::Thread { reason: error.to_string() })?;
-        Ok(Self { thread: Some(thread), interrupt })
+        let Work { vocabulary, info, jobs, questions, ready, orders, model } = work;
+        let clerk = Arc::new(Clerk { vocabulary, info, ready, orders, model });
+        let mut desk = Self { threads: Vec::new(), interrupt };
+        let (prompts, answers) = (Arc::clone(&clerk), clerk);
+        desk.spawn("prompts", jobs, move |job| prompts.pass_on(job))?;
+        desk.spawn("answers", questions, move |question| answers.answer(question))?;
+        Ok(desk)
     }
 
-    pub(crate) fn thread(&self) -> Option<Thread> {
-        self.thread.as_ref().map(|thread| thread.thread().clone())
+    fn spawn<T: Send + 'static>(
+        &mut self,
+        name: &str,
+        mut from: mpsc::Receiver<T>,
+        take: impl Fn(T) + Send + 'static,
+    ) -> Result<(), LoadError> {
+        let interrupt = self.interrupt.clone();
+        let serve = move || {
+            while !interrupt.is_stopping() {
+                from.try_recv().map_or_else(|_| thread::park(), &take);
+            }
+        };
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(serve);
+        self.threads.push(thread.map_err(|error| LoadError::Thread { reason: error.to_string() })?);
+        Ok(())
+    }
+
+    /// Whom to wake when there is something in the mail.
+    pub(crate) fn threads(&self) -> Vec<Thread> {
+        self.threads.iter().map(|thread| thread.thread().clone()).collect()
     }
 }
 
 impl Drop for Desk {
     fn drop(&mut self) {
         self.interrupt.stop();
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             thread.thread().unpark();
             // Of a panic the log has been told.
             drop(thread.join());
@@ -71,23 +93,15 @@ impl Drop for Desk {
     }
 }
 
-impl Work {
-    fn serve(mut self, interrupt: &Interrupt) {
-        while !interrupt.is_stopping() {
-            let job = self.jobs.try_recv().ok();
-            let question = self.questions.try_recv().ok();
-            if job.is_none() && question.is_none() {
-                thread::park();
-            }
-            if let Some(job) = job {
-                self.pass_on(job);
-            }
-            if let Some(question) = question {
-                self.answer(question);
-            }
-        }
-    }
+struct Clerk {
+    vocabulary: Arc<dyn Vocabulary>,
+    info: ModelInfo,
+    ready: mpsc::Sender<Job>,
+    orders: mpsc::Sender<Order>,
+    model: Thread,
+}
 
+impl Clerk {
     fn pass_on(&self, mut job: Job) {
         let (bytes, longest, context) = (job.request.prompt.len(), self.vocabulary.longest(), self.info.context);
         let least = bytes / longest.max(1);

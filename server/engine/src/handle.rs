@@ -181,15 +181,13 @@ pub(crate) struct Mailbox {
     pub(crate) questions: mpsc::Sender<Question>,
     pub(crate) counters: Arc<Counters>,
     /// Where jobs and questions go first.
-    pub(crate) desk: Option<Thread>,
+    pub(crate) desk: Vec<Thread>,
     pub(crate) alive: watch::Receiver<()>,
 }
 
 impl Mailbox {
     fn wake(&self) {
-        if let Some(desk) = &self.desk {
-            desk.unpark();
-        }
+        self.desk.iter().for_each(Thread::unpark);
     }
 }
 

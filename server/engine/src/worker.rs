@@ -79,7 +79,7 @@ impl<M: Model> Worker<M> {
             jobs: jobs_in,
             questions: questions_in,
             counters: Arc::clone(&counters),
-            desk: desk.thread(),
+            desk: desk.threads(),
             alive,
         };
         Ok((Self { scheduler, _desk: desk, jobs, orders, embedder: Embedder::default(), counters }, mailbox))

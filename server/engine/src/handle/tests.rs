@@ -224,7 +224,18 @@ async fn a_long_text_is_divided_beside_the_streams_and_one_too_long_not_at_all()
     let mut long = engine.submit(request(&"p".repeat(2000))).unwrap();
     assert_eq!(finish(neighbour).await.0.len(), 60);
     assert_eq!(long.try_next(), None, "the stream waited for it");
-    drop(long);
+    finish(long).await.1.unwrap();
+    // Nor does a question about a long text hold up those who come after it.
+    let mut question = std::pin::pin!(engine.tokenize(Prompt::plain("p".repeat(2000))));
+    let next = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        finish(engine.submit(request("b")).unwrap()).await.0
+    };
+    tokio::select! {
+        biased;
+        _ = &mut question => panic!("the question was answered first"),
+        text = next => assert_eq!(text.len(), 60),
+    }
     let (_, end) = finish(engine.submit(request(&"p".repeat(100_000))).unwrap()).await;
     assert_eq!(end, Err(Failure::ContextOverflow { prompt_tokens: 100_000 / 16, context: 4096 }));
 }
