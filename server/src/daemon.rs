@@ -12,8 +12,8 @@ use cerebrum_common::watchdog;
 use cerebrum_engine::{Engine, llama};
 
 use crate::guards;
-use crate::http::{Api, Holds};
-use crate::registry::{Catalog, Parts, Registry, Starter, keep_idle_unloaded};
+use crate::http::{Api, Holds, Renderer};
+use crate::registry::{Cache, Catalog, Parts, Registry, Starter, keep_idle_unloaded};
 use crate::settings::{Models, Settings};
 use crate::trial::Trials;
 
@@ -80,8 +80,10 @@ fn registry(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Registry> {
             default: models.default.clone(),
         },
         starter: starter(models)?,
+        cache: cache(models),
         memory: Box::new(guards::available_memory),
         min_free_ram: settings.guards.min_free_ram,
+        renderer: Renderer::apart().context("cannot find this program's own file")?,
         tasks: tasks.clone(),
     });
     tasks.spawn(keep_idle_unloaded(registry.clone(), models.idle_unload, tasks.clone()));
@@ -103,6 +105,11 @@ fn starter(models: &Models) -> anyhow::Result<Starter> {
         let trials = trials.clone();
         Engine::start(&found.name, engine, move |control| trials.fitted(options, control)?.loader()(control))
     }))
+}
+
+fn cache(models: &Models) -> Cache {
+    let Models { context, engine, .. } = *models;
+    Box::new(move |found| llama::Options { context, ..llama::Options::new(&found.path) }.cache_bytes(engine))
 }
 
 fn api(settings: &Settings, registry: &Registry, tasks: &Tasks) -> Api {

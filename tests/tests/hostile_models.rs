@@ -100,6 +100,14 @@ fn twice(model: &[u8]) -> Vec<u8> {
     }
 }
 
+/// With another chat template, as long as the model's own at most.
+fn speaking(model: &[u8], template: &str) -> Vec<u8> {
+    let (mut bytes, at) = (model.to_vec(), value(model, "tokenizer.chat_template"));
+    let length = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+    bytes[at + 8..at + 8 + length].copy_from_slice(format!("{template:length$}").as_bytes());
+    bytes
+}
+
 async fn asked(client: &Client, model: &str) -> (u16, String) {
     let body = json!({"prompt": "def f(", "model": model, "max_tokens": 2, "temperature": 0}).to_string();
     let answer = client.whole(Method::POST, "/v1/inference", Bytes::from(body));
@@ -156,5 +164,33 @@ async fn no_file_ends_the_server() {
     // What the process of its own is for; should llama.cpp come to refuse this file, find another.
     assert!(outcomes.contains_key("llama.cpp ended"), "{outcomes:?}");
     assert_eq!(asked(&client, "good").await.0, 200);
+    assert!(std::fs::read_to_string(format!("/proc/{}/status", server.pid())).is_ok());
+}
+
+#[tokio::test]
+async fn no_template_ends_the_server() {
+    let site = Site::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let model = std::fs::read(models_folder().join(format!("{MODEL}.gguf"))).unwrap();
+    let doubling = "{% set n = namespace(s='x') %}{% for i in range(40) %}{% set n.s = n.s ~ n.s %}{% endfor %}";
+    let late = "{% set n = namespace(s='x') %}{% if 'now' in messages[0].content %}{% for i in range(40) %}{% set n.s = n.s ~ n.s %}{% endfor %}{% endif %}x";
+    let slow = "{% for i in range(99999) %}{% for i in range(99999) %}{{ 'x' * 9999 }}{% endfor %}{% endfor %}";
+    for (name, template) in [("doubling", doubling), ("late", late), ("slow", slow)] {
+        std::fs::write(folder.path().join(format!("{name}.gguf")), speaking(&model, template)).unwrap();
+    }
+    std::fs::write(folder.path().join("good.gguf"), &model).unwrap();
+    let server = serving(&site, folder.path());
+    let client = Client::plain(site.server, Some(site.server_key.expose()));
+    for (name, said, expected) in
+        [("doubling", "x", 400), ("late", "later", 200), ("late", "now", 400), ("slow", "x", 400), ("good", "now", 200)]
+    {
+        let body = json!({"messages": [{"role": "user", "content": said}], "model": name, "max_tokens": 2}).to_string();
+        let answer = client.whole(Method::POST, "/v1/chat/completions", Bytes::from(body));
+        let answer =
+            tokio::time::timeout(ANSWER, answer).await.expect("no answer in time").expect("the server has gone");
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!(answer.status.as_u16(), expected, "{name} {said}: {body}");
+        assert!(expected == 200 || body.contains("chat template failed"), "{name} {said}: {body}");
+    }
     assert!(std::fs::read_to_string(format!("/proc/{}/status", server.pid())).is_ok());
 }

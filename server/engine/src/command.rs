@@ -12,6 +12,8 @@ use crate::{Event, Failure, Prompt, Request, Token};
 pub(crate) struct Job {
     pub(crate) request: Request,
     pub(crate) outlet: Outlet,
+    /// The prompt's, once the desk has divided it.
+    pub(crate) tokens: Vec<Token>,
     pub(crate) submitted: Instant,
     // Held until the slot is free again: the number of permits is what bounds the queue.
     pub(crate) permit: OwnedSemaphorePermit,
@@ -25,8 +27,9 @@ impl Job {
     }
 }
 
-/// A question that the model answers between two steps, or an order that it works on between them.
+/// A question about the vocabulary, or an order that the model works on between its steps.
 pub(crate) enum Question {
+    Lengths { prompts: Vec<Prompt>, answer: oneshot::Sender<Vec<usize>> },
     Tokenize { prompt: Prompt, answer: oneshot::Sender<Vec<Token>> },
     Embed(Order),
     Detokenize { tokens: Vec<Token>, answer: oneshot::Sender<Vec<u8>> },

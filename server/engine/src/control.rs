@@ -1,7 +1,7 @@
 //! How the outside reaches into work in progress: the interrupt that a long computation polls, and what a loader is given.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::watch;
 
@@ -9,14 +9,16 @@ use crate::Limits;
 
 /// Asks a running computation to return early. Cheap to clone and to poll; shared by the engine's handles and its thread.
 ///
-/// Two reasons are kept apart: `stop` is for good, `step` concerns the present step only (a caller whose prompt was being processed
-/// has gone) and is cleared before the next.
+/// Two reasons are kept apart: `stop` is for good, `step` concerns the present step only (all callers for whom it is computed have gone)
+/// and is cleared with its end. One caller who stays keeps the step going: callers who come and go must not hold up the others.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<Flags>);
 
 #[derive(Debug, Default)]
 struct Flags {
     step: AtomicBool,
+    // Callers for whom the present step is computed.
+    callers: AtomicUsize,
     stop: AtomicBool,
 }
 
@@ -39,7 +41,18 @@ impl Interrupt {
         self.0.step.store(true, Ordering::Release);
     }
 
-    // Cleared before the cancelled are looked for, so that a request cancelled in between is either found then or interrupts again.
+    pub(crate) fn begin_step(&self, callers: usize) {
+        self.0.callers.store(callers, Ordering::SeqCst);
+        self.clear_step();
+    }
+
+    // One of those for whom the present step is computed has gone.
+    pub(crate) fn caller_left(&self) {
+        if self.0.callers.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.raise_step();
+        }
+    }
+
     pub(crate) fn clear_step(&self) {
         self.0.step.store(false, Ordering::SeqCst);
     }

@@ -166,8 +166,8 @@ fn begin<M: Model>(order: Order, model: &mut M) -> Option<Work> {
     let context = model.info().context;
     let text = |(index, input)| {
         let tokens = match input {
-            EmbeddingInput::Text(text) if text.is_empty() => Vec::new(),
-            EmbeddingInput::Text(text) => model.tokenize_whole(&text),
+            // Where the desk was passed by.
+            EmbeddingInput::Text(text) => model.vocabulary().tokenize_whole(&text),
             EmbeddingInput::Tokens(tokens) => tokens,
         };
         match tokens.len() {

@@ -17,7 +17,7 @@ use crate::{Event, Failure, TokenLogprob};
 pub struct Generation {
     events: mpsc::Receiver<Event>,
     ended: bool,
-    prefilling: Arc<AtomicBool>,
+    computing: Arc<AtomicBool>,
     interrupt: Interrupt,
     engine: Thread,
 }
@@ -57,9 +57,8 @@ impl Generation {
 impl Drop for Generation {
     fn drop(&mut self) {
         self.events.close();
-        if self.prefilling.load(Ordering::SeqCst) {
-            // Nobody needs the chunk that may be running; a lost token of a neighbour is computed again.
-            self.interrupt.raise_step();
+        if self.computing.swap(false, Ordering::SeqCst) {
+            self.interrupt.caller_left();
         }
         self.engine.unpark();
     }
@@ -69,16 +68,16 @@ impl Drop for Generation {
 #[derive(Debug)]
 pub(crate) struct Outlet {
     events: mpsc::Sender<Event>,
-    prefilling: Arc<AtomicBool>,
+    computing: Arc<AtomicBool>,
 }
 
 impl Outlet {
     /// A pair for one request of the engine whose thread and interrupt are given.
     pub(crate) fn open(engine: Thread, interrupt: Interrupt) -> (Self, Generation) {
         let (sender, events) = mpsc::channel(EVENT_PLACES);
-        let prefilling = Arc::new(AtomicBool::new(false));
-        let outlet = Self { events: sender, prefilling: Arc::clone(&prefilling) };
-        (outlet, Generation { events, ended: false, prefilling, interrupt, engine })
+        let computing = Arc::new(AtomicBool::new(false));
+        let outlet = Self { events: sender, computing: Arc::clone(&computing) };
+        (outlet, Generation { events, ended: false, computing, interrupt, engine })
     }
 
     /// True when the caller has gone.
@@ -91,9 +90,17 @@ impl Outlet {
         self.events.capacity() >= STEP_PLACES
     }
 
-    /// Says whether cancelling should interrupt the running step.
-    pub(crate) fn set_prefilling(&self, prefilling: bool) {
-        self.prefilling.store(prefilling, Ordering::SeqCst);
+    /// The step that begins now is computed for this caller too, who may leave at any moment, or have left.
+    pub(crate) fn join_step(&self, interrupt: &Interrupt) {
+        self.computing.store(true, Ordering::SeqCst);
+        if self.is_closed() && self.computing.swap(false, Ordering::SeqCst) {
+            interrupt.caller_left();
+        }
+    }
+
+    /// The step has ended.
+    pub(crate) fn leave_step(&self) {
+        self.computing.store(false, Ordering::SeqCst);
     }
 
     /// Sends progress if there is room to spare beside the other events of the same step; the next one says it better.

@@ -3,7 +3,7 @@
 //! Owns the admission (a semaphore of slots plus queue places) and the end of the thread. Never blocks, never touches the model.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
 use std::time::Instant;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -82,27 +82,34 @@ impl Engine {
         self.0.limits
     }
 
-    /// Takes the request or refuses it at once. What depends on its tokens (an empty or over-long prompt) is found on the model's thread
+    /// Takes the request or refuses it at once. What depends on its tokens (an empty or over-long prompt) is found on the model's threads
     /// and arrives as the stream's only event.
     pub fn submit(&self, request: Request) -> Result<Generation, SubmitError> {
         request.check()?;
         let Ok(permit) = Arc::clone(&self.0.places).try_acquire_owned() else { return Err(self.full()) };
         let (outlet, generation) = Outlet::open(self.0.thread.clone(), self.0.interrupt.clone());
-        let job = Job { request, outlet, submitted: Instant::now(), permit };
+        let job = Job { request, outlet, tokens: Vec::new(), submitted: Instant::now(), permit };
         // There are as many places in the channel as permits, so it can be closed but not full.
         self.0.mailbox.jobs.try_send(job).map_err(|_| SubmitError::Stopped)?;
-        self.0.thread.unpark();
+        self.0.mailbox.wake();
         Ok(generation)
     }
 
     fn full(&self) -> SubmitError {
         let Limits { slots, queue, .. } = self.0.limits;
-        SubmitError::QueueFull { slots, queue, free_in: self.0.mailbox.counters.free_in(slots) }
+        let counters = &self.0.mailbox.counters;
+        let ahead = self.0.taken().saturating_sub(counters.active());
+        SubmitError::QueueFull { slots, queue, free_in: counters.free_in(slots, ahead) }
     }
 
     /// The prompt's tokens, exactly as a generation would see them.
     pub async fn tokenize(&self, prompt: Prompt) -> Result<Vec<Token>, Stopped> {
         self.ask(|answer| Question::Tokenize { prompt, answer }).await
+    }
+
+    /// How many tokens each of these prompts has, as far as they fit into the context together; of those after them, the most.
+    pub async fn lengths(&self, prompts: Vec<Prompt>) -> Result<Vec<usize>, Stopped> {
+        self.ask(|answer| Question::Lengths { prompts, answer }).await
     }
 
     /// The bytes of these tokens, control tokens included; not necessarily whole characters. Unknown tokens have none.
@@ -161,7 +168,7 @@ impl Engine {
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, Stopped> {
         let (answer, answered) = oneshot::channel();
         self.0.mailbox.questions.send(question(answer)).await.map_err(|_| Stopped)?;
-        self.0.thread.unpark();
+        self.0.mailbox.wake();
         answered.await.map_err(|_| Stopped)
     }
 }
@@ -173,7 +180,15 @@ pub(crate) struct Mailbox {
     pub(crate) jobs: mpsc::Sender<Job>,
     pub(crate) questions: mpsc::Sender<Question>,
     pub(crate) counters: Arc<Counters>,
+    /// Where jobs and questions go first.
+    pub(crate) desk: Vec<Thread>,
     pub(crate) alive: watch::Receiver<()>,
+}
+
+impl Mailbox {
+    fn wake(&self) {
+        self.desk.iter().for_each(Thread::unpark);
+    }
 }
 
 #[derive(Debug)]

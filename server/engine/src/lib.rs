@@ -17,16 +17,19 @@
 //! - No HTTP, JSON, chat template or file name in here; a [`Prompt`] says which of its parts may contain control tokens.
 //! - No prompt or answer in a log line: content types print their length.
 //!
-//! A model's file is read by `gguf` before C sees it. `llama` is the only module that knows C. Everything above it runs just as well over `scripted::ScriptedModel`, which is how the
+//! A model's file is read by `gguf` before C sees it, and a grammar by `grammar` instead of C. `llama` is the only module that knows C.
+//! Everything above it runs just as well over `scripted::ScriptedModel`, which is how the
 //! tests of this crate and (feature `scripted`) of others get an engine without a model file.
 
 mod command;
 mod control;
+mod desk;
 mod embedding;
 mod error;
 mod event;
 mod generation;
 pub mod gguf;
+mod grammar;
 mod handle;
 pub mod llama;
 mod model;
@@ -40,6 +43,7 @@ pub mod text;
 mod worker;
 
 pub use control::{Interrupt, LoadControl};
+pub use desk::Vocabulary;
 pub use embedding::{EmbedStop, Embedding, EmbeddingError, EmbeddingInput, Embeddings, Pooling};
 pub use error::{DecodeError, Failure, LoadError, ModelError, Stopped, SubmitError};
 pub use event::{Completion, Event, Finish, TokenLogprob};

@@ -4,8 +4,9 @@
 //! reuse, stop strings and UTF-8 are not the model's business.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::{DecodeError, EmbedStop, Embedding, ModelError, PrefixFile, Prompt, Sampling};
+use crate::{DecodeError, EmbedStop, Embedding, ModelError, PrefixFile, Prompt, Sampling, Vocabulary};
 
 /// A token of the model's vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -80,8 +81,13 @@ pub trait Model {
     /// What the model is and how much it holds; asked once.
     fn info(&self) -> ModelInfo;
 
-    /// The prompt's tokens, begun as the model wants it.
-    fn tokenize(&self, prompt: &Prompt) -> Vec<Token>;
+    /// Its vocabulary, for other threads.
+    fn vocabulary(&self) -> Arc<dyn Vocabulary>;
+
+    /// The prompt's tokens, begun as the model wants it. May take seconds: see [`vocabulary`](Self::vocabulary).
+    fn tokenize(&self, prompt: &Prompt) -> Vec<Token> {
+        self.vocabulary().tokenize(prompt)
+    }
 
     /// Appends the token's bytes, which need not be whole characters. Control tokens have none unless `special` is set.
     fn piece(&self, token: Token, special: bool, out: &mut Vec<u8>);
@@ -104,9 +110,6 @@ pub trait Model {
     /// How likely `token` and the `top` likeliest tokens were after row `row` of the last batch: the model's own distribution, before
     /// bias, penalties, grammar and temperature. `None` when there are no numbers for it.
     fn likelihood(&mut self, row: usize, token: Token, top: usize) -> Option<Likelihood>;
-
-    /// The text's tokens as it stands by itself, begun and ended as the model wants it; nothing in it is a control token.
-    fn tokenize_whole(&self, text: &str) -> Vec<Token>;
 
     /// Computes the next chunk of a text that becomes a vector, in a place apart from all sequences; one text after the other. What fails
     /// for good leaves no trace.

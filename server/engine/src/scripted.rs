@@ -10,7 +10,7 @@ use std::{fmt, thread};
 
 use crate::{
     Adapter, Batch, DecodeError, EmbedStop, Embedding, Interrupt, Likelihood, LoadControl, LoadError, Model,
-    ModelError, ModelInfo, Prompt, Sampling,
+    ModelError, ModelInfo, Prompt, Sampling, Vocabulary,
 };
 use crate::{Pooling, Segment, Sequence, Token};
 
@@ -23,6 +23,7 @@ pub struct Script {
     token_delay: Duration,
     load_delay: Duration,
     load_error: Option<LoadError>,
+    reading_delay: Duration,
     failures: Arc<Mutex<Vec<(usize, DecodeError)>>>,
     forgets: bool,
     infill: bool,
@@ -46,6 +47,7 @@ impl Script {
             token_delay: Duration::ZERO,
             load_delay: Duration::ZERO,
             load_error: None,
+            reading_delay: Duration::ZERO,
             failures: Arc::default(),
             forgets: false,
             infill: true,
@@ -82,6 +84,12 @@ impl Script {
     #[must_use]
     pub fn load_error(self, error: LoadError) -> Self {
         Self { load_error: Some(error), ..self }
+    }
+
+    /// Dividing a prompt of a thousand bytes or more into tokens takes this long.
+    #[must_use]
+    pub fn reading_delay(self, reading_delay: Duration) -> Self {
+        Self { reading_delay, ..self }
     }
 
     /// Step number `step` (from 0, failed ones counted) fails like this.
@@ -219,6 +227,40 @@ pub struct ScriptedSampler {
     said: usize,
 }
 
+struct Words(Duration);
+
+impl Vocabulary for Words {
+    fn tokenize(&self, prompt: &Prompt) -> Vec<Token> {
+        if prompt.len() >= LONG {
+            thread::sleep(self.0);
+        }
+        let mut tokens = vec![BEGIN];
+        for segment in prompt.segments() {
+            match segment {
+                Segment::Markup(text) => parse_markup(text, &mut tokens),
+                Segment::Text(text) => tokens.extend(text.bytes().map(|byte| Token(byte.into()))),
+                Segment::Control(control) => tokens.push(Token(IM_END.0 + 1 + *control as i32)),
+            }
+        }
+        tokens
+    }
+
+    fn tokenize_whole(&self, text: &str) -> Vec<Token> {
+        self.tokenize(&Prompt::plain(text)).into_iter().chain([END]).collect()
+    }
+
+    fn piece(&self, token: Token, special: bool, out: &mut Vec<u8>) {
+        append_piece(token, special, out);
+    }
+
+    fn longest(&self) -> usize {
+        16
+    }
+}
+
+/// A prompt of so many bytes takes its time to divide.
+const LONG: usize = 1000;
+
 impl Model for ScriptedModel {
     type Sampler = ScriptedSampler;
 
@@ -246,16 +288,8 @@ impl Model for ScriptedModel {
         }
     }
 
-    fn tokenize(&self, prompt: &Prompt) -> Vec<Token> {
-        let mut tokens = vec![BEGIN];
-        for segment in prompt.segments() {
-            match segment {
-                Segment::Markup(text) => parse_markup(text, &mut tokens),
-                Segment::Text(text) => tokens.extend(text.bytes().map(|byte| Token(byte.into()))),
-                Segment::Control(control) => tokens.push(Token(IM_END.0 + 1 + *control as i32)),
-            }
-        }
-        tokens
+    fn vocabulary(&self) -> Arc<dyn Vocabulary> {
+        Arc::new(Words(self.script.reading_delay))
     }
 
     fn piece(&self, token: Token, special: bool, out: &mut Vec<u8>) {
@@ -316,10 +350,6 @@ impl Model for ScriptedModel {
         let (_, length) = self.rows[row].expect("a row that was asked for");
         let logprob = -(length as f32);
         Some(Likelihood { logprob, top: (0..top).map(|n| (Token(token.0 + n as i32), logprob - n as f32)).collect() })
-    }
-
-    fn tokenize_whole(&self, text: &str) -> Vec<Token> {
-        self.tokenize(&Prompt::plain(text)).into_iter().chain([END]).collect()
     }
 
     // One token at a time, so that a test can tell what happens in between.

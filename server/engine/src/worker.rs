@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::command::{Job, Question};
+use crate::command::Job;
 use crate::control::LoadControl;
-use crate::embedding::Embedder;
+use crate::desk::{self, Desk};
+use crate::embedding::{Embedder, Order};
 use crate::handle::Mailbox;
 use crate::scheduler::{Counters, Scheduler, Step};
 use crate::{LoadError, Model};
@@ -27,7 +28,11 @@ where
     };
     control.report(1.0);
     let file = model.prefix_file();
-    let (mut worker, mailbox) = Worker::new(model, control, alive);
+    let opened = Worker::new(model, control, alive);
+    let (mut worker, mailbox) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return answer(loaded, Err(error)),
+    };
     if let Some(file) = &file {
         worker.scheduler.take_in(file.read());
     }
@@ -40,30 +45,50 @@ where
 
 struct Worker<M: Model> {
     scheduler: Scheduler<M>,
+    // Before its vocabulary goes, and with an end to what it still has.
+    _desk: Desk,
     jobs: mpsc::Receiver<Job>,
-    questions: mpsc::Receiver<Question>,
+    orders: mpsc::Receiver<Order>,
     embedder: Embedder,
     counters: Arc<Counters>,
 }
 
 impl<M: Model> Worker<M> {
-    fn new(model: M, control: &LoadControl, alive: watch::Receiver<()>) -> (Self, Mailbox) {
+    fn new(model: M, control: &LoadControl, alive: watch::Receiver<()>) -> Result<(Self, Mailbox), LoadError> {
         let limits = control.limits();
-        let (jobs_in, jobs) = mpsc::channel(limits.slots + limits.queue);
+        let places = limits.slots + limits.queue;
+        let (jobs_in, asked) = mpsc::channel(places);
+        let (ready, jobs) = mpsc::channel(places);
+        let (orders_in, orders) = mpsc::channel(places);
         let (questions_in, questions) = mpsc::channel(QUESTION_PLACES);
         let counters = Arc::new(Counters::new(Instant::now()));
-        let scheduler = Scheduler::new(model, limits, Arc::clone(&counters), Instant::now);
+        let scheduler = Scheduler::new(model, limits, Arc::clone(&counters), control.interrupt(), Instant::now);
         let info = scheduler.model().info();
-        let worker =
-            Self { scheduler, jobs, questions, embedder: Embedder::default(), counters: Arc::clone(&counters) };
-        (worker, Mailbox { info, jobs: jobs_in, questions: questions_in, counters, alive })
+        let desk = desk::Work {
+            vocabulary: scheduler.model().vocabulary(),
+            info: info.clone(),
+            jobs: asked,
+            questions,
+            ready,
+            orders: orders_in,
+            model: thread::current(),
+        };
+        let desk = Desk::open(desk, control.interrupt())?;
+        let mailbox = Mailbox {
+            info,
+            jobs: jobs_in,
+            questions: questions_in,
+            counters: Arc::clone(&counters),
+            desk: desk.threads(),
+            alive,
+        };
+        Ok((Self { scheduler, _desk: desk, jobs, orders, embedder: Embedder::default(), counters }, mailbox))
     }
 
     fn serve(&mut self, control: &LoadControl) {
         let interrupt = control.interrupt();
         let mut embedding = false;
         while !interrupt.is_stopping() {
-            interrupt.clear_step();
             self.take_mail();
             let step = self.scheduler.step();
             // A chunk of each in turn: neither waits for more than one of the other's.
@@ -100,21 +125,8 @@ impl<M: Model> Worker<M> {
         while let Ok(job) = self.jobs.try_recv() {
             self.scheduler.submit(job);
         }
-        while let Ok(question) = self.questions.try_recv() {
-            self.answer(question);
-        }
-    }
-
-    fn answer(&mut self, question: Question) {
-        let model = self.scheduler.model();
-        match question {
-            Question::Embed(order) => self.embedder.submit(order),
-            Question::Tokenize { prompt, answer: to } => answer(to, model.tokenize(&prompt)),
-            Question::Detokenize { tokens, answer: to } => {
-                let mut bytes = Vec::new();
-                tokens.into_iter().for_each(|token| model.piece(token, true, &mut bytes));
-                answer(to, bytes);
-            }
+        while let Ok(order) = self.orders.try_recv() {
+            self.embedder.submit(order);
         }
     }
 }
@@ -128,5 +140,5 @@ fn answer<T>(to: oneshot::Sender<T>, value: T) {
 const QUEUE_LOOK: Duration = Duration::from_millis(100);
 /// What only embeddings need stays for so long after the last.
 const EMBEDDER_STAYS: Duration = Duration::from_secs(20);
-/// Tokenise questions that may wait between two steps; more wait in their callers.
+/// Questions about the vocabulary that may wait; more wait in their callers.
 const QUESTION_PLACES: usize = 8;

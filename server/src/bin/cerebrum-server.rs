@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cerebrum_common::program;
-use cerebrum_server::{daemon, identities, kernels, keyring, models, trial};
+use cerebrum_server::{daemon, http, identities, kernels, keyring, models, trial};
 use clap::{Args, Parser, Subcommand};
 
 /// Generates code with llama.cpp models for Cerebrum appliances.
@@ -32,6 +32,9 @@ enum Command {
     /// Try a model's file out; what the server does before it loads one for the first time.
     #[command(hide = true)]
     Trial(trial::Request),
+    /// Render a conversation by a model's template; what the server does for each.
+    #[command(hide = true)]
+    Template,
     /// Say which kernels this build computes with.
     Kernels,
 }
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Models(request) => told(models::carry_out(request)),
         Command::Kernels => told(Ok(kernels::told())),
         Command::Trial(request) => answered(trial::carry_out(request)),
+        Command::Template => answered(http::render_template()),
     }
 }
 

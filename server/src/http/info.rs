@@ -127,6 +127,11 @@ struct Model {
     tokens_generated: u64,
     context: usize,
     model_bytes: u64,
+    /// Host memory of prefixes that no slot holds any more.
+    stored_prefix_bytes: usize,
+    /// Tokens guessed ahead, and those of them that were right.
+    drafted: u64,
+    drafts_accepted: u64,
     idle_seconds: u64,
 }
 
@@ -159,6 +164,9 @@ impl From<Snapshot> for Model {
             tokens_generated: model.tokens_generated,
             context: model.context,
             model_bytes: model.model_bytes,
+            stored_prefix_bytes: model.stored_bytes,
+            drafted: model.drafted,
+            drafts_accepted: model.drafts_accepted,
             idle_seconds: idle,
         }
     }

@@ -144,7 +144,10 @@ impl Work {
                 Submission::Waiting(load, request) => Stage::Waiting(load, Some(Pending::Request(request))),
             },
             Pending::Parts(parts) => match self.registry.reach(&self.asked)? {
-                Reached::Loaded(engine) => Stage::Assembling(Box::pin(assemble(parts.0, parts.1, engine))),
+                Reached::Loaded(engine) => {
+                    let renderer = self.registry.renderer();
+                    Stage::Assembling(Box::pin(assemble(parts.0, parts.1, engine, renderer)))
+                }
                 Reached::Waiting(load) => Stage::Waiting(load, Some(Pending::Parts(parts))),
             },
         };

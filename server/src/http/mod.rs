@@ -18,6 +18,7 @@ mod info;
 mod job;
 mod manage;
 mod record;
+mod renderer;
 mod request;
 mod routes;
 mod several;
@@ -27,6 +28,7 @@ mod tokens;
 mod whole;
 
 pub use hold::Holds;
+pub use renderer::{Renderer, carry_out as render_template};
 pub use routes::{Access, ROUTES, Route};
 
 use std::sync::Arc;

@@ -42,16 +42,13 @@ impl Package {
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let broken = |reason: String| ModelError::package(path, reason);
         let mut from = BufReader::with_capacity(BLOCK, File::open(path).map_err(ModelError::io(path))?);
-        let mut frames = Vec::new();
-        while let Some(frame) = skippable(&mut from).map_err(|error| broken(error.to_string()))? {
-            frames.push(frame);
-        }
-        let mut frames = frames.into_iter();
-        let text = frames.next().filter(|frame| frame.kind == MANIFEST);
+        // Two and no more: zstd skips the others, and nobody's memory holds them.
+        let mut next = || skippable(&mut from).map_err(|error| broken(error.to_string()));
+        let text = next()?.filter(|frame| frame.kind == MANIFEST);
         let text = text.ok_or_else(|| broken("it does not begin with a manifest; pack it again".to_owned()))?;
         let text = String::from_utf8(text.content).map_err(|_| broken("its manifest is not UTF-8".to_owned()))?;
         let manifest = Manifest::parse(&text).map_err(broken)?;
-        let dictionary = frames.next().filter(|frame| frame.kind == DICTIONARY).map(|frame| frame.content);
+        let dictionary = next()?.filter(|frame| frame.kind == DICTIONARY).map(|frame| frame.content);
         Ok(Self { manifest, dictionary: dictionary.unwrap_or_default(), rest: from })
     }
 
@@ -293,6 +290,24 @@ mod tests {
             assert!(error.contains(expected), "{error} instead of {expected}");
             assert_eq!(self.files(), ["a.gguf.zst"], "{error}");
         }
+    }
+
+    #[test]
+    fn frames_that_nobody_needs_are_not_read() {
+        use std::io::Seek;
+
+        let site = site();
+        let manifest = Manifest::new(&site.name, 3, hex(&Sha256::digest("abc")), None);
+        let mut bytes = Vec::new();
+        put_skippable(&mut bytes, MANIFEST, manifest.text().as_bytes()).unwrap();
+        for _ in 0..20 {
+            put_skippable(&mut bytes, DICTIONARY, &[0; 100]).unwrap();
+        }
+        let head = manifest.text().len() as u64 + 8 + 108;
+        bytes.extend(zstd::bulk::compress(b"abc", 1).unwrap());
+        std::fs::write(&site.package, bytes).unwrap();
+        let mut package = Package::open(&site.package).unwrap();
+        assert_eq!(package.rest.stream_position().unwrap(), head);
     }
 
     #[test]

@@ -99,7 +99,8 @@ impl Registry {
     /// Unloads idle models, the least recently used first, until there is memory for `found`.
     async fn make_room(&self, found: &Found) -> Result<(), Unavailable> {
         let Inner { parts, .. } = &*self.0;
-        let needed = occupancy::needs(found.bytes).max(parts.min_free_ram);
+        let cache = (parts.cache)(found);
+        let needed = occupancy::needs(found.bytes, cache, parts.min_free_ram);
         loop {
             let free = occupancy::free((parts.memory)(), &self.snapshots());
             if free >= needed {

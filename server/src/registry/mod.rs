@@ -30,11 +30,16 @@ use cerebrum_engine::{Engine, Generation, Request, Snapshot, Starting, SubmitErr
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::http::Renderer;
+
 /// Begins to load a model. The program's is llama.cpp; tests have scripted ones.
 pub type Starter = Box<dyn Fn(&Found) -> Starting + Send + Sync>;
 
 /// Memory that could be had now, in bytes.
 pub type Memory = Box<dyn Fn() -> u64 + Send + Sync>;
+
+/// Bytes that the KV cache of a model will take, as far as its file tells.
+pub type Cache = Box<dyn Fn(&Found) -> u64 + Send + Sync>;
 
 /// What the registry works with.
 pub struct Parts {
@@ -42,10 +47,14 @@ pub struct Parts {
     pub catalog: Catalog,
     /// How one is loaded.
     pub starter: Starter,
+    /// Bytes of a model's KV cache.
+    pub cache: Cache,
     /// Memory available.
     pub memory: Memory,
     /// A model is not loaded when less memory than this is available, in bytes.
     pub min_free_ram: u64,
+    /// Where the templates of models are rendered.
+    pub renderer: Renderer,
     /// Where loads run.
     pub tasks: Tasks,
 }
@@ -130,6 +139,11 @@ impl Registry {
     /// The models there are.
     pub fn catalog(&self) -> &Catalog {
         &self.0.parts.catalog
+    }
+
+    /// Where the templates of models are rendered.
+    pub fn renderer(&self) -> Renderer {
+        self.0.parts.renderer.clone()
     }
 
     /// Hands `request` to the model called `asked`, or begins to load it. An empty name asks for the default model.

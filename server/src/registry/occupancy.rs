@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use cerebrum_engine::Snapshot;
 
-/// Bytes that loading a file of `file_bytes` takes: the weights, and a quarter more for KV cache and compute buffers. Their
-/// exact size is known only after loading; a 1.5B model in 4 bits (1 GB) with two slots of 4,096 tokens takes that.
-pub(super) fn needs(file_bytes: u64) -> u64 {
-    file_bytes + file_bytes / 4
+/// Bytes that have to be free for a model of `file_bytes` with a KV cache of `cache_bytes`: these, an eighth of the file for compute
+/// buffers, whose exact size is known only after loading, and what is to stay free whatever is loaded.
+pub(super) fn needs(file_bytes: u64, cache_bytes: u64, stays_free: u64) -> u64 {
+    [file_bytes, file_bytes / 8, cache_bytes, stays_free].into_iter().fold(0, u64::saturating_add)
 }
 
 /// Bytes a new model can have. Weights are mapped from their files, which the kernel counts as memory that can be had;
@@ -85,6 +85,6 @@ mod tests {
         assert_eq!(free(1000, &loaded), 800);
         assert_eq!(free(150, &loaded), 0);
         assert_eq!(free(150, &[]), 150);
-        assert_eq!(needs(1000), 1250);
+        assert_eq!(needs(1000, 300, 50), 1475);
     }
 }

@@ -45,6 +45,8 @@ fn bench(scripts: impl Fn(usize) -> Script + Send + Sync + 'static) -> Bench {
         }),
         memory: Box::new(move || memory.load(Ordering::SeqCst)),
         min_free_ram: 0,
+        cache: Box::new(|_| 1),
+        renderer: Renderer::Here,
         tasks: tasks.clone(),
     });
     Bench { registry, starts, available, tasks, folder }
@@ -73,6 +75,11 @@ impl Bench {
         let mut generation = self.run(name).await.unwrap();
         while generation.next().await.is_some() {}
         eventually(|| self.registry.snapshots().iter().all(occupancy::is_idle)).await;
+    }
+
+    async fn complete_beside(&self, name: &str) {
+        let mut generation = self.run(name).await.unwrap();
+        while generation.next().await.is_some() {}
     }
 
     fn waiting(&self, name: &str) -> Load {
@@ -306,4 +313,28 @@ async fn a_loaded_model_stays_when_its_file_goes() {
     bench.complete("a").await;
     assert_eq!(bench.registry.unload("a").await.as_deref(), Some("a"));
     assert!(matches!(bench.registry.submit("a", request()), Err(Unavailable::Unknown { .. })));
+}
+
+#[tokio::test]
+async fn a_model_that_hangs_keeps_neither_the_program_nor_others_from_ending() {
+    let (free, stuck) = std::sync::mpsc::sync_channel::<()>(0);
+    let stuck = Arc::new(std::sync::Mutex::new(stuck));
+    let begun = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let begins = begun.clone();
+    let hangs = move |_: &str| {
+        begins.store(true, Ordering::SeqCst);
+        // Until the test lets it go.
+        stuck.lock().unwrap().recv().ok();
+        "x".to_owned()
+    };
+    let bench = bench(move |n| if n == 0 { Script::answering(hangs.clone()) } else { Script::saying("x") });
+    let _hanging = bench.run("a").await.unwrap();
+    bench.complete_beside("b").await;
+    eventually(|| begun.load(Ordering::SeqCst)).await;
+    let other = bench.registry.engine("b").await.unwrap();
+    tokio::time::pause();
+    tokio::time::timeout(PATIENCE, bench.registry.shut_down()).await.expect("an end");
+    tokio::time::resume();
+    other.stopped().await;
+    drop(free);
 }

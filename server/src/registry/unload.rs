@@ -115,9 +115,17 @@ impl Registry {
     }
 }
 
+// A model's thread that hangs must not keep the program from ending, or whoever asked from an answer: it is left behind then.
 async fn retire(engines: Vec<Engine>, reason: &str) {
+    let until = tokio::time::Instant::now() + UNLOADS_WITHIN;
     for engine in engines {
-        engine.shut_down().await;
-        tracing::info!(model = engine.name(), reason, "unloaded");
+        // Also after this time each is told to stop, since what is asked first is asked at least once.
+        match tokio::time::timeout_at(until, engine.shut_down()).await {
+            Ok(()) => tracing::info!(model = engine.name(), reason, "unloaded"),
+            Err(_) => tracing::error!(model = engine.name(), reason, "does not end; its memory is not free"),
+        }
     }
 }
+
+/// A step takes a second at most, and writing prefixes to a slow disk a few.
+const UNLOADS_WITHIN: Duration = Duration::from_secs(20);

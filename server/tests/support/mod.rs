@@ -18,7 +18,7 @@ use cerebrum_engine::scripted::Script;
 use cerebrum_engine::{Engine, Limits};
 use cerebrum_server::guards::{self, Vitals};
 use cerebrum_server::http::hold::RETENTION;
-use cerebrum_server::http::{Api, Holds};
+use cerebrum_server::http::{Api, Holds, Renderer};
 use cerebrum_server::registry::{Catalog, Parts, Registry, Starter};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -84,7 +84,15 @@ fn site_holding(folder: &Path, starter: Starter, holding: Retention) -> Site {
         default: Some("tiny".to_owned()),
     };
     let memory = Box::new(|| 64 << 30);
-    let registry = Registry::new(Parts { catalog, starter, memory, min_free_ram: 0, tasks: tasks.clone() });
+    let registry = Registry::new(Parts {
+        catalog,
+        starter,
+        cache: Box::new(|_| 0),
+        memory,
+        min_free_ram: 0,
+        renderer: Renderer::Here,
+        tasks: tasks.clone(),
+    });
     let (publish, vitals) = watch::channel(ROOM);
     let limits = serve::Limits { body_bytes: 64 << 10, ..serve::Limits::default() };
     let keys = [("test", KEY), ("other", OTHER_KEY)].map(|(name, key)| KnownKey::new(name, &Secret::new(key))).into();

@@ -191,6 +191,24 @@ impl Header {
         self.natural(&format!("{}.{key}", self.architecture()))
     }
 
+    /// Bytes of the KV cache for one token: key and value of each head of each layer, in 16 bits.
+    pub fn cache_bytes_per_place(&self) -> u64 {
+        let own = |key: &str| self.own(key).unwrap_or(0);
+        let heads = own("attention.head_count").max(1);
+        let size = own("embedding_length") / heads;
+        let of = |key: &str| self.own(key).unwrap_or(size);
+        let layers = own("block_count");
+        // One number for all layers, or one for each.
+        let kv_heads = match self.metadata.get(&format!("{}.attention.head_count_kv", self.architecture())) {
+            Some(Value::List { numbers, .. }) if !numbers.is_empty() => {
+                numbers.iter().filter_map(|number| u64::try_from(*number).ok()).fold(0, u64::saturating_add)
+            }
+            _ => self.own("attention.head_count_kv").unwrap_or(heads).saturating_mul(layers),
+        };
+        let both = of("attention.key_length").saturating_add(of("attention.value_length"));
+        kv_heads.saturating_mul(both).saturating_mul(2)
+    }
+
     /// How many numbers all tensors have together.
     pub fn parameters(&self) -> u64 {
         self.tensors.iter().map(Tensor::elements).fold(0, u64::saturating_add)

@@ -85,18 +85,22 @@ async fn a_slow_reader_gets_everything_and_wakes_the_engine_again() {
 }
 
 #[tokio::test]
-async fn cancelling_interrupts_a_long_prompt_and_leaves_the_neighbour_its_text() {
+async fn cancelling_interrupts_a_long_prompt_but_nothing_that_a_neighbour_waits_for() {
     // A chunk takes over a second; without the interrupt the slot would be busy for that long.
     let script = Script::answering(str::to_owned).token_delay(Duration::from_millis(80));
-    let engine = started(script).await;
-    let neighbour = engine.submit(request("neighbour")).unwrap();
+    let engine = started(script.clone()).await;
     let long = engine.submit(request(&"long ".repeat(100))).unwrap();
-    until(&engine, |snapshot| snapshot.active == 2).await;
+    until(&engine, |snapshot| snapshot.active == 1).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     let before = Instant::now();
     drop(long);
-    until(&engine, |snapshot| snapshot.active == 1).await;
-    assert!(before.elapsed() < Duration::from_millis(500), "{:?}", before.elapsed());
+    until(&engine, |snapshot| snapshot.active == 0).await;
+    assert!(before.elapsed() < Duration::from_millis(900), "{:?}", before.elapsed());
+
+    let neighbour = engine.submit(request("neighbour")).unwrap();
+    let long = engine.submit(request(&"long ".repeat(100))).unwrap();
+    until(&engine, |snapshot| snapshot.active == 2).await;
+    drop(long);
     assert_eq!(finish(neighbour).await.0, "neighbour");
 }
 
@@ -188,4 +192,50 @@ async fn texts_that_cannot_become_vectors_are_named() {
     until(&engine, |snapshot| snapshot.queued == 0).await;
     engine.shut_down().await;
     assert_eq!(engine.embed(vec![text(1)]).await, Err(EmbeddingError::Stopped));
+}
+
+#[tokio::test]
+async fn callers_who_come_and_go_do_not_hold_up_those_who_stay() {
+    let script = Script::saying("x".repeat(60)).step_delay(Duration::from_millis(5));
+    let engine = started(script.clone()).await;
+    let stays = tokio::time::timeout(PATIENCE, finish(engine.submit(request("a")).unwrap()));
+    let come_and_go = async {
+        loop {
+            let gone = engine.submit(request(&"p".repeat(4000)));
+            tokio::time::sleep(Duration::from_millis(7)).await;
+            drop(gone);
+        }
+    };
+    let (text, end) = tokio::select! {
+        ended = stays => ended.expect("the neighbour never gets on"),
+        () = come_and_go => unreachable!(),
+    };
+    assert_eq!((text.len(), end.unwrap().completion_tokens), (60, 60));
+    let steps = script.batches().len();
+    assert!(steps < 80, "{steps} steps for 60 tokens");
+}
+
+#[tokio::test]
+async fn a_long_text_is_divided_beside_the_streams_and_one_too_long_not_at_all() {
+    let script = Script::saying("x".repeat(60)).step_delay(Duration::from_millis(5));
+    let engine = started(script.reading_delay(Duration::from_secs(2))).await;
+    let neighbour = engine.submit(request("a")).unwrap();
+    until(&engine, |snapshot| snapshot.active == 1).await;
+    let mut long = engine.submit(request(&"p".repeat(2000))).unwrap();
+    assert_eq!(finish(neighbour).await.0.len(), 60);
+    assert_eq!(long.try_next(), None, "the stream waited for it");
+    finish(long).await.1.unwrap();
+    // Nor does a question about a long text hold up those who come after it.
+    let mut question = std::pin::pin!(engine.tokenize(Prompt::plain("p".repeat(2000))));
+    let next = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        finish(engine.submit(request("b")).unwrap()).await.0
+    };
+    tokio::select! {
+        biased;
+        _ = &mut question => panic!("the question was answered first"),
+        text = next => assert_eq!(text.len(), 60),
+    }
+    let (_, end) = finish(engine.submit(request(&"p".repeat(100_000))).unwrap()).await;
+    assert_eq!(end, Err(Failure::ContextOverflow { prompt_tokens: 100_000 / 16, context: 4096 }));
 }

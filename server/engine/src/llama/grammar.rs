@@ -1,70 +1,105 @@
-//! A grammar that the answer has to follow (GBNF, or a JSON schema turned into it), in a way that cannot end the process.
-//!
-//! llama.cpp asserts and throws where a grammar is used wrongly, and its parser loops or recurses without bound on some texts. So: texts
-//! are looked through first ([`check`]), tokens are only accepted after the grammar was asked about them, and acceptance goes through the
-//! wrapper that catches exceptions.
+//! A grammar that the answer has to follow (GBNF, or a JSON schema turned into it by llama.cpp), over a vocabulary.
 #![expect(unsafe_code, reason = "the FFI of this crate; each block says why it is sound")]
 
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::NonNull;
+use std::rc::Rc;
 
 use llama_cpp_2::model::LlamaModel as Weights;
+use llama_cpp_2::token::LlamaToken;
 use llama_cpp_sys_2 as sys;
 
-use super::context::weights_pointer;
 use super::log;
-use super::sampler::Owned;
+use crate::grammar::{Ambiguous, Follower};
 use crate::{Grammar, ModelError, Token};
+
+/// How each token is written, one behind the other; made when the first grammar comes.
+#[derive(Debug)]
+pub(super) struct Pieces {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    // Tokens after which nothing comes.
+    last: Vec<bool>,
+}
+
+impl Pieces {
+    pub(super) fn of(weights: &Weights) -> Self {
+        let vocab = weights.vocab();
+        let mut pieces = Self { bytes: Vec::new(), ends: Vec::new(), last: Vec::new() };
+        for token in (0..weights.n_vocab()).map(LlamaToken) {
+            pieces.bytes.extend(vocab.token_to_piece(token, false, None));
+            pieces.ends.push(pieces.bytes.len());
+            pieces.last.push(vocab.is_eog(token));
+        }
+        pieces
+    }
+
+    // `None` for what ends the text.
+    fn piece(&self, token: i32) -> Option<&[u8]> {
+        let token = usize::try_from(token).ok().filter(|token| !self.last.get(*token).copied().unwrap_or(true))?;
+        let begin = token.checked_sub(1).map_or(0, |before| self.ends[before]);
+        Some(&self.bytes[begin..self.ends[token]])
+    }
+}
 
 /// A grammar and how far the answer has come in it.
 #[derive(Debug)]
 pub(super) struct Rules {
-    sampler: Owned,
-    // After a failure llama.cpp's state is not to be asked again.
-    failed: bool,
+    follower: Follower,
+    pieces: Rc<Pieces>,
+    // After a failure nothing can be said about what comes next.
+    failed: Option<Ambiguous>,
 }
 
 impl Rules {
-    pub(super) fn new(weights: &Weights, grammar: &Grammar) -> Result<Self, ModelError> {
+    pub(super) fn new(weights: &Weights, pieces: Rc<Pieces>, grammar: &Grammar) -> Result<Self, ModelError> {
         let text = match grammar {
             Grammar::Gbnf(text) => text.clone(),
             Grammar::JsonSchema(schema) => of_schema(schema)?,
         };
-        check(&text)?;
-        let text = CString::new(text).map_err(|_| refused("it contains a NUL character"))?;
-        // SAFETY: the model is live, and with it its vocabulary; both strings are NUL-terminated and copied; exceptions are caught.
-        let (sampler, said) = log::capture(|| unsafe {
-            let vocab = sys::llama_model_get_vocab(weights_pointer(weights));
-            sys::llama_rs_sampler_init_grammar(vocab, text.as_ptr(), c"root".as_ptr())
-        });
-        let sampler =
-            NonNull::new(sampler).ok_or_else(|| refused(&format!("expected GBNF with a rule root ({said})")))?;
-        Ok(Self { sampler: Owned::from(sampler), failed: false })
+        let token = |written: &str| match weights.vocab().tokenize(written.as_bytes(), false, true)[..] {
+            [token] => Some(token.0),
+            _ => None,
+        };
+        let follower = Follower::new(&text, &token).map_err(|reason| refused(&reason))?;
+        Ok(Self { follower, pieces, failed: None })
     }
 
     /// Sets the logits of those candidates that may not come next to minus infinity.
-    pub(super) fn exclude(&mut self, candidates: &mut [sys::llama_token_data]) {
-        let (data, size) = (candidates.as_mut_ptr(), candidates.len());
-        let mut array = sys::llama_token_data_array { data, size, selected: -1, sorted: false };
-        if self.failed {
-            return candidates.iter_mut().for_each(|candidate| candidate.logit = f32::NEG_INFINITY);
-        }
-        // SAFETY: the grammar is live and in a state that its last `accept` left valid; the array is initialised. It only writes logits.
-        unsafe { sys::llama_sampler_apply(self.sampler.as_ptr(), &raw mut array) }
+    pub(super) fn exclude(&mut self, candidates: &mut [sys::llama_token_data]) -> Result<(), ModelError> {
+        self.begin()?;
+        let mut excluded = candidates.iter_mut().filter(|candidate| candidate.logit != f32::NEG_INFINITY);
+        excluded.try_for_each(|candidate| {
+            if !self.may_follow(candidate.id).map_err(failed)? {
+                candidate.logit = f32::NEG_INFINITY;
+            }
+            Ok(())
+        })
     }
 
     /// Whether this token may come next.
-    pub(super) fn allows(&mut self, token: Token) -> bool {
-        let mut one = [sys::llama_token_data { id: token.0, logit: 0.0, p: 0.0 }];
-        self.exclude(&mut one);
-        one[0].logit == 0.0
+    pub(super) fn allows(&mut self, token: Token) -> Result<bool, ModelError> {
+        self.begin()?;
+        self.may_follow(token.0).map_err(failed)
     }
 
     /// Goes on by a token that was allowed.
     pub(super) fn accept(&mut self, token: Token) {
-        // SAFETY: the grammar is live; the wrapper catches what it throws, after which it is not used again.
-        let status = unsafe { sys::llama_rs_sampler_accept(self.sampler.as_ptr(), token.0) };
-        self.failed |= status != sys::LLAMA_RS_STATUS_OK;
+        if let Some(piece) = self.pieces.piece(token.0) {
+            self.failed = self.follower.accept(token.0, piece).err();
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), ModelError> {
+        self.follower.begin_choice();
+        self.failed.map_or(Ok(()), |error| Err(failed(error)))
+    }
+
+    fn may_follow(&mut self, token: i32) -> Result<bool, Ambiguous> {
+        match self.pieces.piece(token) {
+            Some(piece) => self.follower.allows(token, piece),
+            None => Ok(self.follower.may_end()),
+        }
     }
 }
 
@@ -74,6 +109,34 @@ fn of_schema(schema: &str) -> Result<String, ModelError> {
             "a JSON schema of at most {SCHEMA_BYTES} bytes and {SCHEMA_DEPTH} levels is expected"
         )));
     }
+    // llama.cpp takes what it cannot enforce for any string, and tells nobody but the standard error.
+    for pattern in patterns(schema) {
+        let alone = converted(&format!(r#"{{"type":"string","pattern":{pattern}}}"#))?;
+        if alone.lines().any(|rule| rule.starts_with("string ::=")) {
+            return Err(refused(&format!(
+                "the pattern {pattern} cannot be enforced: one from ^ to $ is expected, without looking around or back, and with few \
+                 levels of parentheses"
+            )));
+        }
+    }
+    converted(schema)
+}
+
+// The values of all keys "pattern" that are texts, as they stand in the JSON. What is only an example of a schema counts, too.
+fn patterns(schema: &str) -> impl Iterator<Item = &str> {
+    schema.split("\"pattern\"").skip(1).filter_map(|rest| {
+        let value = rest.trim_start().strip_prefix(':')?.trim_start();
+        let mut escaped = false;
+        let end = value.strip_prefix('"')?.bytes().position(|byte| {
+            let ends = byte == b'"' && !escaped;
+            escaped = byte == b'\\' && !escaped;
+            ends
+        })?;
+        value.get(..end + 2)
+    })
+}
+
+fn converted(schema: &str) -> Result<String, ModelError> {
     let schema = CString::new(schema).map_err(|_| refused("it contains a NUL character"))?;
     let mut text: *mut c_char = std::ptr::null_mut();
     // SAFETY: a NUL-terminated string and a place for the result; exceptions are caught.
@@ -87,28 +150,6 @@ fn of_schema(schema: &str) -> Result<String, ModelError> {
         sys::llama_rs_string_free(text.as_ptr());
         Ok(copy)
     }
-}
-
-// What llama.cpp's parser would take without complaint and not come back from: its stack grows with parentheses and rules, and a
-// repetition whose bounds are in the wrong order counts to 2^64.
-fn check(text: &str) -> Result<(), ModelError> {
-    let rules = text.matches("::=").count();
-    if text.len() > GRAMMAR_BYTES || rules > RULES || depth(text, b"(", b")") > DEPTH {
-        let limits =
-            format!("at most {GRAMMAR_BYTES} bytes, {RULES} rules and {DEPTH} levels of parentheses are expected");
-        return Err(refused(&limits));
-    }
-    // llama.cpp takes an empty text for no grammar.
-    if text.trim().is_empty() {
-        return Err(refused("it is empty"));
-    }
-    let mut bounds = text.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(bounds, _)| bounds);
-    let wrong = bounds.find(|bounds| {
-        let (least, most) = bounds.split_once(',').unwrap_or((bounds, ""));
-        let number = |text: &str| text.trim().parse::<u64>().ok();
-        number(least).zip(number(most)).is_some_and(|(least, most)| least > most)
-    });
-    wrong.map_or(Ok(()), |bounds| Err(refused(&format!("a repetition {{{bounds}}} has more at least than at most"))))
 }
 
 // Deepest nesting outside of double-quoted strings.
@@ -129,14 +170,13 @@ fn depth(text: &str, open: &[u8], close: &[u8]) -> usize {
     deepest
 }
 
+fn failed(error: Ambiguous) -> ModelError {
+    ModelError::new(error.to_string())
+}
+
 fn refused(reason: &str) -> ModelError {
     ModelError::new(format!("the grammar cannot be used: {reason}"))
 }
 
-/// A file of 1,500 lines as a literal.
-const GRAMMAR_BYTES: usize = 128 << 10;
 const SCHEMA_BYTES: usize = 64 << 10;
 const SCHEMA_DEPTH: usize = 64;
-/// Each may be a frame on the stack of the left-recursion check.
-const RULES: usize = 2_000;
-const DEPTH: usize = 100;

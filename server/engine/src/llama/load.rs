@@ -1,9 +1,10 @@
 //! From a path to a model, or to a reason that a person can act on.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use llama_cpp_2::llama_backend::LlamaBackend;
@@ -12,7 +13,7 @@ use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 
 use super::context::{Context, Purpose, Shape};
-use super::{LlamaModel, Options, adapter, identity, log};
+use super::{LlamaModel, Options, adapter, identity, log, words};
 use crate::gguf::{GgufError, Header};
 use crate::{Control, LoadControl, LoadError, ModelInfo};
 
@@ -40,7 +41,9 @@ pub(super) fn load(options: &Options, control: &LoadControl) -> Result<LlamaMode
     tracing::info!(model = %info.description, context = info.context, slots = info.sequences, chunk, threads = shape.threads,
         batch_threads = shape.batch_threads,         cpu = %super::system_info(), "model loaded");
     let prefix_file = identity::prefix_file(options, shape);
-    Ok(LlamaModel { info, context, prefix_file, embedder: None, shape, interrupt: control.interrupt(), weights })
+    let (pieces, interrupt, longest) = (OnceCell::new(), control.interrupt(), words::longest(&weights));
+    let weights = Arc::new(weights);
+    Ok(LlamaModel { info, context, prefix_file, embedder: None, shape, interrupt, pieces, longest, weights })
 }
 
 // llama.cpp's own words for a file that is not there or something else are of little help, its debug builds abort on them, and
@@ -196,7 +199,7 @@ fn metadata(weights: &Weights) -> BTreeMap<String, String> {
 }
 
 /// What a request for code seldom exceeds, and what two slots of a 1.5B model hold in 250 MB.
-const DEFAULT_CONTEXT: u32 = 4096;
+pub(super) const DEFAULT_CONTEXT: u32 = 4096;
 /// More threads than any machine this runs on has cores; a slip in a setting must not start a million.
 pub(super) const MAX_THREADS: i32 = 512;
 /// Longer values are tables that nobody reads.

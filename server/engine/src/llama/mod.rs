@@ -33,9 +33,13 @@ mod likelihood;
 mod load;
 mod log;
 mod sampler;
+mod words;
 
+use std::cell::OnceCell;
 use std::ffi::CStr;
 use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use llama_cpp_2::model::LlamaModel as Weights;
 use llama_cpp_2::token::LlamaToken;
@@ -45,11 +49,14 @@ use context::{Context, Shape};
 pub use cpu::{Suitability, processor_has, suitability};
 use embed::Embedder;
 pub use fit::{Fit, try_out};
+use grammar::Pieces;
 use sampler::Chain;
+use words::Words;
 
+use crate::gguf::Header;
 use crate::{
-    Adapter, Batch, DecodeError, EmbedStop, Embedding, EmbeddingError, Interrupt, Likelihood, LoadControl, LoadError,
-    Model, ModelError, ModelInfo, PrefixFile, Prompt, Sampling, Segment, Sequence, Token,
+    Adapter, Batch, DecodeError, EmbedStop, Embedding, EmbeddingError, Interrupt, Likelihood, Limits, LoadControl,
+    LoadError, Model, ModelError, ModelInfo, PrefixFile, Sampling, Sequence, Token, Vocabulary,
 };
 
 /// How to load a GGUF file. The numbers left `None` are chosen from the model and the machine.
@@ -96,6 +103,15 @@ impl Options {
         self.adapters.iter().try_for_each(adapter::check)
     }
 
+    /// Bytes that the KV cache will take with so many slots, as far as the file's header tells; 0 where it tells nothing.
+    pub fn cache_bytes(&self, limits: Limits) -> u64 {
+        let Ok(header) = Header::of(&self.path) else { return 0 };
+        let trained = header.own("context_length").unwrap_or(u64::MAX).max(1);
+        let context = u64::from(self.context.unwrap_or(load::DEFAULT_CONTEXT)).clamp(1, trained);
+        let places = context.next_multiple_of(256).saturating_mul(limits.slots as u64);
+        header.cache_bytes_per_place().saturating_mul(places)
+    }
+
     /// With the numbers that suit, where none is prescribed.
     #[must_use]
     pub fn fitted(self, fit: Fit) -> Self {
@@ -124,7 +140,9 @@ pub struct LlamaModel {
     shape: Shape,
     interrupt: Interrupt,
     prefix_file: Option<PrefixFile>,
-    weights: Weights,
+    pieces: OnceCell<Rc<Pieces>>,
+    weights: Arc<Weights>,
+    longest: usize,
 }
 
 impl LlamaModel {
@@ -144,23 +162,8 @@ impl Model for LlamaModel {
         self.info.clone()
     }
 
-    fn tokenize(&self, prompt: &Prompt) -> Vec<Token> {
-        let vocab = self.weights.vocab();
-        let mut tokens = Vec::new();
-        for segment in prompt.segments() {
-            let piece = match segment {
-                Segment::Text(text) => vocab.tokenize(text.as_bytes(), false, false),
-                Segment::Markup(text) => vocab.tokenize(text.as_bytes(), false, true),
-                Segment::Control(control) => load::control(&self.weights, *control).into_iter().collect(),
-            };
-            tokens.extend(piece.into_iter().map(|token| Token(token.0)));
-        }
-        let begin = Token(vocab.bos().0);
-        // A template may write the token itself; twice would be one too many.
-        if vocab.should_add_bos() && tokens.first() != Some(&begin) {
-            tokens.insert(0, begin);
-        }
-        tokens
+    fn vocabulary(&self) -> Arc<dyn Vocabulary> {
+        Arc::new(Words { weights: Arc::clone(&self.weights), longest: self.longest })
     }
 
     fn piece(&self, token: Token, special: bool, out: &mut Vec<u8>) {
@@ -177,7 +180,8 @@ impl Model for LlamaModel {
         for &(token, _) in &sampling.logit_bias {
             self.checked(token)?;
         }
-        let mut chain = Chain::new(sampling, seed, self.info.vocabulary)?.with_grammar(&self.weights, sampling)?;
+        let mut chain =
+            Chain::new(sampling, seed, self.info.vocabulary)?.with_grammar(&self.weights, &self.pieces, sampling)?;
         let window = sampling.penalty_window as usize;
         history[history.len().saturating_sub(window)..].iter().for_each(|&token| chain.remember(token));
         Ok(chain)
@@ -200,10 +204,6 @@ impl Model for LlamaModel {
 
     fn likelihood(&mut self, row: usize, token: Token, top: usize) -> Option<Likelihood> {
         likelihood::of(self.context.logits(row)?, token, top)
-    }
-
-    fn tokenize_whole(&self, text: &str) -> Vec<Token> {
-        self.weights.vocab().tokenize(text.as_bytes(), true, false).into_iter().map(|token| Token(token.0)).collect()
     }
 
     fn embed(&mut self, text: &mut Embedding) -> Result<(), EmbedStop> {

@@ -4,13 +4,15 @@
 //! chosen. A grammar, when there is one, is no part of the chain: it refuses the chosen token, or is applied to that array before.
 #![expect(unsafe_code, reason = "the FFI of this crate; each block says why it is sound")]
 
+use std::cell::OnceCell;
 use std::ptr::NonNull;
+use std::rc::Rc;
 
 use llama_cpp_sys_2 as sys;
 
 use llama_cpp_2::model::LlamaModel as Weights;
 
-use super::grammar::Rules;
+use super::grammar::{Pieces, Rules};
 use crate::{ModelError, Sampling, Token};
 
 /// An owned sampler chain, or plain argmax where nothing else is asked for.
@@ -33,8 +35,14 @@ impl Chain {
     }
 
     /// With the grammar that the sampling asks for, if it does.
-    pub(super) fn with_grammar(self, weights: &Weights, sampling: &Sampling) -> Result<Self, ModelError> {
-        let rules = sampling.grammar.as_ref().map(|grammar| Rules::new(weights, grammar)).transpose()?;
+    pub(super) fn with_grammar(
+        self,
+        weights: &Weights,
+        pieces: &OnceCell<Rc<Pieces>>,
+        sampling: &Sampling,
+    ) -> Result<Self, ModelError> {
+        let pieces = || Rc::clone(pieces.get_or_init(|| Rc::new(Pieces::of(weights))));
+        let rules = sampling.grammar.as_ref().map(|grammar| Rules::new(weights, pieces(), grammar)).transpose()?;
         Ok(Self { rules, ..self })
     }
 
@@ -61,14 +69,14 @@ impl Chain {
     pub(super) fn choose(&mut self, logits: &[f32]) -> Result<Token, ModelError> {
         let token = self.choose_freely(logits)?;
         let Some(rules) = self.rules.as_mut() else { return Ok(token) };
-        if rules.allows(token) {
+        if rules.allows(token)? {
             return Ok(token);
         }
         fill(&mut self.candidates, logits);
         match &mut self.chain {
             None => likeliest_allowed(rules, &mut self.candidates),
             Some(chain) => {
-                rules.exclude(&mut self.candidates);
+                rules.exclude(&mut self.candidates)?;
                 self.candidates.retain(|candidate| candidate.logit != f32::NEG_INFINITY);
                 apply(chain, &mut self.candidates)
             }
@@ -97,7 +105,7 @@ fn likeliest_allowed(rules: &mut Rules, candidates: &mut [sys::llama_token_data]
             rest.select_nth_unstable_by(few, |a, b| b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id)));
         }
         let (likeliest, others) = rest.split_at_mut(few);
-        rules.exclude(likeliest);
+        rules.exclude(likeliest)?;
         let allowed = likeliest.iter().copied().filter(|candidate| candidate.logit != f32::NEG_INFINITY);
         if let Some(best) = allowed.reduce(higher) {
             return Ok(Token(best.id));
@@ -224,17 +232,13 @@ fn logit_bias(biases: &[(Token, f32)], vocabulary: i32) -> Result<*mut sys::llam
 
 /// A sampler that frees itself, and if it is a chain the samplers in it.
 #[derive(Debug)]
-pub(super) struct Owned(NonNull<sys::llama_sampler>);
+struct Owned(NonNull<sys::llama_sampler>);
 
 impl Owned {
     fn new() -> Result<Self, ModelError> {
         // SAFETY: plain allocation; freed in `drop`.
         let chain = unsafe { sys::llama_sampler_chain_init(sys::llama_sampler_chain_default_params()) };
         NonNull::new(chain).map(Self).ok_or_else(|| ModelError::new("no sampler chain"))
-    }
-
-    pub(super) fn as_ptr(&self) -> *mut sys::llama_sampler {
-        self.0.as_ptr()
     }
 
     fn add(&mut self, sampler: *mut sys::llama_sampler) -> Result<(), ModelError> {
@@ -244,13 +248,6 @@ impl Owned {
         // SAFETY: both are live; the chain takes the sampler over.
         unsafe { sys::llama_sampler_chain_add(self.0.as_ptr(), sampler) }
         Ok(())
-    }
-}
-
-impl From<NonNull<sys::llama_sampler>> for Owned {
-    /// Takes a sampler over that belongs to nobody.
-    fn from(sampler: NonNull<sys::llama_sampler>) -> Self {
-        Self(sampler)
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use llama_cpp_sys_2 as sys;
 
 use super::*;
-use crate::{Entry, Interrupt, Limits};
+use crate::{Entry, Interrupt, Limits, Prompt};
 
 const CODE: &str =
     "import os\n\ndef read_lines(path):\n    with open(path) as file:\n        return file.readlines()\n";
@@ -220,4 +220,25 @@ fn a_model_tried_out_says_what_suits_it() {
     let model = Options { threads: Some(1), batch_threads: Some(1), ..fitted }.loader()(&control).unwrap();
     assert_eq!(model.info().batch_entries, 50);
     assert!(try_out(&Options::new("/nowhere.gguf"), limits).is_err());
+}
+
+#[test]
+fn the_cache_is_as_large_as_the_header_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/cerebrum-tiny.gguf");
+    let slots = |slots| Limits { slots, ..Limits::default() };
+    let options = |context| Options { context: Some(context), ..Options::new(&path) };
+    let one = options(256).cache_bytes(slots(1));
+    let header = crate::gguf::Header::of(&path).unwrap();
+    assert_eq!(one, 256 * header.cache_bytes_per_place());
+    assert!(one > 0);
+    assert_eq!(options(512).cache_bytes(slots(3)), one * 6);
+    assert_eq!(options(1 << 20).cache_bytes(slots(1)), one * 4, "no more than it was trained for");
+    // A state of so many tokens, and little more.
+    let mut model = model_of_four();
+    let tokens = model.tokenize(&Prompt::plain(CODE));
+    model.decode(&Batch { entries: entries(&tokens, 0, 0).collect() }).unwrap();
+    let state = model.save(Sequence(0), usize::MAX).unwrap().len() as u64;
+    let expected = header.cache_bytes_per_place() * tokens.len() as u64;
+    assert!((expected..expected + expected / 4 + 4096).contains(&state), "{state} {expected}");
+    assert_eq!(Options::new("/nowhere").cache_bytes(slots(1)), 0);
 }

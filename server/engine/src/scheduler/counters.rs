@@ -66,13 +66,15 @@ impl Counters {
         self.accepted.fetch_add(accepted as u64, Ordering::Relaxed);
     }
 
-    /// How long until one of so many busy slots is free, on average; unknown before any request has ended.
-    pub(crate) fn free_in(&self, slots: usize) -> Option<Duration> {
+    /// How long until one of so many busy slots is free for who comes after `ahead` others, on average; unknown before any answer was
+    /// complete.
+    pub(crate) fn free_in(&self, slots: usize, ahead: usize) -> Option<Duration> {
         let mean = Duration::from_micros(self.occupied_us.load(Ordering::Relaxed));
-        (!mean.is_zero()).then(|| mean / u32::try_from(slots.max(1)).unwrap_or(u32::MAX))
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        (!mean.is_zero()).then(|| mean.saturating_mul(count(ahead + 1)) / count(slots.max(1)))
     }
 
-    /// A request was in its slot for so long.
+    /// An answer was complete after so long in its slot.
     pub(super) fn occupied(&self, time: Duration) {
         let mean = self.occupied_us.load(Ordering::Relaxed);
         let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1);
@@ -100,5 +102,19 @@ impl Counters {
     pub(crate) fn used(&self, now: Instant) {
         let after = now.saturating_duration_since(self.started).as_micros();
         self.used_after_us.store(u64::try_from(after).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_late_waits_for_those_before() {
+        let counters = Counters::new(Instant::now());
+        assert_eq!(counters.free_in(2, 0), None);
+        counters.occupied(Duration::from_secs(8));
+        assert_eq!(counters.free_in(2, 0), Some(Duration::from_secs(4)));
+        assert_eq!(counters.free_in(2, 3), Some(Duration::from_secs(16)));
     }
 }

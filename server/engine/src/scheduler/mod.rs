@@ -39,10 +39,11 @@ use slot::{Outcome, Phase, Slot, Work};
 use store::Store;
 
 use crate::command::Job;
+use crate::generation::Outlet;
 use crate::model::IMPOSSIBLE;
 use crate::{
-    Adapter, AdapterChoice, Addition, Batch, Control, DecodeError, Failure, Finish, Likelihood, Limits, Model,
-    ModelError, ModelInfo, Priority, Prompt, Segment, Sequence, Token, TokenLogprob,
+    Adapter, AdapterChoice, Addition, Batch, Control, DecodeError, Failure, Finish, Interrupt, Likelihood, Limits,
+    Model, ModelError, ModelInfo, Priority, Prompt, Segment, Sequence, Token, TokenLogprob,
 };
 
 /// The state of all requests of one model.
@@ -58,6 +59,7 @@ pub(crate) struct Scheduler<M: Model> {
     drafts: usize,
     admissions: u64,
     counters: Arc<Counters>,
+    interrupt: Interrupt,
     clock: fn() -> Instant,
     // The last step's.
     adapter: Adapter,
@@ -82,7 +84,13 @@ struct Part {
 }
 
 impl<M: Model> Scheduler<M> {
-    pub(crate) fn new(model: M, limits: Limits, counters: Arc<Counters>, clock: fn() -> Instant) -> Self {
+    pub(crate) fn new(
+        model: M,
+        limits: Limits,
+        counters: Arc<Counters>,
+        interrupt: Interrupt,
+        clock: fn() -> Instant,
+    ) -> Self {
         let info = model.info();
         let slots: Vec<_> = (0..limits.slots.min(info.sequences)).map(|n| Slot::new(Sequence(n))).collect();
         // A batch holds the chunk and a token for each slot.
@@ -102,6 +110,7 @@ impl<M: Model> Scheduler<M> {
             drafts,
             admissions: 0,
             counters,
+            interrupt,
             clock,
             adapter: Adapter::default(),
             batch: Batch::default(),
@@ -146,8 +155,7 @@ impl<M: Model> Scheduler<M> {
             return Step::Idle;
         }
         let begun = (self.clock)();
-        let adapted = self.model.adapt(self.adapter).map_err(DecodeError::Failed);
-        match adapted.and_then(|()| self.model.decode(&self.batch)) {
+        match self.compute(&parts) {
             Ok(()) => {
                 let took = (self.clock)().saturating_duration_since(begun);
                 self.pace.note(self.batch.entries.len(), took);
@@ -158,6 +166,19 @@ impl<M: Model> Scheduler<M> {
             Err(DecodeError::Failed(error)) => self.fail(&parts, &error),
         }
         Step::Computed
+    }
+
+    // Ends early when nobody is left for whom it is computed. What a neighbour waits for is never thrown away.
+    fn compute(&mut self, parts: &[Part]) -> Result<(), DecodeError> {
+        self.model.adapt(self.adapter).map_err(DecodeError::Failed)?;
+        let slots = &self.slots;
+        let outlets = || parts.iter().filter_map(|part| slots[part.slot].work.as_ref()).map(|work| &work.outlet);
+        self.interrupt.begin_step(parts.len());
+        outlets().for_each(|outlet| outlet.join_step(&self.interrupt));
+        let result = self.model.decode(&self.batch);
+        outlets().for_each(Outlet::leave_step);
+        self.interrupt.clear_step();
+        result
     }
 
     fn reap(&mut self) {
@@ -197,8 +218,9 @@ impl<M: Model> Scheduler<M> {
         let now = (self.clock)();
         let waited = |job: &Job| now.saturating_duration_since(job.submitted);
         let expired = |job: &Job| job.request.patience.is_some_and(|patience| waited(job) >= patience);
-        while let Some(job) = self.queue.iter().position(expired).and_then(|index| self.queue.remove(index)) {
-            let free_in = self.counters.free_in(self.slots.len());
+        while let Some(ahead) = self.queue.iter().position(expired) {
+            let Some(job) = self.queue.remove(ahead) else { return };
+            let free_in = self.counters.free_in(self.slots.len(), ahead);
             let waited = waited(&job);
             job.refuse(Failure::NoSlotInTime { waited, free_in });
         }
@@ -216,7 +238,7 @@ impl<M: Model> Scheduler<M> {
     }
 
     // Queued -> Prefill, or refused for what only its tokens show.
-    fn occupy(&mut self, job: Job) {
+    fn occupy(&mut self, mut job: Job) {
         if !self.knows(&job.request.prompt) {
             return job.refuse(Failure::NoInfill);
         }
@@ -224,7 +246,7 @@ impl<M: Model> Scheduler<M> {
             Ok(adapter) => adapter,
             Err(failure) => return job.refuse(failure),
         };
-        let tokens = self.model.tokenize(&job.request.prompt);
+        let tokens = std::mem::take(&mut job.tokens);
         if let Err(failure) = self.fits(&tokens) {
             return job.refuse(failure);
         }
@@ -443,7 +465,12 @@ impl<M: Model> Scheduler<M> {
 
     fn complete(&mut self, index: usize, finish: Finish) {
         let now = (self.clock)();
+        // Warm-ups and those who left early say nothing about how long an answer takes.
+        let counts = self.slots[index].priority() > Some(Priority::WarmUp);
         if let Some(work) = self.release(index) {
+            if counts {
+                self.counters.occupied(work.occupied(now));
+            }
             work.complete(finish, now);
         }
     }
@@ -457,7 +484,6 @@ impl<M: Model> Scheduler<M> {
     // Done: the slot is free, what it holds stays for the next prompt.
     fn release(&mut self, index: usize) -> Option<Work<M::Sampler>> {
         let work = self.slots[index].work.take()?;
-        self.counters.occupied(work.occupied((self.clock)()));
         self.counters.slot_freed();
         Some(work)
     }

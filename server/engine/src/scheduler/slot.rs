@@ -208,8 +208,13 @@ impl<S> Work<S> {
 
     /// Back to the queue, as if it had never had a slot. Only before its first token.
     pub(super) fn give_way(self) -> Job {
-        self.outlet.set_prefilling(false);
-        Job { request: self.request, outlet: self.outlet, submitted: self.times.submitted, permit: self.permit }
+        Job {
+            request: self.request,
+            outlet: self.outlet,
+            tokens: self.tokens,
+            submitted: self.times.submitted,
+            permit: self.permit,
+        }
     }
 
     /// True for a request that only wants its prompt in the cache.
@@ -323,6 +328,5 @@ impl<S> Work<S> {
 
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
-        self.outlet.set_prefilling(phase == Phase::Prefill);
     }
 }

@@ -1,10 +1,17 @@
 //! Prefixes that no slot holds any more, in host memory and under a limit of bytes.
 //!
+//! The models of a program share the limit, since they share the memory: what one holds is not there for another.
+//!
 //! A state is of use only with the adapter that it was computed with. Pure: tokens and the model's opaque bytes for them. The least recently used goes first.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::prefix::common;
 use crate::prefixes::Prefix;
 use crate::{Adapter, Token};
+
+/// Bytes in all stores of the program.
+static HELD: AtomicUsize = AtomicUsize::new(0);
 
 /// States of sequences by their tokens.
 #[derive(Debug)]
@@ -61,7 +68,7 @@ impl Store {
 
     /// All states, the most recently used last. The store is empty then.
     pub(super) fn take(&mut self) -> impl Iterator<Item = Prefix> {
-        self.bytes = 0;
+        self.hold(0);
         let prefix = |Saved { adapter, tokens, state }| Prefix { adapter, tokens, state };
         std::mem::take(&mut self.entries).into_iter().map(prefix)
     }
@@ -73,11 +80,24 @@ impl Store {
             return;
         }
         self.entries.retain(|older| older.adapter != saved.adapter || !saved.tokens.starts_with(&older.tokens));
-        self.bytes = self.entries.iter().map(Saved::bytes).sum::<usize>() + saved.bytes();
         self.entries.push(saved);
-        while self.bytes > self.limit {
-            self.bytes -= self.entries.remove(0).bytes();
+        self.hold(self.entries.iter().map(Saved::bytes).sum());
+        while HELD.load(Ordering::Relaxed) > self.limit && !self.entries.is_empty() {
+            let oldest = self.entries.remove(0).bytes();
+            self.hold(self.bytes - oldest);
         }
+    }
+
+    fn hold(&mut self, bytes: usize) {
+        HELD.fetch_add(bytes, Ordering::Relaxed);
+        HELD.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.hold(0);
     }
 }
 
@@ -96,6 +116,17 @@ mod tests {
 
     fn found(store: &mut Store, prompt: &str) -> Option<(usize, usize)> {
         store.find(BARE, &tokens(prompt), 0).map(|(saved, shared)| (saved.state.len(), shared))
+    }
+
+    #[test]
+    fn two_stores_hold_no_more_than_one_may() {
+        let (mut one, mut other) = (Store::new(100), Store::new(100));
+        one.put(BARE, tokens("a"), vec![0; 56]);
+        other.put(BARE, tokens("a"), vec![0; 56]);
+        assert_eq!(one.bytes() + other.bytes(), 60);
+        drop(one);
+        other.put(BARE, tokens("a"), vec![0; 56]);
+        assert_eq!(other.bytes(), 60);
     }
 
     #[test]

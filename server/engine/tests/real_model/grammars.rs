@@ -45,11 +45,21 @@ async fn a_grammar_that_cannot_be_used_is_refused_and_nothing_else_happens() {
         "root ::= \"\0\"".into(),
         "x".repeat(1 << 20),
         deep(50_000),
+        // Quotes that begin no string: in a comment, in a class of characters.
+        format!("# \"\nroot ::= {} [a] {}", "(".repeat(50_000), ")".repeat(50_000)),
+        format!("root ::= [\"] {}\"a\"{}", "(".repeat(50_000), ")".repeat(50_000)),
         format!("root ::= a0\n{chain}a3000 ::= \"x\""),
     ];
     let schemas = ["", "{", "[1,2]", r#"{"type":"nonsense"}"#, r##"{"$ref":"#/nowhere"}"##];
-    let schemas =
-        schemas.map(str::to_owned).into_iter().chain([format!("{}{}", "[".repeat(99_999), "]".repeat(99_999))]);
+    // What llama.cpp would take for any string.
+    let patterns = ["[0-9]+", "^(?=a)b$", "^(a)\\\\1$", &format!("^{}a{}$", "(".repeat(500), ")".repeat(500))];
+    let patterns =
+        patterns.map(|pattern| format!(r#"{{"type":"object","properties":{{"a":{{"pattern" : "{pattern}"}}}}}}"#));
+    let schemas = schemas.map(str::to_owned).into_iter().chain(patterns).chain([format!(
+        "{}{}",
+        "[".repeat(99_999),
+        "]".repeat(99_999)
+    )]);
     for grammar in texts.map(Grammar::Gbnf).into_iter().chain(schemas.map(Grammar::JsonSchema)) {
         let (_, end) = finish(engine.submit(request(CODE, 5, following(grammar.clone()))).unwrap()).await;
         assert!(matches!(end, Err(Failure::Sampling(_))), "{grammar:?}: {end:?}");
@@ -62,5 +72,26 @@ async fn a_grammar_that_cannot_be_used_is_refused_and_nothing_else_happens() {
     let endless = Grammar::Gbnf("root ::= (\"a\"? \"b\"?)*".into());
     let (_, completion) = run(&engine, request(CODE, 20, following(endless))).await;
     assert!(completion.completion_tokens <= 20);
+    assert!(run(&engine, request(CODE, 5, Sampling::greedy())).await.1.completion_tokens > 0);
+}
+
+#[tokio::test]
+async fn an_ambiguous_grammar_costs_nobody_anything() {
+    let engine = engine(LIMITS).await;
+    let many = format!("root ::= {}", "\"a\"? ".repeat(2000));
+    let twelve = format!("root ::={}\nx ::= (\"a\"|\"a\"|\"a\"|[a-z])*", " x".repeat(12));
+    for grammar in [many, twelve] {
+        let hot = Sampling { temperature: 1.0, ..following(Grammar::Gbnf(grammar)) };
+        let (text, _) = run(&engine, request(CODE, 6, hot)).await;
+        assert!(text.chars().all(|c| c.is_ascii_lowercase()), "{text}");
+    }
+    // Each step doubles what may come next: it ends with a sentence, not with the machine's memory.
+    let doubling = "root ::= s\ns ::= \"a\" s s \"b\" | \"a\" s s \"c\" | \"a\"".to_owned();
+    let forever = Sampling {
+        logit_bias: vec![(engine.tokenize(Prompt::plain("a")).await.unwrap()[1], 100.0)],
+        ..following(Grammar::Gbnf(doubling))
+    };
+    let (_, end) = finish(engine.submit(request(CODE, 200, forever)).unwrap()).await;
+    assert!(matches!(&end, Err(Failure::Model(error)) if error.to_string().contains("ambiguous")), "{end:?}");
     assert!(run(&engine, request(CODE, 5, Sampling::greedy())).await.1.completion_tokens > 0);
 }

@@ -20,17 +20,23 @@ fn a_caller_who_goes_frees_the_slot_before_the_next_step_in_every_state() {
 }
 
 #[test]
-fn only_a_cancelled_prefill_interrupts_the_running_step() {
-    let mut rig = Rig::new(Script::saying("abcdef"), LIMITS);
-    let generation = rig.submit(request(&prompt_of(40)));
-    rig.scheduler.step();
-    drop(generation);
-    assert!(rig.interrupt.is_raised());
-    rig.interrupt.clear_step();
-    let generation = rig.submit(request("a"));
-    rig.scheduler.step();
-    drop(generation);
-    assert!(!rig.interrupt.is_raised());
+fn a_step_is_interrupted_when_nobody_is_left_to_compute_for() {
+    let interrupt = Interrupt::default();
+    let open = || Outlet::open(thread::current(), interrupt.clone());
+    let [(one, first), (two, second), (three, third)] = [open(), open(), open()];
+    drop(first);
+    interrupt.begin_step(3);
+    [&one, &two, &three].into_iter().for_each(|outlet| outlet.join_step(&interrupt));
+    drop(second);
+    assert!(!interrupt.is_raised(), "one stays");
+    drop(third);
+    assert!(interrupt.is_raised());
+    // Who has left a step that is over concerns no other.
+    interrupt.begin_step(1);
+    let (four, fourth) = open();
+    four.leave_step();
+    drop(fourth);
+    assert!(!interrupt.is_raised());
 }
 
 #[test]

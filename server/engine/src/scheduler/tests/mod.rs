@@ -15,7 +15,6 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
 use super::*;
-use crate::generation::Outlet;
 use crate::scripted::{Script, ScriptedModel};
 use crate::{Completion, Event, Generation, Interrupt, LoadControl, Prompt, Request};
 
@@ -35,7 +34,7 @@ impl Rig {
         let control = LoadControl::new(limits, interrupt.clone(), watch::channel(0.0).0);
         let model = ScriptedModel::load(script.clone(), &control).unwrap();
         let counters = Arc::new(Counters::new(Instant::now()));
-        let scheduler = Scheduler::new(model, limits, counters, Instant::now);
+        let scheduler = Scheduler::new(model, limits, counters, interrupt.clone(), Instant::now);
         Self { scheduler, places: Arc::new(Semaphore::new(limits.slots + limits.queue)), interrupt, script }
     }
 
@@ -46,7 +45,8 @@ impl Rig {
     fn submit_at(&mut self, request: Request, submitted: Instant) -> Generation {
         let permit = Arc::clone(&self.places).try_acquire_owned().expect("a free place");
         let (outlet, generation) = Outlet::open(thread::current(), self.interrupt.clone());
-        self.scheduler.submit(Job { request, outlet, submitted, permit });
+        let tokens = self.scheduler.model().tokenize(&request.prompt);
+        self.scheduler.submit(Job { request, outlet, tokens, submitted, permit });
         generation
     }
 
