@@ -143,10 +143,10 @@ impl Attempts {
         }
     }
 
-    /// How the attempt of `claim` stands; `None` for a claim that is not known (any more).
-    pub fn standing(&mut self, claim: &str, now: Instant) -> Option<Standing> {
+    /// How attempt `id` stands, for who has its claim; `None` where there is no such attempt (any more).
+    pub fn standing(&mut self, id: u64, claim: &str, now: Instant) -> Option<Standing> {
         self.pass(now);
-        let attempt = self.current.as_mut().filter(|attempt| attempt.claim == claim)?;
+        let attempt = self.current.as_mut().filter(|attempt| attempt.id == id && attempt.claim == claim)?;
         attempt.heard = now;
         if attempt.standing == Standing::Waiting {
             return Some(Standing::Waiting);
@@ -231,12 +231,12 @@ impl Pairing {
         self.changed.send_replace(());
     }
 
-    /// How the attempt of `claim` stands, once it is decided or `patience` is over.
-    pub async fn wait(&self, claim: &str, patience: Duration) -> Option<Standing> {
+    /// How attempt `id` stands, for who has its claim, once it is decided or `patience` is over.
+    pub async fn wait(&self, id: u64, claim: &str, patience: Duration) -> Option<Standing> {
         let until = Instant::now() + patience;
         let mut changed = self.changed.subscribe();
         loop {
-            let standing = self.attempts().standing(claim, Instant::now());
+            let standing = self.attempts().standing(id, claim, Instant::now());
             if standing != Some(Standing::Waiting) || Instant::now() >= until {
                 return standing;
             }
@@ -258,7 +258,7 @@ mod tests {
     fn wait(attempts: &mut Attempts, begun: &Begun, from: Instant, until: Instant) {
         let mut now = from;
         while now < until {
-            assert_eq!(attempts.standing(&begun.claim, now), Some(Standing::Waiting));
+            assert_eq!(attempts.standing(begun.id, &begun.claim, now), Some(Standing::Waiting));
             now += Duration::from_secs(1);
         }
     }
@@ -269,13 +269,13 @@ mod tests {
         let begun = attempts.begin("my\u{7} lap\u{202e}to\u{200b}p ", LAPTOP, now).unwrap();
         assert_eq!(attempts.shown(now).unwrap().client, "my laptop");
         assert_eq!(attempts.shown(now).unwrap().code, begun.code);
-        assert_eq!(attempts.standing(&begun.claim, now), Some(Standing::Waiting));
+        assert_eq!(attempts.standing(begun.id, &begun.claim, now), Some(Standing::Waiting));
         attempts.decide(begun.id + 1, false, now); // a press meant for another attempt
         attempts.decide(begun.id, true, now);
         assert_eq!(attempts.shown(now), None);
-        assert_eq!(attempts.standing("guess", now), None);
-        assert_eq!(attempts.standing(&begun.claim, now), Some(Standing::Allowed("my laptop".into())));
-        assert_eq!(attempts.standing(&begun.claim, now), None);
+        assert_eq!(attempts.standing(begun.id, "guess", now), None);
+        assert_eq!(attempts.standing(begun.id, &begun.claim, now), Some(Standing::Allowed("my laptop".into())));
+        assert_eq!(attempts.standing(begun.id, &begun.claim, now), None);
     }
 
     #[test]
@@ -286,7 +286,7 @@ mod tests {
         let later = now + DECIDE;
         wait(&mut attempts, &begun, now, later);
         attempts.decide(begun.id, true, later);
-        assert_eq!(attempts.standing(&begun.claim, later), Some(Standing::Expired));
+        assert_eq!(attempts.standing(begun.id, &begun.claim, later), Some(Standing::Expired));
     }
 
     #[test]
@@ -296,12 +296,12 @@ mod tests {
         assert!(attempts.shown(now + ABANDONED / 2).is_some());
         assert!(attempts.shown(now + ABANDONED).is_none());
         attempts.decide(begun.id, true, now + ABANDONED);
-        assert_eq!(attempts.standing(&begun.claim, now + ABANDONED), None);
+        assert_eq!(attempts.standing(begun.id, &begun.claim, now + ABANDONED), None);
         // A decision that nobody fetches is forgotten likewise.
         let later = now + ABANDONED + QUIET;
         let begun = attempts.begin("", LAPTOP, later).unwrap();
         attempts.decide(begun.id, true, later);
-        assert_eq!(attempts.standing(&begun.claim, later + ABANDONED), None);
+        assert_eq!(attempts.standing(begun.id, &begun.claim, later + ABANDONED), None);
     }
 
     #[test]

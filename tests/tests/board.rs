@@ -14,7 +14,7 @@ use cerebrum_tests::client::{Answer, Client, PATIENCE, eventually, first_page};
 use cerebrum_tests::scripted::{Ending, Script, ScriptedUpstream};
 use cerebrum_tests::stack::{MODEL, Program, Site, binary, models_folder};
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// The daemon over a scripted upstream.
 struct Box {
@@ -298,16 +298,18 @@ async fn a_long_press_refuses_and_pestering_is_limited() {
     assert!(rest.contains("refused at the appliance"), "{rest}");
     assert!(!home.path().join(".config/cerebrum/key").exists());
     let guess = stranger.clone().with_header("x-pairing-claim", "cbr_guess");
-    assert_eq!(guess.whole(Method::GET, "/v1/pair/wait", Default::default()).await.unwrap().status, 404);
+    assert_eq!(guess.whole(Method::GET, "/v1/pair/1", Default::default()).await.unwrap().status, 404);
     // Two more from this address, after a pause, each refused at the board, and then no more for a while.
     let mut statuses: Vec<u16> = Vec::new();
     for _ in 0..3 {
         let begun = begin(&stranger).await;
         statuses.push(begun.status.as_u16());
-        let Ok(Value::String(claim)) = begun.json().map(|answer| answer["claim"].clone()) else { continue };
-        let mine = Client::plain(board.site.appliance, None).with_header("x-pairing-claim", &claim);
+        let Some(begun) = begun.json().ok().filter(|_| begun.status == 201) else { continue };
+        let mine =
+            Client::plain(board.site.appliance, None).with_header("x-pairing-claim", begun["claim"].as_str().unwrap());
+        let decision = format!("/v1/pair/{}", begun["id"]);
         let decided = RefCell::new(None);
-        let waiting = async { decided.replace(Some(patient_wait(&mine).await)) };
+        let waiting = async { decided.replace(Some(patient_wait(&mine, &decision).await)) };
         let pressing = board.press_until("first", LONG, async || decided.borrow().is_some());
         tokio::join!(waiting, pressing);
         assert_eq!(decided.into_inner().unwrap(), "refused");
@@ -327,9 +329,9 @@ async fn begin(client: &Client) -> Answer {
 }
 
 /// Waits for a decision as a client does.
-async fn patient_wait(client: &Client) -> String {
+async fn patient_wait(client: &Client, decision: &str) -> String {
     loop {
-        let answer = client.get("/v1/pair/wait").await.unwrap().json().unwrap();
+        let answer = client.get(decision).await.unwrap().json().unwrap();
         match answer["state"].as_str().unwrap() {
             "waiting" => {}
             state => return state.to_owned(),

@@ -19,6 +19,8 @@ use super::server::Server;
 pub struct Begun {
     /// What its panel shows.
     pub code: String,
+    /// Number of the attempt.
+    pub id: u64,
     /// Fetches the key.
     pub claim: String,
     /// How long a person has to decide.
@@ -44,7 +46,7 @@ pub(super) async fn run(arguments: &Pair, server: &Server, console: &mut Console
         begun.code, begun.expires_in_seconds
     ));
     let key = loop {
-        let decision = unless_interrupted(server.decision(&begun.claim)).await?;
+        let decision = unless_interrupted(server.decision(&begun)).await?;
         match (decision.state.as_str(), decision.key) {
             ("waiting", _) => {}
             ("granted", Some(key)) => break key,

@@ -1,4 +1,4 @@
-//! `/v1/pair`: a client without a key asks for one; `/v1/pair/wait`: it fetches what a person at the board decided.
+//! `/v1/pair`: a client without a key asks for one; `/v1/pair/{id}`: it fetches what a person at the board decided.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -93,11 +93,12 @@ fn refusal(error: TooMany) -> Refusal {
 /// A client waits for the decision.
 ///
 /// # Errors
-/// A claim that is not known.
-pub(super) async fn wait(gateway: &Gateway, headers: &HeaderMap) -> Result<Response<Answer>, Refusal> {
+/// An attempt that is not known, or another's.
+pub(super) async fn wait(gateway: &Gateway, headers: &HeaderMap, path: &str) -> Result<Response<Answer>, Refusal> {
+    let id = path.rsplit('/').next().and_then(|id| id.parse().ok()).unwrap_or_default();
     let claim = headers.get(CLAIM).and_then(|claim| claim.to_str().ok()).unwrap_or_default();
     let unknown = || Refusal::NotFound { path: format!("an attempt to pair with this {CLAIM}: ask anew") };
-    let standing = gateway.pairing.wait(claim, PATIENCE).await.ok_or_else(unknown)?;
+    let standing = gateway.pairing.wait(id, claim, PATIENCE).await.ok_or_else(unknown)?;
     let (state, key) = match standing {
         Standing::Waiting => ("waiting", None),
         Standing::Allowed(client) => match grant(gateway, client).await {

@@ -74,7 +74,7 @@ const ROUTES: &[(&str, &[Method], Call)] = &[
     ("/v1/models", &[Method::GET], Call::Models),
     ("/v1/models/", &[Method::GET], Call::Model),
     ("/v1/pair", &[Method::POST], Call::Pair),
-    ("/v1/pair/wait", &[Method::GET], Call::PairWait),
+    ("/v1/pair/", &[Method::GET], Call::PairWait),
     ("/v1/prepare", &[Method::POST], Call::Prepare),
     ("/v1/stats", &[Method::GET], Call::Stats),
     ("/v1/vps/health", &[Method::GET, Method::POST], Call::VpsHealth),
@@ -182,7 +182,7 @@ async fn answer(
         Call::CountTokens => count::count(gateway, &client, body).await?,
         Call::Events => events::watch(gateway, &head.headers, peer.address.ip())?,
         Call::Pair => pair::begin(gateway, body, peer.address.ip()).await?,
-        Call::PairWait => pair::wait(gateway, &head.headers).await?,
+        Call::PairWait => pair::wait(gateway, &head.headers, head.uri.path()).await?,
         Call::Passed(path) => pass::on(gateway, head.method.clone(), path, body, id).await?,
         Call::Prepare => dry_run::prepare(gateway, &client, body).await?,
         Call::Press => press::press(gateway, head, body).await?,
@@ -233,7 +233,7 @@ mod tests {
             .iter()
             .flat_map(|(path, methods, _)| methods.iter().map(move |method| (path, method.to_string())))
             .map(|(path, method)| {
-                let name = if path.ends_with("answers/") { "{id}" } else { "{model}" };
+                let name = if path.ends_with("models/") { "{model}" } else { "{id}" };
                 (
                     if path.len() > 1 && path.ends_with('/') { format!("{path}{name}") } else { (*path).to_owned() },
                     method,
@@ -262,7 +262,7 @@ mod tests {
                 "/page/words.js",
                 "/v1/events",
                 "/v1/pair",
-                "/v1/pair/wait"
+                "/v1/pair/"
             ]
         );
     }

@@ -53,12 +53,14 @@ pub enum State {
 pub struct Breaker {
     policy: Policy,
     state: State,
+    /// Requests in a row that failed, as far as they count beside attempts to connect.
+    failed_requests: u32,
 }
 
 impl Breaker {
     /// A closed one.
     pub fn new(policy: Policy) -> Self {
-        Self { policy, state: State::Closed { failures: 0 } }
+        Self { policy, state: State::Closed { failures: 0 }, failed_requests: 0 }
     }
 
     /// What it does at present.
@@ -87,17 +89,23 @@ impl Breaker {
     /// one goes on counting, so that answers which begin and then break open it all the same.
     pub fn alive(&mut self) {
         if let State::HalfOpen { probing: true, .. } = self.state {
-            self.state = State::Closed { failures: 0 };
+            self.succeeded();
         }
     }
 
     /// An admitted request came to its end.
     pub fn succeeded(&mut self) {
-        self.state = State::Closed { failures: 0 };
+        (self.state, self.failed_requests) = (State::Closed { failures: 0 }, 0);
     }
 
-    /// An admitted request, or an attempt to connect, failed. `chance` in 0..1 spreads the cool-downs.
+    /// An admitted request failed. `chance` in 0..1 spreads the cool-downs.
     pub fn failed(&mut self, now: Instant, chance: f64) {
+        self.failed_requests = self.failed_requests.saturating_add(1);
+        self.unreachable(now, chance);
+    }
+
+    /// An attempt to connect failed. `chance` in 0..1 spreads the cool-downs.
+    pub fn unreachable(&mut self, now: Instant, chance: f64) {
         self.state = match self.state {
             State::Closed { failures } if failures + 1 < self.policy.failures => {
                 State::Closed { failures: failures + 1 }
@@ -115,10 +123,14 @@ impl Breaker {
         }
     }
 
-    /// The connection is back: no need to wait out the cool-down, one request may try.
+    /// The connection is back: no need to wait out the cool-down. Where it was only the connection, all is well again; else one
+    /// request may try.
     pub fn reconnected(&mut self) {
         if let State::Open { trips, .. } = self.state {
-            self.state = State::HalfOpen { probing: false, trips };
+            self.state = match self.failed_requests {
+                failures if failures < self.policy.failures => State::Closed { failures },
+                _ => State::HalfOpen { probing: false, trips },
+            };
         }
     }
 
@@ -140,6 +152,26 @@ mod tests {
     use proptest::prelude::*;
 
     const EVEN: f64 = 0.5;
+
+    #[test]
+    fn a_server_that_was_only_away_is_well_when_it_is_back() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(Policy::default());
+        breaker.failed(now, EVEN); // the request that was on its way
+        (0..5).for_each(|_| breaker.unreachable(now, EVEN));
+        assert!(matches!(breaker.state(), State::Open { .. }));
+        breaker.reconnected();
+        assert_eq!(breaker.state(), State::Closed { failures: 1 }, "nobody need ask before the panel says so");
+        breaker.failed(now, EVEN);
+        breaker.failed(now, EVEN);
+        breaker.reconnected();
+        assert!(matches!(breaker.state(), State::HalfOpen { .. }), "one that dies of every request is not");
+        breaker.admit(now).unwrap();
+        breaker.succeeded();
+        (0..3).for_each(|_| breaker.unreachable(now, EVEN));
+        breaker.reconnected();
+        assert_eq!(breaker.state(), State::Closed { failures: 0 });
+    }
 
     #[test]
     fn a_probe_that_is_being_answered_lets_the_others_through() {

@@ -348,7 +348,7 @@ pub(super) async fn keep(upstream: Arc<Upstream>, link: Arc<Link>, board: Board,
                 tracing::warn!(upstream = %upstream.name, %error, "cannot connect");
                 link.attempted(error.is_refused());
                 board.tell(Event::Trouble { upstream: upstream.index, trouble: error.trouble() });
-                upstream.failed();
+                upstream.unreachable();
                 let spread = pause.mul_f64(0.8 + 0.4 * super::chance());
                 tokio::select! {
                     () = tokio::time::sleep(spread) => {}

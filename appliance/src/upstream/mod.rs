@@ -223,8 +223,8 @@ impl Upstream {
     }
 
     /// An attempt to reach it failed.
-    fn failed(&self) {
-        self.breaker(|breaker| breaker.failed(Instant::now(), chance()));
+    fn unreachable(&self) {
+        self.breaker(|breaker| breaker.unreachable(Instant::now(), chance()));
     }
 }
 

@@ -164,7 +164,7 @@ pub(super) async fn keep(upstream: Arc<Upstream>, service: Arc<Service>, board: 
             _ => {}
         }
         if there.is_err() {
-            upstream.failed();
+            upstream.unreachable();
         }
         board.tell(Event::Link { upstream: upstream.index, connected: there.is_ok() });
         let trouble = there.as_ref().err().and_then(|absent| absent.trouble);

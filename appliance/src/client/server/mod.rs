@@ -146,9 +146,9 @@ impl Server {
     ///
     /// # Errors
     /// [`Failure`].
-    pub async fn decision(&self, claim: &str) -> Result<Decision, Failure> {
-        let mut request = self.request(Method::GET, "/v1/pair/wait", Bytes::new())?;
-        let claim = HeaderValue::from_str(claim).map_err(|error| Failure::Usage(error.to_string()))?;
+    pub async fn decision(&self, begun: &Begun) -> Result<Decision, Failure> {
+        let mut request = self.request(Method::GET, &format!("/v1/pair/{}", begun.id), Bytes::new())?;
+        let claim = HeaderValue::from_str(&begun.claim).map_err(|error| Failure::Usage(error.to_string()))?;
         request.headers_mut().insert("x-pairing-claim", claim);
         self.exchange(request).await?.document().await
     }

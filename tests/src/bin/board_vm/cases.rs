@@ -187,11 +187,12 @@ impl Run {
         let before = self.bench.shows_the_display("status", None).await?;
         let begun = self.bench.lan.post("/v1/pair", &json!({"name": "a laptop"})).await?.json()?;
         let (claim, code) = (begun["claim"].as_str().context("no claim")?, begun["code"].as_str().context("no code")?);
+        let decision = format!("/v1/pair/{}", begun["id"]);
         // Its client waits all the while: an attempt without one is withdrawn.
         let asking = self.bench.lan.clone().with_header("x-pairing-claim", claim);
         let waiting = async {
             loop {
-                let decision = asking.get("/v1/pair/wait").await?.json()?;
+                let decision = asking.get(&decision).await?.json()?;
                 if decision["state"] != "waiting" {
                     return anyhow::Ok(decision);
                 }
