@@ -51,6 +51,11 @@ pub(crate) fn settings(site: &Site, board: &str) -> String {
     )
 }
 
+/// Waits in the machine until this file is there: what a press starts runs beside the daemon.
+fn appears(path: &str) -> String {
+    format!("n=0; while [ ! -e {path} ] && [ $n -lt 100 ]; do usleep 100000; n=$((n+1)); done; [ -e {path} ]")
+}
+
 fn wiring(chip: &str) -> String {
     format!(
         "gpio_chip = \"{chip}\"\nfactory_reset = [\"touch\", \"/tmp/reset\"]\npower_off = [\"touch\", \"/tmp/off\"]\n\
@@ -158,7 +163,7 @@ impl Run {
         self.bench.press(Button::First, LONG)?;
         self.bench.shows("power-off", &question).await?;
         self.bench.press(Button::First, LONG)?;
-        self.bench.machine.run("usleep 500000; [ -e /tmp/off ]").context("the machine was not switched off").map(drop)
+        self.bench.machine.run(&appears("/tmp/off")).context("the machine was not switched off").map(drop)
     }
 
     /// A prompt goes from this machine's LAN side through the emulated appliance to the real server and back.
@@ -243,7 +248,7 @@ impl Run {
         self.bench.shows("update", &page).await?;
         self.bench.machine.run("[ ! -e /tmp/applied ]").context("applied without being asked")?;
         self.bench.press(Button::First, LONG)?;
-        self.bench.machine.run("usleep 500000; [ -e /tmp/applied ]").context("not applied")?;
+        self.bench.machine.run(&appears("/tmp/applied")).context("not applied")?;
         // Without an update there is no such page, and the status comes back.
         self.bench.machine.run("rm /tmp/update.toml")?;
         self.bench.shows_the_display("status", Some(&page)).await.map(drop)
@@ -310,7 +315,8 @@ impl Run {
     pub(crate) async fn self_test(&mut self) -> anyhow::Result<()> {
         let check = format!("cerebrumd --check-board --config {}", crate::bench::SETTINGS);
         self.bench.machine.run(&format!("{check} >/tmp/check 2>&1 &\ncheck=$!"))?;
-        self.bench.shows("test-pattern", &render(&known(), Page::Test)).await?;
+        let pattern = Snapshot { name: "/dev/i2c-1 0x3c".to_owned(), ..known() };
+        self.bench.shows("test-pattern", &render(&pattern, Page::Test)).await?;
         let (report, code) = self.bench.machine.attempt("wait $check\ncode=$?\ncat /tmp/check\n(exit $code)")?;
         ensure!(code == 0 && report.contains("screen   ok") && report.contains("lamps    ok"), "{report}");
         Ok(())
@@ -372,7 +378,7 @@ impl Run {
         self.pressed_at_last(&shown).await?;
         ensure!(toggles(&self.bench.lamps(5)?, READY) > 2, "the lamps do not come back");
         let log = self.bench.log()?;
-        ensure!(log.matches("a part of the board answers again").count() == 5, "{log}");
+        ensure!(log.matches("this part of the board answers again").count() == 5, "{log}");
         self.bench.stop_daemon().map(drop)
     }
 
