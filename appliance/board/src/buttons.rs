@@ -89,6 +89,8 @@ pub struct Buttons {
 struct Contact {
     level: bool,
     since: Duration,
+    /// When it began to bounce the last time.
+    moved: Duration,
     /// The level after debouncing, and since when.
     settled: Held,
 }
@@ -103,13 +105,26 @@ enum Held {
     Ignored,
 }
 
+impl Contact {
+    /// Up to when it was certainly closed. While it bounces nobody knows where it is going, so a release that bounces past
+    /// the time of a long press does not become one.
+    fn closed_until(&self, now: Duration) -> Duration {
+        let quiet = now.saturating_sub(self.since) >= WINDOW;
+        if self.level && quiet { now } else { self.moved.min(now) }
+    }
+}
+
 impl Buttons {
     /// Starts with the contacts' levels. A button that is held already is ignored until it comes up: a jammed button must not
     /// act at every start.
     #[must_use]
     pub fn new(pressed: [bool; 2]) -> Self {
-        let contact =
-            |level| Contact { level, since: Duration::ZERO, settled: if level { Held::Ignored } else { Held::No } };
+        let contact = |level| Contact {
+            level,
+            since: Duration::ZERO,
+            moved: Duration::ZERO,
+            settled: if level { Held::Ignored } else { Held::No },
+        };
         Self { contacts: pressed.map(contact), down: [Duration::ZERO; 2], both: None }
     }
 
@@ -118,8 +133,12 @@ impl Buttons {
         let presses = self.tick(edge.at);
         let contact = &mut self.contacts[edge.button.index()];
         if contact.level != edge.pressed {
+            let at = contact.since.max(edge.at);
+            if at - contact.since >= WINDOW {
+                contact.moved = at;
+            }
             contact.level = edge.pressed;
-            contact.since = contact.since.max(edge.at);
+            contact.since = at;
         }
         presses
     }
@@ -218,7 +237,7 @@ impl Buttons {
     fn hold(&mut self, button: Button, at: Duration, presses: &mut Vec<Press>) {
         let both = self.both.is_some();
         let contact = &mut self.contacts[button.index()];
-        let until = if contact.level { at } else { contact.since };
+        let until = contact.closed_until(at);
         let Held::Since { at: since, told } = &mut contact.settled else { return };
         let held = until.saturating_sub(*since);
         if held >= LONG && !*told {
@@ -232,8 +251,8 @@ impl Buttons {
     }
 
     fn hold_both(&mut self, at: Duration, presses: &mut Vec<Press>) {
-        let up = self.contacts.iter().filter(|contact| !contact.level).map(|contact| contact.since).min();
-        let until = up.unwrap_or(at).min(at);
+        let [first, second] = self.contacts.map(|contact| contact.closed_until(at));
+        let until = first.min(second);
         let Some((since, told)) = &mut self.both else { return };
         let elapsed = until.saturating_sub(*since).as_secs().min(RESET_SECONDS.into()) as u8;
         for second in *told + 1..=elapsed.min(RESET_SECONDS - 1) {
@@ -279,6 +298,16 @@ mod tests {
         assert_eq!(buttons(&changes(Second, &[100, 799]), ms(2_000)), [Press::Short(Second)]);
         assert_eq!(buttons(&changes(Second, &[100, 800]), ms(2_000)), [Press::Long(Second)]);
         assert_eq!(buttons(&changes(First, &[100]), ms(900)), [Press::Long(First)], "comes while it is held");
+    }
+
+    #[test]
+    fn a_release_that_bounces_past_the_time_of_a_long_press_is_a_short_one() {
+        let bounces = [100, 790, 8, 8];
+        assert_eq!(buttons(&changes(First, &bounces), ms(2_000)), [Press::Short(First)]);
+        let glitch = [100, 795, 10];
+        assert_eq!(buttons(&changes(First, &glitch), ms(2_000)), [Press::Long(First)], "it went on being held");
+        let both = together(changes(First, &[100]), changes(Second, &[100, 9_990, 8, 8]));
+        assert_eq!(buttons(&both, ms(20_000)).last(), Some(&Press::Cancelled));
     }
 
     #[test]
@@ -378,7 +407,7 @@ mod tests {
         fn bounces_shorter_than_the_window_change_nothing(
             bounces in prop::collection::vec(1u64..19, 0..9),
             after in prop::collection::vec(1u64..19, 0..9),
-            held in 20u64..700,
+            held in 20u64..800,
         ) {
             // Both trains have an even number of bounces, so that the contact ends where it was going.
             let even = |train: &[u64]| train[..train.len() / 2 * 2].to_vec();
