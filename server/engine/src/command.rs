@@ -4,9 +4,8 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::embedding::Order;
 use crate::generation::Outlet;
-use crate::{Event, Failure, Prompt, Request, Token};
+use crate::{EmbeddingError, EmbeddingInput, Embeddings, Event, Failure, Prompt, Request, Token};
 
 /// One generation on its way through the engine. Dropping it gives its place back and ends the caller's stream.
 pub(crate) struct Job {
@@ -27,10 +26,23 @@ impl Job {
     }
 }
 
-/// A question about the vocabulary, or an order that the model works on between its steps.
+/// What is asked of the vocabulary, or first of it.
 pub(crate) enum Question {
-    Lengths { prompts: Vec<Prompt>, answer: oneshot::Sender<Vec<usize>> },
-    Tokenize { prompt: Prompt, answer: oneshot::Sender<Vec<Token>> },
-    Embed(Order),
-    Detokenize { tokens: Vec<Token>, answer: oneshot::Sender<Vec<u8>> },
+    Lengths {
+        prompts: Vec<Prompt>,
+        answer: oneshot::Sender<Vec<usize>>,
+    },
+    Tokenize {
+        prompt: Prompt,
+        answer: oneshot::Sender<Vec<Token>>,
+    },
+    Embed {
+        inputs: Vec<EmbeddingInput>,
+        answer: oneshot::Sender<Result<Embeddings, EmbeddingError>>,
+        permit: OwnedSemaphorePermit,
+    },
+    Detokenize {
+        tokens: Vec<Token>,
+        answer: oneshot::Sender<Vec<u8>>,
+    },
 }

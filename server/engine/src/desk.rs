@@ -1,8 +1,7 @@
 //! Where texts become tokens: two threads beside the model's, so that a text of megabytes, which takes seconds, holds up no stream.
 //!
 //! Requests pass through one of them on their way to the model; questions about the vocabulary, which have no limit but the body's, are
-//! answered by the other. A prompt that cannot fit is refused
-//! by its bytes before anybody divides it.
+//! answered by the other. A prompt that cannot fit is refused by its bytes before anybody divides it.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle, Thread};
@@ -118,7 +117,12 @@ impl Clerk {
 
     fn answer(&self, question: Question) {
         match question {
-            Question::Embed(order) => self.divide(order),
+            Question::Embed { inputs, answer, permit } => {
+                let Some(texts) = self.divide(inputs, || answer.is_closed()) else { return };
+                // Every order has a permit, and there is a place for each.
+                drop(self.orders.try_send(Order { texts, answer, permit }));
+                self.model.unpark();
+            }
             Question::Tokenize { prompt, answer } => drop(answer.send(self.vocabulary.tokenize(&prompt))),
             Question::Lengths { prompts, answer } => {
                 let mut all = 0_usize;
@@ -138,18 +142,14 @@ impl Clerk {
         }
     }
 
-    fn divide(&self, mut order: Order) {
-        for input in &mut order.inputs {
-            if order.answer.is_closed() {
-                return;
-            }
-            if let EmbeddingInput::Text(text) = input {
-                let tokens = if text.is_empty() { Vec::new() } else { self.vocabulary.tokenize_whole(text) };
-                *input = EmbeddingInput::Tokens(tokens);
-            }
-        }
-        // Every order has a permit, and there is a place for each.
-        drop(self.orders.try_send(order));
-        self.model.unpark();
+    // `None` where the caller went meanwhile.
+    fn divide(&self, inputs: Vec<EmbeddingInput>, gone: impl Fn() -> bool) -> Option<Vec<Vec<Token>>> {
+        let divided = |input| match input {
+            _ if gone() => None,
+            EmbeddingInput::Text(text) if text.is_empty() => Some(Vec::new()),
+            EmbeddingInput::Text(text) => Some(self.vocabulary.tokenize_whole(&text)),
+            EmbeddingInput::Tokens(tokens) => Some(tokens),
+        };
+        inputs.into_iter().map(divided).collect()
     }
 }

@@ -117,9 +117,9 @@ impl Embedding {
     }
 }
 
-/// Texts of one caller.
+/// Texts of one caller, as tokens.
 pub(crate) struct Order {
-    pub(crate) inputs: Vec<EmbeddingInput>,
+    pub(crate) texts: Vec<Vec<Token>>,
     pub(crate) answer: oneshot::Sender<Result<Embeddings, EmbeddingError>>,
     // A place among the engine's requests: the number of them is bounded, and a model with one is not idle.
     pub(crate) permit: OwnedSemaphorePermit,
@@ -151,7 +151,7 @@ impl Embedder {
         }
         if self.current.is_none() {
             let Some(order) = self.waiting.pop_front() else { return false };
-            self.current = begin(order, model);
+            self.current = begin(order, model.info().context);
         }
         if let Some(work) = self.current.take() {
             counters.used(Instant::now());
@@ -161,22 +161,14 @@ impl Embedder {
     }
 }
 
-fn begin<M: Model>(order: Order, model: &mut M) -> Option<Work> {
-    let Order { inputs, answer, permit } = order;
-    let context = model.info().context;
-    let text = |(index, input)| {
-        let tokens = match input {
-            // Where the desk was passed by.
-            EmbeddingInput::Text(text) => model.vocabulary().tokenize_whole(&text),
-            EmbeddingInput::Tokens(tokens) => tokens,
-        };
-        match tokens.len() {
-            0 => Err(EmbeddingError::Empty { index }),
-            found if found > context => Err(EmbeddingError::TooLong { index, tokens: found, context }),
-            _ => Ok(Embedding::of(tokens)),
-        }
+fn begin(order: Order, context: usize) -> Option<Work> {
+    let Order { texts, answer, permit } = order;
+    let text = |(index, tokens): (usize, Vec<Token>)| match tokens.len() {
+        0 => Err(EmbeddingError::Empty { index }),
+        found if found > context => Err(EmbeddingError::TooLong { index, tokens: found, context }),
+        _ => Ok(Embedding::of(tokens)),
     };
-    match inputs.into_iter().enumerate().map(text).collect::<Result<VecDeque<_>, _>>() {
+    match texts.into_iter().enumerate().map(text).collect::<Result<VecDeque<_>, _>>() {
         Ok(texts) => {
             let tokens = texts.iter().map(|text| text.tokens.len()).sum();
             let done = Embeddings { vectors: Vec::with_capacity(texts.len()), tokens };

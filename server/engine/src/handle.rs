@@ -10,7 +10,6 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::command::{Job, Question};
 use crate::control::{Interrupt, LoadControl};
-use crate::embedding::Order;
 use crate::generation::{Generation, Outlet};
 use crate::scheduler::Counters;
 use crate::{
@@ -123,7 +122,7 @@ impl Engine {
     /// [`EmbeddingError`].
     pub async fn embed(&self, inputs: Vec<EmbeddingInput>) -> Result<Embeddings, EmbeddingError> {
         let permit = Arc::clone(&self.0.places).try_acquire_owned().map_err(|_| EmbeddingError::Full)?;
-        let answer = self.ask(|answer| Question::Embed(Order { inputs, answer, permit })).await;
+        let answer = self.ask(|answer| Question::Embed { inputs, answer, permit }).await;
         answer.unwrap_or(Err(EmbeddingError::Stopped))
     }
 

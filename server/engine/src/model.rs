@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::{DecodeError, EmbedStop, Embedding, ModelError, PrefixFile, Prompt, Sampling, Vocabulary};
+use crate::{DecodeError, EmbedStop, Embedding, ModelError, PrefixFile, Sampling, Vocabulary};
 
 /// A token of the model's vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,16 +81,8 @@ pub trait Model {
     /// What the model is and how much it holds; asked once.
     fn info(&self) -> ModelInfo;
 
-    /// Its vocabulary, for other threads.
+    /// Its vocabulary, for other threads too.
     fn vocabulary(&self) -> Arc<dyn Vocabulary>;
-
-    /// The prompt's tokens, begun as the model wants it. May take seconds: see [`vocabulary`](Self::vocabulary).
-    fn tokenize(&self, prompt: &Prompt) -> Vec<Token> {
-        self.vocabulary().tokenize(prompt)
-    }
-
-    /// Appends the token's bytes, which need not be whole characters. Control tokens have none unless `special` is set.
-    fn piece(&self, token: Token, special: bool, out: &mut Vec<u8>);
 
     /// True for the tokens by which the model ends an answer.
     fn ends_generation(&self, token: Token) -> bool;

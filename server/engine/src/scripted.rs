@@ -292,10 +292,6 @@ impl Model for ScriptedModel {
         Arc::new(Words(self.script.reading_delay))
     }
 
-    fn piece(&self, token: Token, special: bool, out: &mut Vec<u8>) {
-        append_piece(token, special, out);
-    }
-
     fn ends_generation(&self, token: Token) -> bool {
         token == END
     }

@@ -63,9 +63,9 @@ impl<M: Model> Worker<M> {
         let (questions_in, questions) = mpsc::channel(QUESTION_PLACES);
         let counters = Arc::new(Counters::new(Instant::now()));
         let scheduler = Scheduler::new(model, limits, Arc::clone(&counters), control.interrupt(), Instant::now);
-        let info = scheduler.model().info();
+        let info = scheduler.info().clone();
         let desk = desk::Work {
-            vocabulary: scheduler.model().vocabulary(),
+            vocabulary: scheduler.vocabulary(),
             info: info.clone(),
             jobs: asked,
             questions,

@@ -104,7 +104,7 @@ impl Rules {
 }
 
 fn of_schema(schema: &str) -> Result<String, ModelError> {
-    if schema.len() > SCHEMA_BYTES || depth(schema, b"{[", b"}]") > SCHEMA_DEPTH {
+    if schema.len() > SCHEMA_BYTES || depth(schema) > SCHEMA_DEPTH {
         return Err(refused(&format!(
             "a JSON schema of at most {SCHEMA_BYTES} bytes and {SCHEMA_DEPTH} levels is expected"
         )));
@@ -153,7 +153,7 @@ fn converted(schema: &str) -> Result<String, ModelError> {
 }
 
 // Deepest nesting outside of double-quoted strings.
-fn depth(text: &str, open: &[u8], close: &[u8]) -> usize {
+fn depth(text: &str) -> usize {
     let (mut quoted, mut escaped, mut depth, mut deepest) = (false, false, 0_usize, 0);
     for byte in text.bytes() {
         match byte {
@@ -161,8 +161,8 @@ fn depth(text: &str, open: &[u8], close: &[u8]) -> usize {
             b'\\' => escaped = true,
             b'"' => quoted = !quoted,
             _ if quoted => {}
-            byte if open.contains(&byte) => depth += 1,
-            byte if close.contains(&byte) => depth = depth.saturating_sub(1),
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
             _ => {}
         }
         deepest = deepest.max(depth);

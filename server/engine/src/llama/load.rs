@@ -13,7 +13,8 @@ use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 
 use super::context::{Context, Purpose, Shape};
-use super::{LlamaModel, Options, adapter, identity, log, words};
+use super::words::Words;
+use super::{LlamaModel, Options, adapter, identity, log};
 use crate::gguf::{GgufError, Header};
 use crate::{Control, LoadControl, LoadError, ModelInfo};
 
@@ -39,11 +40,11 @@ pub(super) fn load(options: &Options, control: &LoadControl) -> Result<LlamaMode
     let mut info = info(&weights, &context, shape);
     info.adapters = options.adapters.iter().map(|adapter| adapter.name.clone()).collect();
     tracing::info!(model = %info.description, context = info.context, slots = info.sequences, chunk, threads = shape.threads,
-        batch_threads = shape.batch_threads,         cpu = %super::system_info(), "model loaded");
+        batch_threads = shape.batch_threads, cpu = %super::system_info(), "model loaded");
     let prefix_file = identity::prefix_file(options, shape);
-    let (pieces, interrupt, longest) = (OnceCell::new(), control.interrupt(), words::longest(&weights));
-    let weights = Arc::new(weights);
-    Ok(LlamaModel { info, context, prefix_file, embedder: None, shape, interrupt, pieces, longest, weights })
+    let (pieces, interrupt, weights) = (OnceCell::new(), control.interrupt(), Arc::new(weights));
+    let words = Arc::new(Words::of(Arc::clone(&weights)));
+    Ok(LlamaModel { info, context, prefix_file, embedder: None, shape, interrupt, pieces, weights, words })
 }
 
 // llama.cpp's own words for a file that is not there or something else are of little help, its debug builds abort on them, and

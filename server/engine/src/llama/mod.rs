@@ -142,7 +142,7 @@ pub struct LlamaModel {
     prefix_file: Option<PrefixFile>,
     pieces: OnceCell<Rc<Pieces>>,
     weights: Arc<Weights>,
-    longest: usize,
+    words: Arc<Words>,
 }
 
 impl LlamaModel {
@@ -163,13 +163,7 @@ impl Model for LlamaModel {
     }
 
     fn vocabulary(&self) -> Arc<dyn Vocabulary> {
-        Arc::new(Words { weights: Arc::clone(&self.weights), longest: self.longest })
-    }
-
-    fn piece(&self, token: Token, special: bool, out: &mut Vec<u8>) {
-        if let Ok(token) = self.checked(token) {
-            out.extend(self.weights.vocab().token_to_piece(token, special, None));
-        }
+        Arc::clone(&self.words) as _
     }
 
     fn ends_generation(&self, token: Token) -> bool {

@@ -57,7 +57,7 @@ fn logits(model: &mut LlamaModel, tokens: &[Token], pieces: &[usize], neighbours
 #[test]
 fn the_same_tokens_give_the_same_logits_in_any_batch() {
     let mut model = model_of_four();
-    let tokens = model.tokenize(&Prompt::plain(CODE.repeat(3)));
+    let tokens = model.vocabulary().tokenize(&Prompt::plain(CODE.repeat(3)));
     assert!(tokens.len() > 64, "long enough for every kernel: {}", tokens.len());
     let whole = logits(&mut model, &tokens, &[1000], 0);
     let cases: [(&[usize], usize); 8] =
@@ -71,9 +71,9 @@ fn the_same_tokens_give_the_same_logits_in_any_batch() {
 #[test]
 fn a_neighbour_with_a_long_context_changes_nothing() {
     let mut model = model_of_four();
-    let tokens = model.tokenize(&Prompt::plain(CODE.repeat(3)));
+    let tokens = model.vocabulary().tokenize(&Prompt::plain(CODE.repeat(3)));
     let alone = logits(&mut model, &tokens, &[1000], 0);
-    let long = model.tokenize(&Prompt::plain(CODE.repeat(24)));
+    let long = model.vocabulary().tokenize(&Prompt::plain(CODE.repeat(24)));
     assert!(long.len() > 512, "{}", long.len());
     (0..4).for_each(|sequence| assert!(model.rewind(Sequence(sequence), 0)));
     for from in (0..long.len()).step_by(200) {
@@ -90,7 +90,7 @@ fn a_neighbour_with_a_long_context_changes_nothing() {
 #[test]
 fn a_copied_and_a_restored_beginning_give_the_same_logits() {
     let mut model = model_of_four();
-    let tokens = model.tokenize(&Prompt::plain(CODE.repeat(3)));
+    let tokens = model.vocabulary().tokenize(&Prompt::plain(CODE.repeat(3)));
     let whole = logits(&mut model, &tokens, &[1000], 0);
     let rest = |model: &mut LlamaModel, sequence: usize, from: usize| {
         let batch = Batch { entries: entries(&tokens, sequence, from).collect() };
@@ -121,7 +121,7 @@ fn every_row_of_a_draft_has_the_logits_it_would_have_alone() {
     for n in [0, 2, 18] {
         let block = "def read_lines(path):\n    with open(path) as file:\n        return file.readlines()\n\n";
         let prompt = format!("# file {n}\n{}def f{n}(a, b):\n    return", block.repeat(n % 8));
-        let mut tokens = model.tokenize(&Prompt::plain(prompt));
+        let mut tokens = model.vocabulary().tokenize(&Prompt::plain(prompt));
         let start = tokens.len();
         // What it says, token by token, and the logits of each.
         assert!(model.rewind(Sequence(0), 0));
@@ -180,7 +180,7 @@ fn an_interrupted_step_can_be_rewound_and_repeated() {
         watch::channel(0.0).0,
     );
     let mut model = Options { threads: Some(1), ..Options::new(path) }.loader()(&control).unwrap();
-    let tokens = model.tokenize(&Prompt::plain(CODE));
+    let tokens = model.vocabulary().tokenize(&Prompt::plain(CODE));
     let batch = Batch { entries: entries(&tokens, 0, 0).collect() };
     interrupt.raise_step();
     assert_eq!(model.decode(&batch), Err(DecodeError::Interrupted));
@@ -235,7 +235,7 @@ fn the_cache_is_as_large_as_the_header_says() {
     assert_eq!(options(1 << 20).cache_bytes(slots(1)), one * 4, "no more than it was trained for");
     // A state of so many tokens, and little more.
     let mut model = model_of_four();
-    let tokens = model.tokenize(&Prompt::plain(CODE));
+    let tokens = model.vocabulary().tokenize(&Prompt::plain(CODE));
     model.decode(&Batch { entries: entries(&tokens, 0, 0).collect() }).unwrap();
     let state = model.save(Sequence(0), usize::MAX).unwrap().len() as u64;
     let expected = header.cache_bytes_per_place() * tokens.len() as u64;

@@ -10,14 +10,16 @@ use crate::{Prompt, Segment, Token, Vocabulary};
 
 #[derive(Debug)]
 pub(super) struct Words {
-    pub(super) weights: Arc<Weights>,
-    pub(super) longest: usize,
+    weights: Arc<Weights>,
+    longest: usize,
 }
 
-/// Bytes of the longest token.
-pub(super) fn longest(weights: &Weights) -> usize {
-    let bytes = |token| weights.vocab().token_to_piece(LlamaToken(token), true, None).len();
-    (0..weights.n_vocab()).map(bytes).max().unwrap_or(0)
+impl Words {
+    pub(super) fn of(weights: Arc<Weights>) -> Self {
+        let bytes = |token| weights.vocab().token_to_piece(LlamaToken(token), true, None).len();
+        let longest = (0..weights.n_vocab()).map(bytes).max().unwrap_or(0);
+        Self { weights, longest }
+    }
 }
 
 impl Vocabulary for Words {

@@ -2,7 +2,8 @@
 //!
 //! The models of a program share the limit, since they share the memory: what one holds is not there for another.
 //!
-//! A state is of use only with the adapter that it was computed with. Pure: tokens and the model's opaque bytes for them. The least recently used goes first.
+//! A state is of use only with the adapter that it was computed with. Pure: tokens and the model's opaque bytes for them. The least
+//! recently used goes first.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,6 +1,7 @@
 //! Adapters.
 
 use super::*;
+use crate::AdapterChoice;
 
 #[test]
 fn only_equals_in_adapter_share_a_step_and_a_prefix() {

@@ -45,7 +45,7 @@ impl Rig {
     fn submit_at(&mut self, request: Request, submitted: Instant) -> Generation {
         let permit = Arc::clone(&self.places).try_acquire_owned().expect("a free place");
         let (outlet, generation) = Outlet::open(thread::current(), self.interrupt.clone());
-        let tokens = self.scheduler.model().tokenize(&request.prompt);
+        let tokens = self.scheduler.vocabulary().tokenize(&request.prompt);
         self.scheduler.submit(Job { request, outlet, tokens, submitted, permit });
         generation
     }
