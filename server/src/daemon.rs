@@ -30,7 +30,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let registry = registry(&settings, &tasks)?;
     announce(&settings, &registry);
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let service = Arc::new(api(&settings, &registry, &tasks));
+    let service = Arc::new(api(&settings, &registry, &tasks)?);
     tasks.spawn(keyring::keep_fresh(settings.keys.clone(), tasks.clone()));
     tasks.spawn(Server { service, limits: settings.serve, tls, tasks: tasks.clone() }.run(listener));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready on {scheme}://{address}");
@@ -83,7 +83,6 @@ fn registry(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Registry> {
         cache: cache(models),
         memory: Box::new(guards::available_memory),
         min_free_ram: settings.guards.min_free_ram,
-        renderer: Renderer::apart().context("cannot find this program's own file")?,
         tasks: tasks.clone(),
     });
     tasks.spawn(keep_idle_unloaded(registry.clone(), models.idle_unload, tasks.clone()));
@@ -112,19 +111,20 @@ fn cache(models: &Models) -> Cache {
     Box::new(move |found| llama::Options { context, ..llama::Options::new(&found.path) }.cache_bytes(engine))
 }
 
-fn api(settings: &Settings, registry: &Registry, tasks: &Tasks) -> Api {
-    Api {
+fn api(settings: &Settings, registry: &Registry, tasks: &Tasks) -> anyhow::Result<Api> {
+    Ok(Api {
         keys: settings.keys.clone(),
         limits: settings.serve,
         tokens: settings.tokens,
         guards: settings.guards,
         vitals: guards::watch(tasks),
         registry: registry.clone(),
+        renderer: Renderer::apart().context("cannot find this program's own file")?,
         heartbeat: settings.heartbeat,
         holds: Arc::new(Holds::new(settings.hold)),
         tasks: tasks.clone(),
         started: Instant::now(),
-    }
+    })
 }
 
 fn announce(settings: &Settings, registry: &Registry) {

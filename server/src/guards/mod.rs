@@ -28,8 +28,8 @@ impl Default for Limits {
     }
 }
 
-/// Host memory for evicted prefixes, of all models together, on a machine with so much in all: a sixteenth, which a model beside it can spare, and no
-/// more than holds some twenty thousand tokens of a 1.5B model.
+/// Host memory for evicted prefixes, of all models together, on a machine with so much in all: a sixteenth, which a model beside it can
+/// spare, and no more than holds some twenty thousand tokens of a 1.5B model.
 pub fn prefix_cache(total: u64) -> usize {
     usize::try_from((total / 16).min(512 << 20)).unwrap_or(0)
 }

@@ -13,6 +13,7 @@ use cerebrum_engine::{self as engine, Event, Generation, Prompt};
 
 use super::assemble::assemble;
 use super::record::Record;
+use super::renderer::Renderer;
 use super::request::engine_request;
 use crate::registry::{Load, Phase, Reached, Registry, Submission, Unavailable, busy_retry_ms};
 
@@ -26,6 +27,7 @@ pub(super) struct Job {
 
 struct Work {
     registry: Registry,
+    renderer: Renderer,
     asked: String,
     max_tokens: u32,
     keep_alive: Option<KeepAlive>,
@@ -61,11 +63,12 @@ impl Job {
     ///
     /// # Errors
     /// What the registry refuses at once; the record has it too.
-    pub(super) fn start(registry: &Registry, call: Call, record: Record) -> Result<Self, Failure> {
+    pub(super) fn start(registry: &Registry, renderer: &Renderer, call: Call, record: Record) -> Result<Self, Failure> {
         let Call { mut request, details, warnings, reply, .. } = call;
         let asked = std::mem::take(&mut request.model);
         let work = Work {
             registry: registry.clone(),
+            renderer: renderer.clone(),
             model: registry.catalog().resolve(&asked).unwrap_or_default(),
             asked,
             max_tokens: request.max_tokens,
@@ -145,8 +148,7 @@ impl Work {
             },
             Pending::Parts(parts) => match self.registry.reach(&self.asked)? {
                 Reached::Loaded(engine) => {
-                    let renderer = self.registry.renderer();
-                    Stage::Assembling(Box::pin(assemble(parts.0, parts.1, engine, renderer)))
+                    Stage::Assembling(Box::pin(assemble(parts.0, parts.1, engine, self.renderer.clone())))
                 }
                 Reached::Waiting(load) => Stage::Waiting(load, Some(Pending::Parts(parts))),
             },

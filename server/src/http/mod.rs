@@ -61,6 +61,8 @@ pub struct Api {
     pub vitals: watch::Receiver<Vitals>,
     /// The models.
     pub registry: Registry,
+    /// Where their chat templates are rendered.
+    pub renderer: Renderer,
     /// Silence after which a stream gets a heartbeat.
     pub heartbeat: Duration,
     /// Answers that outlive their connection.

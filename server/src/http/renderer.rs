@@ -4,7 +4,7 @@
 //! text, and forty of them fill any memory; looking at it beforehand tells nothing, since it may wait for a certain message or day. So
 //! the program starts itself once more for each conversation, which takes a few milliseconds, and what goes wrong there is an answer.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -83,9 +83,7 @@ pub fn carry_out() -> Result<String, String> {
     });
     let sheet: Sheet<String> = serde_json::from_slice(&bounded.map_err(|error| error.to_string())?)
         .map_err(|error| format!("messages: {error}"))?;
-    let text = run(&sheet)?;
-    drop(std::io::stdout().flush());
-    Ok(text)
+    run(&sheet)
 }
 
 // Beyond what the program has by itself. No image of the memory is to be left on the disk: there are people's words in it.

@@ -9,11 +9,13 @@ use cerebrum_common::wire::dialect::Call;
 use super::Api;
 use super::job::Job;
 use super::record::Record;
+use super::renderer::Renderer;
 use crate::registry::Registry;
 
 /// The generations that a request asks for and that have not begun.
 pub(super) struct Several {
     registry: Registry,
+    renderer: Renderer,
     tasks: Tasks,
     id: RequestId,
     client: Client,
@@ -28,6 +30,7 @@ impl Several {
     pub(super) fn new(api: &Api, call: Call, record: Record) -> Self {
         Self {
             registry: api.registry.clone(),
+            renderer: api.renderer.clone(),
             tasks: api.tasks.clone(),
             id: record.id(),
             client: record.client(),
@@ -48,6 +51,6 @@ impl Several {
         let call = if self.begun < choices { self.call.clone() } else { self.call.take() }?;
         let opened = || Record::open(self.id, self.client.clone(), self.tasks.clone());
         let record = self.record.take().unwrap_or_else(opened);
-        Some(Job::start(&self.registry, call.numbered(number), record))
+        Some(Job::start(&self.registry, &self.renderer, call.numbered(number), record))
     }
 }

@@ -30,8 +30,6 @@ use cerebrum_engine::{Engine, Generation, Request, Snapshot, Starting, SubmitErr
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::Renderer;
-
 /// Begins to load a model. The program's is llama.cpp; tests have scripted ones.
 pub type Starter = Box<dyn Fn(&Found) -> Starting + Send + Sync>;
 
@@ -53,8 +51,6 @@ pub struct Parts {
     pub memory: Memory,
     /// A model is not loaded when less memory than this is available, in bytes.
     pub min_free_ram: u64,
-    /// Where the templates of models are rendered.
-    pub renderer: Renderer,
     /// Where loads run.
     pub tasks: Tasks,
 }
@@ -139,11 +135,6 @@ impl Registry {
     /// The models there are.
     pub fn catalog(&self) -> &Catalog {
         &self.0.parts.catalog
-    }
-
-    /// Where the templates of models are rendered.
-    pub fn renderer(&self) -> Renderer {
-        self.0.parts.renderer.clone()
     }
 
     /// Hands `request` to the model called `asked`, or begins to load it. An empty name asks for the default model.

@@ -46,7 +46,6 @@ fn bench(scripts: impl Fn(usize) -> Script + Send + Sync + 'static) -> Bench {
         memory: Box::new(move || memory.load(Ordering::SeqCst)),
         min_free_ram: 0,
         cache: Box::new(|_| 1),
-        renderer: Renderer::Here,
         tasks: tasks.clone(),
     });
     Bench { registry, starts, available, tasks, folder }

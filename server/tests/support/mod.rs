@@ -90,7 +90,6 @@ fn site_holding(folder: &Path, starter: Starter, holding: Retention) -> Site {
         cache: Box::new(|_| 0),
         memory,
         min_free_ram: 0,
-        renderer: Renderer::Here,
         tasks: tasks.clone(),
     });
     let (publish, vitals) = watch::channel(ROOM);
@@ -103,6 +102,7 @@ fn site_holding(folder: &Path, starter: Starter, holding: Retention) -> Site {
         guards: guards::Limits::default(),
         vitals,
         registry: registry.clone(),
+        renderer: Renderer::Here,
         heartbeat: Duration::from_millis(20),
         holds: holds.clone(),
         tasks: tasks.clone(),
