@@ -52,9 +52,13 @@ impl Rig {
     }
 }
 
-fn eventually(mut happens: impl FnMut() -> bool) -> bool {
+fn eventually(happens: impl FnMut() -> bool) -> bool {
+    within(PATIENCE, happens)
+}
+
+fn within(patience: Duration, mut happens: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
-    while start.elapsed() < PATIENCE {
+    while start.elapsed() < patience {
         if happens() {
             return true;
         }
@@ -109,11 +113,7 @@ fn both_held(held: Duration) -> Rig {
     let counts =
         || (1..=10).any(|seconds_left| rig.board.shown().frame == render(&idle(), Page::Reset { seconds_left }));
     assert!(eventually(counts), "it counts");
-    let start = Instant::now();
-    while counts() {
-        assert!(start.elapsed() < held + PATIENCE, "it counts for ever");
-        thread::sleep(Duration::from_millis(5));
-    }
+    assert!(within(held + PATIENCE, || !counts()), "it counts for ever");
     rig
 }
 
