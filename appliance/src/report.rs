@@ -16,11 +16,11 @@ use crate::system_command::SystemCommand;
 /// The longest sentence that is worth showing; a panel has 128 by 64 pixels.
 const SHOWN: usize = 400;
 
-/// Shows what `file` says, with the wiring of a board that is not told otherwise, until a signal says stop.
+/// Shows what `file` says until a signal says stop; without a board it only waits for that.
 ///
 /// # Errors
 /// A file that cannot be read.
-pub async fn run(file: &Path) -> anyhow::Result<()> {
+pub async fn run(file: &Path, wiring: Option<Wiring>) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let message: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN).collect();
     tracing::warn!("{message}");
@@ -34,7 +34,7 @@ pub async fn run(file: &Path) -> anyhow::Result<()> {
         ..Snapshot::default()
     };
     let (send, pressed) = presses::channel();
-    let board = Board::start(&Wiring::default(), latest, send)?;
+    let board = wiring.map(|wiring| Board::start(&wiring, latest, send)).transpose()?;
     let tasks = Tasks::new();
     let words = |program: [&str; 2]| program.map(str::to_owned).to_vec();
     let power_off = SystemCommand::new("power_off", words(POWER_OFF));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cerebrum_board::Wiring;
 use cerebrum_common::event_log::Retention;
 use cerebrum_common::keyring::Keyring;
 use cerebrum_common::keys::{Allowance, Secret};
@@ -122,6 +123,16 @@ impl Settings {
     /// Everything wrong, together.
     pub fn from_text(text: &str, origin: &str, base: &Path) -> Result<Self, SettingsError> {
         read_text(text, origin, base, |root| settings(root, &|_| None))
+    }
+
+    /// The wiring alone, where everything else may be wrong: what `[board]` says if that much is right, else a board's own.
+    pub fn wiring(path: &Path) -> Option<Wiring> {
+        let table = std::fs::read_to_string(path).ok().and_then(|text| text.parse::<toml::Table>().ok());
+        let board = table.unwrap_or_default().remove("board").unwrap_or_else(|| toml::Table::new().into());
+        let alone = toml::Table::from_iter([("board".to_owned(), board)]).to_string();
+        let read = |root: &mut Section<'_>| Some(root.section("board", |section| board::read(section, String::new())));
+        let settings = read_text(&alone, &path.display().to_string(), Path::new("."), read);
+        settings.map_or_else(|_| Some(Wiring::default()), |settings| settings.wiring)
     }
 }
 

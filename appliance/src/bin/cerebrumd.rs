@@ -23,7 +23,7 @@ struct Arguments {
     /// Only try the board: light one lamp after the other, draw a test pattern, tell what answered and what was pressed.
     #[arg(long)]
     check_board: bool,
-    /// Only show on the panel what this file says, until a signal says stop.
+    /// Only show on the panel what this file says, until a signal says stop. Of the settings only `[board]` counts then.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
@@ -36,18 +36,18 @@ const LOOK: Duration = Duration::from_millis(1500);
 fn main() -> ExitCode {
     match program::arguments::<Arguments>() {
         Ok(Arguments { config, check_board: true, .. }) => check_board(&config),
-        Ok(Arguments { report: Some(file), .. }) => show_report(&file),
+        Ok(Arguments { report: Some(file), config, .. }) => show_report(&file, &config),
         Ok(Arguments { config, check, .. }) => program::serve(NAME, &config, check, daemon::run),
         Err(code) => code,
     }
 }
 
-fn show_report(file: &Path) -> ExitCode {
+fn show_report(file: &Path, config: &Path) -> ExitCode {
     if let Err(error) = telemetry::start("info") {
         return program::complain(NAME, program::WRONG_USE, &error);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from);
-    match runtime.and_then(|runtime| runtime.block_on(report::run(file))) {
+    match runtime.and_then(|runtime| runtime.block_on(report::run(file, Settings::wiring(config)))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => program::complain(NAME, 1, &format_args!("{error:#}")),
     }

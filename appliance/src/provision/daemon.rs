@@ -28,6 +28,10 @@ pub(super) fn settle(
     // The image's own systemd-resolved answers to the name, also when the daemon is not well, and announces the service.
     table.entry("mdns").or_insert_with(|| Table::from_iter([("enabled".to_owned(), false.into())]).into());
     board(&mut table);
+    // For the panel, which says what is wrong with the rest: world-readable, since there is no secret in it.
+    let wiring = Table::from_iter(table.get("board").map(|board| ("board".to_owned(), board.clone())));
+    let path = places.own().join("board.toml");
+    at(&path, std::fs::write(&path, wiring.to_string()))?;
     // A static file of its own would be the same reader's; only the place differs from where relative paths start.
     let checked = Settings::from_text(&table.to_string(), FILE, &places.boot).and_then(usable);
     if let Err(error) = checked {

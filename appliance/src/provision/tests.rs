@@ -196,6 +196,22 @@ fn a_daemons_setting_that_is_wrong_is_told_in_the_daemons_words() {
 }
 
 #[test]
+fn the_panels_wiring_is_known_though_the_rest_is_wrong() {
+    let machine = Machine::new();
+    let own =
+        format!("{}\n[board.lamps]\nready = 4\n", GOOD.replace("url = \"https://vps.example.org:9000\"", "url = 7"));
+    assert_eq!(machine.with(&own).len(), 1);
+    let wiring = |path: &Path| crate::settings::Settings::wiring(path).unwrap();
+    assert_eq!(wiring(&machine.places.run.join("cerebrum/board.toml")).lamps[0], 4);
+    let away = wiring(&machine.places.run.join("cerebrum/no-such-file.toml"));
+    assert_eq!(away, cerebrum_board::Wiring::default());
+    machine.with(&own.replace("ready = 4", "ready = 4000"));
+    assert_eq!(wiring(&machine.places.run.join("cerebrum/board.toml")), away);
+    machine.with(&format!("{GOOD}\n[board]\nbackend = \"off\"\n"));
+    assert!(crate::settings::Settings::wiring(&machine.places.run.join("cerebrum/board.toml")).is_none());
+}
+
+#[test]
 fn what_editors_and_file_managers_do_is_borne_or_named() {
     let machine = Machine::new();
     let windows = format!("\u{feff}{}", GOOD.replace('\n', "\r\n"));
