@@ -382,9 +382,11 @@ impl Run {
         self.pins(true)?;
         let shown = self.bench.shows_the_display("pins-again", None).await?;
         self.pressed_at_last(&shown).await?;
-        ensure!(toggles(&self.bench.lamps(5)?, READY) > 2, "the lamps do not come back");
         // One word of each part's loss, and one when it has been well for a while, however often it came and went.
         let until = tokio::time::Instant::now() + Duration::from_secs(120);
+        while toggles(&self.bench.lamps(5)?, READY) <= 2 {
+            ensure!(tokio::time::Instant::now() < until, "the lamps do not come back:\n{}", self.bench.log()?);
+        }
         while self.bench.log()?.matches("this part of the board answers again").count() < 3 {
             ensure!(tokio::time::Instant::now() < until, "{}", self.bench.log()?);
             tokio::time::sleep(Duration::from_secs(1)).await;

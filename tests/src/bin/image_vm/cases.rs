@@ -214,12 +214,50 @@ impl Run {
         Ok(())
     }
 
+    /// The kernel keeps who connects meanwhile for the next process: systemd holds the listening socket.
+    pub(crate) async fn restarted(&mut self) -> anyhow::Result<()> {
+        let machine = self.machine()?;
+        let process = || machine.run("systemctl show -P MainPID cerebrumd");
+        for how in ["systemctl --no-block restart cerebrumd", "systemctl kill -s KILL cerebrumd"] {
+            let before = process()?;
+            machine.run(how)?;
+            let mut answers = 0;
+            while answers == 0 || process()? == before {
+                self.prompt().await.with_context(|| format!("after {how}"))?;
+                answers += 1;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn gave_up(&mut self) -> anyhow::Result<()> {
+        let before = self.picture("ready")?;
+        let machine = self.machine()?;
+        let file = "/run/cerebrum/cerebrum.toml";
+        machine.run(&format!("cp {file} /run/right && sed -i 's/^url.*/url = 7/' {file}"))?;
+        machine.attempt("systemctl restart cerebrumd")?;
+        let until = Instant::now() + Duration::from_secs(120);
+        while machine.run("systemctl is-active cerebrum-failed.service || true")?.trim() != "active" {
+            ensure!(Instant::now() < until, "{}", machine.run("systemctl status --no-pager cerebrumd; true")?);
+        }
+        let told = machine.run("cat /run/cerebrum/failed.txt")?;
+        ensure!(told.contains("The daemon does not start") && told.contains("url: found 7"), "{told}");
+        while [before.clone(), Frame::dark()].contains(&self.picture("gave-up")?) {
+            ensure!(Instant::now() < until, "the panel does not say so");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        machine.run(&format!("cp /run/right {file} && systemctl restart cerebrumd"))?;
+        let failed = machine.run("systemctl is-active cerebrum-failed.service || true")?;
+        ensure!(failed.trim() == "inactive", "the panel's unit is {failed}");
+        self.serves().await
+    }
+
     /// What `cerebrum.toml` can tell of the network: an address instead of DHCP, and a tunnel, whose other end would be here.
     pub(crate) async fn network(&mut self) -> anyhow::Result<()> {
         let peer = UdpSocket::bind("127.0.0.1:0")?;
         peer.set_read_timeout(Some(BOOT))?;
         let settings = format!(
-            "{}[network]\naddress = \"10.0.2.15/24\"\ngateway = \"10.0.2.2\"\ndns = [\"10.0.2.3\"]\n\
+            "{}[logs]\nkeep = true\n[network]\naddress = \"10.0.2.15/24\"\ngateway = \"10.0.2.2\"\ndns = [\"10.0.2.3\"]\n\
              [wireguard]\nprivate_key = \"{TUNNEL_KEY}\"\naddress = \"10.9.0.2/32\"\npeer_public_key = \"{TUNNEL_KEY}\"\n\
              endpoint = \"10.0.2.2:{}\"\nallowed_ips = [\"10.9.0.1/32\"]\n",
             self.settings,
@@ -247,6 +285,16 @@ impl Run {
         let mut message = [0; 256];
         let length = peer.recv(&mut message).context("waiting for the tunnel's first message")?;
         ensure!(length == HANDSHAKE_BYTES && message[0] == 1, "a message of {length} bytes, of kind {}", message[0]);
+        self.serves().await
+    }
+
+    pub(crate) async fn logs(&mut self) -> anyhow::Result<()> {
+        self.machine()?.run("echo kept-for-later >/dev/kmsg; sleep 1; journalctl --sync")?;
+        let machine = self.up()?;
+        let told = machine.run("journalctl -q -b -1 -k -o cat | grep kept-for-later; true")?;
+        ensure!(told.trim() == "kept-for-later", "of the start before, the log has {told:?}");
+        let place = machine.run("journalctl --header | grep 'File path'")?;
+        ensure!(place.lines().all(|line| line.contains("/var/log/journal/")), "{place}");
         self.serves().await
     }
 

@@ -82,7 +82,10 @@ async fn cases(run: &mut Run) -> Tally {
     case!(read_only, "the root cannot be written, nor made writable");
     case!(closed, "no passwords, and only the wanted ports are open");
     case!(idle, "memory in use when idle");
+    case!(restarted, "a request that comes while the daemon starts anew is answered");
+    case!(gave_up, "a daemon that refuses its settings: the panel says so, and the way back");
     case!(network, "an address that is told instead of asked for, and a tunnel that calls its other end");
+    case!(logs, "a log that is to be kept outlives a power cut");
     case!(refused, "updates that are torn, damaged, unsigned or older are refused");
     case!(updated, "a good update: written, started, healthy, confirmed");
     case!(harmed_slot, "a slot with a harmed kernel is passed over at once, and the other confirmed");
