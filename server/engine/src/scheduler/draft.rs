@@ -1,29 +1,61 @@
-//! Guesses at the next tokens of one generation, from what it has read and written so far (prompt lookup, no draft model).
+//! Guesses at the next tokens of one generation, from what it has read and written so far and from what others have (prompt lookup, no
+//! draft model).
 //!
-//! Pure. An answer that copies its prompt, as an edit of a file does, follows a *source*: a place in its own past. Every token tells
-//! whether the guess before it was right, also when nobody acted on it; so what the guesses are worth is always known and costs
-//! nothing. Whether and how far to act on them is [`pace`](super::pace)'s business.
+//! Pure. An answer that copies its prompt, as an edit of a file does, follows a *source*: a place in its own past, or in the pool of all.
+//! Every token tells whether the guess before it was right, also when nobody acted on it; so what the guesses are worth is always known
+//! and costs nothing. Whether and how far to act on them is [`pace`](super::pace)'s business.
 
-use std::collections::HashMap;
+use std::ops::Range;
 
+use super::ngrams::Ngrams;
+use super::pool::Pool;
 use crate::Token;
 
 /// One generation's guesses.
 #[derive(Debug)]
 pub(super) struct Lookup {
-    // Where each n-gram ended last, and for each such end the one before it.
-    last: HashMap<[Token; NGRAM], usize>,
-    before: Vec<usize>,
-    /// The place of the token expected next.
-    source: Option<usize>,
+    ngrams: Ngrams,
+    source: Option<Source>,
     /// Tokens since the source was last right.
     astray: usize,
     confidence: f32,
 }
 
+/// The place of the token expected next.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// In the generation's own tokens.
+    Own(usize),
+    /// In the pool.
+    Pool(usize),
+}
+
+impl Source {
+    fn place(self) -> usize {
+        match self {
+            Self::Own(place) | Self::Pool(place) => place,
+        }
+    }
+
+    fn at(self, place: usize) -> Self {
+        match self {
+            Self::Own(_) => Self::Own(place),
+            Self::Pool(_) => Self::Pool(place),
+        }
+    }
+
+    /// What stands at these places, as far as there are any.
+    fn text<'a>(self, own: &'a [Token], pool: &'a Pool, places: Range<usize>) -> &'a [Token] {
+        match self {
+            Self::Own(_) => &own[places.start.min(own.len())..places.end.min(own.len())],
+            Self::Pool(_) => pool.text(places),
+        }
+    }
+}
+
 impl Default for Lookup {
     fn default() -> Self {
-        Self { last: HashMap::new(), before: Vec::new(), source: None, astray: 0, confidence: AT_FIRST }
+        Self { ngrams: Ngrams::default(), source: None, astray: 0, confidence: AT_FIRST }
     }
 }
 
@@ -34,86 +66,69 @@ impl Lookup {
     }
 
     /// What is expected to follow these tokens; at most `most`, often nothing.
-    pub(super) fn guess<'a>(&self, tokens: &'a [Token], most: usize) -> &'a [Token] {
-        let from = self.source.unwrap_or(tokens.len()).min(tokens.len());
-        &tokens[from..(from + most).min(tokens.len())]
+    pub(super) fn guess<'a>(&self, tokens: &'a [Token], pool: &'a Pool, most: usize) -> &'a [Token] {
+        let Some(source) = self.source else { return &[] };
+        let text = source.text(tokens, pool, source.place()..source.place() + most);
+        &text[..text.iter().position(|token| *token == Pool::BORDER).unwrap_or(text.len())]
     }
 
     /// Takes the newest of these tokens into account. To be called once for each, prompt and answer alike.
-    pub(super) fn follow(&mut self, tokens: &[Token]) {
+    pub(super) fn follow(&mut self, tokens: &[Token], pool: &Pool) {
         let Some((&newest, past)) = tokens.split_last() else { return };
-        self.index(past);
-        let expected = self.source.and_then(|source| past.get(source));
-        if let Some(&expected) = expected {
-            let right = f32::from(u8::from(expected == newest));
-            self.confidence += (right - self.confidence) / MEMORY;
+        self.ngrams.take_in(past);
+        let expected = self.source.and_then(|source| {
+            let place = source.place();
+            source
+                .text(past, pool, place..place + 1)
+                .first()
+                .map(|expected| (source.at(place + 1), *expected == newest))
+        });
+        if let Some((_, right)) = expected {
+            self.confidence += (f32::from(u8::from(right)) - self.confidence) / MEMORY;
         }
         match expected {
-            Some(&expected) if expected == newest => {
-                self.source = self.source.map(|source| source + 1);
-                self.astray = 0;
-            }
-            _ => self.find(tokens, newest),
+            Some((next, true)) => (self.source, self.astray) = (Some(next), 0),
+            _ => self.find(tokens, newest, pool),
         }
     }
 
     /// Takes in a whole prompt. Its last tokens may already be repeating something.
-    pub(super) fn read(&mut self, tokens: &[Token]) {
-        self.index(&tokens[..tokens.len().saturating_sub(1)]);
-        self.source = self.longest(tokens);
+    pub(super) fn read(&mut self, tokens: &[Token], pool: &Pool) {
+        self.ngrams.take_in(&tokens[..tokens.len().saturating_sub(1)]);
+        self.source = self.own(tokens).or_else(|| pool.find(tokens).map(Source::Pool));
     }
 
-    // All n-grams that end at or before the end of these tokens. The newest token is never among them: it would find itself.
-    fn index(&mut self, past: &[Token]) {
-        for end in (self.before.len()..past.len() + 1).filter(|end| *end > 0) {
-            let older = past[..end].last_chunk().and_then(|ngram| self.last.insert(*ngram, end));
-            self.before.resize(end, 0);
-            self.before.push(older.unwrap_or(0));
-        }
-        if self.before.is_empty() {
-            self.before.push(0);
-        }
+    fn own(&self, tokens: &[Token]) -> Option<Source> {
+        self.ngrams.longest(tokens, tokens).map(|(place, _)| Source::Own(place))
     }
 
-    // A new source: where the last tokens occurred before; else near the old source, past something left out or put in its place.
-    fn find(&mut self, tokens: &[Token], newest: Token) {
-        if let Some(source) = self.longest(tokens) {
+    // A new source: where the last tokens occurred before; else near the old source, past something left out or put in its place; else
+    // where somebody else had them.
+    fn find(&mut self, tokens: &[Token], newest: Token, pool: &Pool) {
+        if let Some(source) = self.own(tokens) {
             (self.source, self.astray) = (Some(source), 0);
             return;
         }
-        let Some(lost) = self.source else { return };
-        self.astray += 1;
-        let near = lost.saturating_sub(self.astray - 1)..(lost + NEAR).min(tokens.len() - 1);
-        let again = tokens[near.clone()].iter().position(|token| *token == newest);
-        self.source = match again {
-            Some(offset) => Some(near.start + offset + 1),
-            None if self.astray < PATIENCE => Some(lost + 1),
-            None => None,
-        };
+        self.source = self.source.and_then(|lost| self.near(lost, tokens, newest, pool));
+        if self.source.is_none() {
+            (self.source, self.astray) = (pool.find(tokens).map(Source::Pool), 0);
+        }
     }
 
-    // Of the latest places where the last n-gram occurred, the one before which most is alike.
-    fn longest(&self, tokens: &[Token]) -> Option<usize> {
-        let ngram = tokens.last_chunk::<NGRAM>()?;
-        let older = |&end: &usize| self.before.get(end).copied().filter(|end| *end > 0);
-        let ends = std::iter::successors(self.last.get(ngram).copied(), older).take(CANDIDATES);
-        let alike = |end: usize| {
-            let pairs = tokens[..end].iter().rev().zip(tokens.iter().rev());
-            pairs.take(ALIKE).take_while(|(a, b)| a == b).count()
-        };
-        // The latest of equals.
-        ends.map(|end| (alike(end), end))
-            .reduce(|best, next| if next.0 > best.0 { next } else { best })
-            .map(|best| best.1)
+    fn near(&mut self, lost: Source, tokens: &[Token], newest: Token, pool: &Pool) -> Option<Source> {
+        self.astray += 1;
+        let place = lost.place();
+        let from = place.saturating_sub(self.astray - 1);
+        // The newest token itself is none of the past.
+        let near = lost.text(&tokens[..tokens.len() - 1], pool, from..place + NEAR);
+        match near.iter().position(|token| *token == newest) {
+            Some(offset) => Some(lost.at(from + offset + 1)),
+            None if self.astray < PATIENCE => Some(lost.at(place + 1)),
+            None => None,
+        }
     }
 }
 
-/// Three tokens are seldom alike by chance in code.
-const NGRAM: usize = 3;
-/// Occurrences compared, of one n-gram: files repeat a phrase many times.
-const CANDIDATES: usize = 16;
-/// Tokens compared for each.
-const ALIKE: usize = 32;
 /// After a difference, how far ahead of it a single equal token is taken for the place to go on.
 const NEAR: usize = 12;
 /// Tokens that differ before a source is given up.
@@ -139,13 +154,17 @@ mod tests {
 
     // The prompt read and the answer followed; what is guessed after each token of it.
     fn guesses(prompt: &str, answer: &str, most: usize) -> (Vec<String>, f32) {
+        guesses_beside(&Pool::new(0), prompt, answer, most)
+    }
+
+    fn guesses_beside(pool: &Pool, prompt: &str, answer: &str, most: usize) -> (Vec<String>, f32) {
         let mut lookup = Lookup::default();
         let mut all = tokens(prompt);
-        lookup.read(&all);
+        lookup.read(&all, pool);
         let after = |token| {
             all.push(token);
-            lookup.follow(&all);
-            text(lookup.guess(&all, most))
+            lookup.follow(&all, pool);
+            text(lookup.guess(&all, pool, most))
         };
         let guessed = tokens(answer).into_iter().map(after).collect();
         (guessed, lookup.confidence())
@@ -181,16 +200,58 @@ mod tests {
         assert!(confidence < 0.5, "{confidence}");
     }
 
+    #[test]
+    fn what_others_wrote_is_followed_where_the_own_past_knows_nothing() {
+        let mut pool = Pool::new(100);
+        pool.put(&tokens("def fibonacci(n):"));
+        let (guessed, confidence) = guesses_beside(&pool, "write ", "def fibonacci(n):", 4);
+        let after = |letters: usize| guessed[letters - 1].as_str();
+        assert_eq!((after(7), after(8), after(13), after(17)), ("", "nacc", "(n):", ""));
+        assert!(confidence > 0.6, "{confidence}");
+        // The own past first, and no guess beyond the end of what somebody wrote.
+        pool.put(&tokens("def fibonacci(k);"));
+        let (guessed, _) = guesses_beside(&pool, "def fibonacci(m)! ", "def fibonacci(", 4);
+        assert_eq!(guessed.last().unwrap(), "m)! ");
+    }
+
+    #[test]
+    fn a_source_in_the_pool_may_go_while_it_is_followed() {
+        let mut pool = Pool::new(40);
+        pool.put(&tokens("def fibonacci(n):"));
+        let mut all = tokens("x def fib");
+        let mut lookup = Lookup::default();
+        lookup.read(&all, &pool);
+        assert_eq!(text(lookup.guess(&all, &pool, 3)), "");
+        for token in tokens("ona") {
+            all.push(token);
+            lookup.follow(&all, &pool);
+        }
+        assert_eq!(text(lookup.guess(&all, &pool, 3)), "cci");
+        pool.put(&tokens("something else that is long"));
+        pool.put(&tokens("and that makes it forget"));
+        assert_eq!(text(lookup.guess(&all, &pool, 3)), "");
+        all.extend(tokens("c"));
+        lookup.follow(&all, &pool);
+    }
+
     proptest! {
         #[test]
-        fn a_guess_is_always_a_piece_of_the_past(prompt in "[ab]{1,40}", answer in "[ab]{0,40}", most in 0_usize..9) {
+        fn a_guess_is_always_a_piece_of_the_past(
+            others in prop::collection::vec("[ab]{1,20}", 0..4),
+            prompt in "[ab]{1,40}",
+            answer in "[ab]{0,40}",
+            most in 0_usize..9,
+        ) {
+            let mut pool = Pool::new(64);
+            others.iter().for_each(|other| pool.put(&tokens(other)));
             let mut lookup = Lookup::default();
             let mut all = tokens(&prompt);
-            lookup.read(&all);
+            lookup.read(&all, &pool);
             for token in tokens(&answer) {
                 all.push(token);
-                lookup.follow(&all);
-                prop_assert!(lookup.guess(&all, most).len() <= most);
+                lookup.follow(&all, &pool);
+                let guess = lookup.guess(&all, &pool, most);
+                prop_assert!(guess.len() <= most && !guess.contains(&Pool::BORDER));
                 prop_assert!((0.0..=1.0).contains(&lookup.confidence()));
             }
         }

@@ -18,8 +18,10 @@ mod admission;
 mod counters;
 mod draft;
 mod likelihoods;
+mod ngrams;
 mod pace;
 mod plan;
+mod pool;
 mod prefix;
 mod reuse;
 mod slot;
@@ -35,6 +37,7 @@ use std::time::Instant;
 
 pub(crate) use counters::Counters;
 use pace::Pace;
+use pool::Pool;
 use slot::{Outcome, Phase, Slot, Work};
 use store::Store;
 
@@ -58,6 +61,7 @@ pub(crate) struct Scheduler<M: Model> {
     store: Store,
     pace: Pace,
     drafts: usize,
+    pool: Pool,
     admissions: u64,
     counters: Arc<Counters>,
     interrupt: Interrupt,
@@ -110,6 +114,7 @@ impl<M: Model> Scheduler<M> {
             store: Store::new(limits.prefix_bytes),
             pace: Pace::default(),
             drafts,
+            pool: Pool::new(if drafts > 0 { POOL_TOKENS } else { 0 }),
             admissions: 0,
             counters,
             interrupt,
@@ -257,7 +262,7 @@ impl<M: Model> Scheduler<M> {
             let Some(work) = &mut self.slots[index].work else { continue };
             let most = work.room_for_drafts(self.info.context).min(self.drafts - drafted);
             let worth = self.pace.drafts(work.confidence(), decoding.len() + drafted, most);
-            drafted += work.draft(worth);
+            drafted += work.draft(&self.pool, worth);
         }
         drafted
     }
@@ -327,8 +332,10 @@ impl<M: Model> Scheduler<M> {
         if !ends {
             self.counters.token_generated();
         }
-        if let Outcome::Ends(finish) = work.accept(token, ends, &self.piece, self.info.context, (self.clock)()) {
-            self.complete(index, finish);
+        match work.accept(token, ends, &self.piece, self.info.context, (self.clock)()) {
+            Outcome::Ends(finish) => self.complete(index, finish),
+            Outcome::Continues if self.drafts > 0 => work.look_up(&self.pool),
+            Outcome::Continues => {}
         }
         Some(token)
     }
@@ -393,10 +400,16 @@ impl<M: Model> Scheduler<M> {
     // Done: the slot is free, what it holds stays for the next prompt.
     fn release(&mut self, index: usize) -> Option<Work<M::Sampler>> {
         let work = self.slots[index].work.take()?;
+        if self.drafts > 0 {
+            work.leave_to(&mut self.pool);
+        }
         self.counters.slot_freed();
         Some(work)
     }
 }
+
+/// Tokens of ended generations that guesses may come from: some files and answers, in about a MiB and a half.
+const POOL_TOKENS: usize = 1 << 15;
 
 fn logprob(vocabulary: &dyn Vocabulary, bytes: &[u8], likelihood: Option<Likelihood>) -> TokenLogprob {
     let Likelihood { logprob, top } = likelihood.unwrap_or(Likelihood { logprob: IMPOSSIBLE, top: Vec::new() });

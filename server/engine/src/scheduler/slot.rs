@@ -9,6 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::draft::Lookup;
 use super::likelihoods::Likelihoods;
+use super::pool::Pool;
 use crate::command::Job;
 use crate::generation::Outlet;
 use crate::text::Transcript;
@@ -234,9 +235,26 @@ impl<S> Work<S> {
     }
 
     /// Guesses at the next tokens, at most `most`, for the next step. Says how many.
-    pub(super) fn draft(&mut self, most: usize) -> usize {
-        self.draft = self.lookup.guess(&self.tokens, most).to_vec();
+    pub(super) fn draft(&mut self, pool: &Pool, most: usize) -> usize {
+        self.draft = self.lookup.guess(&self.tokens, pool, most).to_vec();
         self.draft.len()
+    }
+
+    /// Makes guesses by the token that was accepted last, and by all before the first.
+    pub(super) fn look_up(&mut self, pool: &Pool) {
+        match self.generated() {
+            0 => {}
+            1 => {
+                self.lookup.read(&self.tokens[..self.prompt_tokens], pool);
+                self.lookup.follow(&self.tokens, pool);
+            }
+            _ => self.lookup.follow(&self.tokens, pool),
+        }
+    }
+
+    /// Leaves what it has read and written to the guesses of others.
+    pub(super) fn leave_to(&self, pool: &mut Pool) {
+        pool.put_from(&self.tokens, self.cached_tokens);
     }
 
     /// Beside how many alternatives its caller wants to know how likely a token was.
@@ -251,16 +269,12 @@ impl<S> Work<S> {
 
     /// Takes a sampled token: keeps its text for [`flush`](Self::flush) and says whether the generation goes on.
     pub(super) fn accept(&mut self, token: Token, ends: bool, piece: &[u8], context: usize, now: Instant) -> Outcome {
-        if self.times.first_token.is_none() {
-            self.times.first_token = Some(now);
-            self.lookup.read(&self.tokens);
-        }
+        self.times.first_token.get_or_insert(now);
         self.enter(Phase::Decode);
         if ends {
             return Outcome::Ends(Finish::Stop);
         }
         self.tokens.push(token);
-        self.lookup.follow(&self.tokens);
         match self.transcript.push(piece) {
             Ok(text) => self.text += &text,
             Err(stopped) => {

@@ -41,3 +41,17 @@ fn a_model_that_cannot_go_back_gets_no_drafts() {
     assert_eq!(rig.run(request(source)).text, source);
     assert_eq!(rig.scheduler.counters.drafts(), (0, 0));
 }
+
+#[test]
+fn an_answer_that_another_generation_wrote_takes_fewer_steps_and_is_the_same() {
+    let answer = "fn main() { let total = 1; println!(\"{total}\"); }\n";
+    let steps = |limits| {
+        let mut rig = Rig::new(Script::saying(answer), limits);
+        assert_eq!(rig.run(request("a question")).text, answer);
+        let before = rig.script.batches().len();
+        assert_eq!(rig.run(request("put otherwise")).text, answer);
+        rig.script.batches().len() - before
+    };
+    let (plain, drafted) = (steps(LIMITS), steps(DRAFTING));
+    assert!(drafted * 2 < plain, "{drafted} steps instead of {plain}");
+}
