@@ -22,14 +22,16 @@ const COLLECT: Duration = Duration::from_secs(60);
 /// How long an attempt stays without a client that waits for its decision; a client asks anew at once.
 const ABANDONED: Duration = Duration::from_secs(10);
 
-/// Pause after an attempt, in which the panel and its buttons are for other things.
+/// Pause after an attempt, in which the panel and its buttons are for other things; twice as long after each that nobody
+/// granted, up to [`LONGEST_QUIET`].
 const QUIET: Duration = Duration::from_secs(10);
+const LONGEST_QUIET: Duration = Duration::from_secs(160);
 
-/// Attempts that may begin within [`WINDOW`]: of one address (of one network of IPv6, whose
+/// Attempts that may begin within [`WINDOW`] without being granted: of one address (of one network of IPv6, whose
 /// addresses cost nothing), so that nobody is guessed or pestered into a press, and of
 /// all, so that the panel stays useful.
 const OF_ONE: usize = 3;
-const OF_ALL: usize = 12;
+const OF_ALL: usize = 6;
 const WINDOW: Duration = Duration::from_secs(10 * 60);
 
 /// Longest name, in characters; the panel shows fewer.
@@ -102,9 +104,6 @@ impl Attempts {
         if let Some(attempt) = self.current.as_ref().filter(|attempt| attempt.standing == Standing::Waiting) {
             return Err(TooMany::Another(attempt.until - now));
         }
-        if let Some(ended) = self.ended.filter(|ended| now < *ended + QUIET) {
-            return Err(TooMany::JustNow(ended + QUIET - now));
-        }
         let network = network(from);
         let own = self.begun.iter().filter(|(_, known)| *known == network);
         let oldest = match (own.clone().count() >= OF_ONE, self.begun.len() >= OF_ALL) {
@@ -114,6 +113,10 @@ impl Attempts {
         };
         if let Some(at) = oldest {
             return Err(TooMany::Lately(at + WINDOW - now));
+        }
+        let quiet = QUIET.saturating_mul(1 << self.begun.len().saturating_sub(1).min(8)).min(LONGEST_QUIET);
+        if let Some(ended) = self.ended.filter(|ended| now < *ended + quiet) {
+            return Err(TooMany::JustNow(ended + quiet - now));
         }
         self.begun.push_back((now, network));
         self.last += 1;
@@ -138,6 +141,9 @@ impl Attempts {
         let waits = |attempt: &&mut Attempt| attempt.id == id && attempt.standing == Standing::Waiting;
         if let Some(attempt) = self.current.as_mut().filter(waits) {
             attempt.standing = if allowed { Standing::Allowed(attempt.client.clone()) } else { Standing::Refused };
+            if allowed {
+                self.begun.pop_back();
+            }
             attempt.until = now + COLLECT;
             self.ended = Some(now);
         }
@@ -312,14 +318,23 @@ mod tests {
         assert_eq!(attempts.begin("b", OTHER, now), Err(TooMany::Another(DECIDE)));
         attempts.decide(first.id, false, now);
         assert_eq!(attempts.begin("b", OTHER, now), Err(TooMany::JustNow(QUIET)));
+        // Begins as soon as it may, and says how long that took.
         let mut one = |attempts: &mut Attempts, address| {
-            now += QUIET;
-            let begun = attempts.begin("a", address, now)?;
-            attempts.decide(begun.id, false, now);
-            Ok(begun)
+            let mut waited = Duration::ZERO;
+            let mut begun = attempts.begin("a", address, now);
+            if let Err(TooMany::JustNow(wait)) = begun {
+                waited = wait;
+                now += wait;
+                begun = attempts.begin("a", address, now);
+            }
+            begun.map(|begun| {
+                attempts.decide(begun.id, false, now);
+                waited
+            })
         };
-        for _ in 1..OF_ONE {
-            one(&mut attempts, LAPTOP).unwrap();
+        // Each pause is twice the one before it.
+        for number in 1..OF_ONE {
+            assert_eq!(one(&mut attempts, LAPTOP), Ok(QUIET * (1 << (number - 1))));
         }
         assert!(matches!(one(&mut attempts, LAPTOP), Err(TooMany::Lately(_))));
         // Somebody else is not locked out by it, but all together are; of IPv6 a whole network is one.
@@ -328,10 +343,18 @@ mod tests {
             one(&mut attempts, ipv6(host)).unwrap();
         }
         assert!(matches!(one(&mut attempts, ipv6(77)), Err(TooMany::Lately(_))));
-        for number in 2 * OF_ONE..OF_ALL {
-            one(&mut attempts, IpAddr::from([10, 0, 0, number as u8])).unwrap();
-        }
         assert!(matches!(one(&mut attempts, OTHER), Err(TooMany::Lately(_))));
         assert!(attempts.begin("a", LAPTOP, start + WINDOW).is_ok());
+    }
+
+    #[test]
+    fn clients_that_were_granted_their_keys_are_no_nuisance() {
+        let (mut attempts, mut now) = (Attempts::default(), Instant::now());
+        for _ in 0..OF_ONE + OF_ALL {
+            let begun = attempts.begin("a", LAPTOP, now).unwrap();
+            attempts.decide(begun.id, true, now);
+            assert!(matches!(attempts.standing(begun.id, &begun.claim, now), Some(Standing::Allowed(_))));
+            now += QUIET;
+        }
     }
 }

@@ -59,6 +59,9 @@ pub struct Board {
     sim: SimBoard,
 }
 
+/// What a board consists of.
+const PARTS: [&str; 3] = ["panel", "lamps", "buttons"];
+
 struct Shared {
     stop: AtomicBool,
     shown: Mutex<Shown>,
@@ -100,7 +103,10 @@ impl Board {
     /// What can be seen now, for the web page and the terminal.
     #[must_use]
     pub fn shown(&self) -> Shown {
-        self.shared.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let shown = self.shared.shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Nothing of it is seen to any more.
+        let lost = self.thread.as_ref().is_some_and(JoinHandle::is_finished);
+        if lost { Shown { missing: PARTS.to_vec(), ..shown } } else { shown }
     }
 
     /// Backend and parts in a few words, `missing` first where one does not answer.
@@ -207,8 +213,8 @@ impl Worker {
     /// By their names, as far as the last tries tell.
     fn missing(&self) -> Vec<&'static str> {
         let Parts { screen, lamps, buttons } = &self.parts;
-        let parts = [("panel", screen.is_missing()), ("lamps", lamps.is_missing()), ("buttons", buttons.is_missing())];
-        parts.into_iter().filter(|(_, missing)| *missing).map(|(part, _)| part).collect()
+        let missing = [screen.is_missing(), lamps.is_missing(), buttons.is_missing()];
+        PARTS.into_iter().zip(missing).filter(|(_, missing)| *missing).map(|(part, _)| part).collect()
     }
 
     fn picture(&mut self, snapshot: &Snapshot, page: Page) -> Frame {
@@ -222,14 +228,15 @@ impl Worker {
 
     /// Whether the panel has it.
     fn send_picture(&mut self, frame: &Frame, view: View, at: Duration) -> bool {
-        let stale = at.saturating_sub(self.refreshed) >= REFRESH;
+        // One that is dark shows nothing wrong, and setting it up would light it.
+        let stale = at.saturating_sub(self.refreshed) >= REFRESH && view.light != Light::Off;
         if stale {
             self.refreshed = at;
         }
         let shifted = frame.shifted(view.shift.0, view.shift.1);
         let sent = self.parts.screen.with(at, |screen| {
             if stale {
-                screen.forget();
+                screen.doubt();
             }
             screen.show(&shifted, view.light)
         });

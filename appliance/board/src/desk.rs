@@ -55,7 +55,7 @@ const CHOSEN_STAYS: Duration = Duration::from_secs(60);
 /// The question whether to power off is withdrawn after this long.
 const QUESTION_STAYS: Duration = Duration::from_secs(10);
 /// A button that went down this soon after the code was on the panel was meant for the page before: it must not grant a key.
-const PAIRING_GUARD: Duration = Duration::from_secs(1);
+const PAIRING_GUARD: Duration = Duration::from_secs(2);
 /// Pictures that are remembered: more than turn up while a button is held for a long press.
 const SIGHTS: usize = 8;
 /// The picture moves by a pixel this often.
@@ -203,6 +203,10 @@ impl Desk {
     }
 
     fn light(&self, snapshot: &Snapshot, at: Duration) -> Light {
+        // It stays for as long as there is power.
+        if snapshot.stage == Stage::Stopped {
+            return Light::Dim;
+        }
         let alone = at.saturating_sub(self.touched);
         let busy = snapshot.active > 0 || snapshot.request.is_some();
         if alone < self.rest.dim_after || snapshot.pairing.is_some() || self.countdown.is_some() {

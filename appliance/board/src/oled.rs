@@ -25,6 +25,8 @@ pub struct Oled<I2C> {
     display: Ssd1306<I2CInterface<I2C>, DisplaySize128x64, BasicMode>,
     place: String,
     shown: Option<(Frame, Light)>,
+    /// It may have lost its power for a moment, and with it what it was told.
+    doubtful: bool,
 }
 
 impl<I2C: I2c> Oled<I2C> {
@@ -34,15 +36,27 @@ impl<I2C: I2c> Oled<I2C> {
     pub fn new(bus: I2C, address: u8, upside_down: bool, place: String) -> Self {
         let rotation = if upside_down { DisplayRotation::Rotate180 } else { DisplayRotation::Rotate0 };
         let interface = I2CDisplayInterface::new_custom_address(bus, address);
-        Self { display: Ssd1306::new(interface, DisplaySize128x64, rotation), place, shown: None }
+        Self { display: Ssd1306::new(interface, DisplaySize128x64, rotation), place, shown: None, doubtful: false }
     }
 
     fn update(&mut self, frame: &Frame, light: Light) -> Result<(), DisplayError> {
         let shown = self.shown.take();
-        if shown.is_none() {
-            self.display.init_with_addr_mode(AddrMode::Horizontal)?;
+        let doubtful = std::mem::take(&mut self.doubtful);
+        // Setting it up switches it on, at a brightness of its own.
+        match shown {
+            Some((_, before)) if doubtful => {
+                self.display.init_with_addr_mode(AddrMode::Horizontal)?;
+                self.set_light(before)?;
+            }
+            None => {
+                self.display.init_with_addr_mode(AddrMode::Horizontal)?;
+                // What is in its memory, noise after power-up, is not to be seen.
+                self.display.set_display_on(false)?;
+            }
+            Some(_) => {}
         }
-        for run in runs(shown.as_ref().map(|(frame, _)| frame), frame) {
+        let known = shown.as_ref().filter(|_| !doubtful);
+        for run in runs(known.map(|(frame, _)| frame), frame) {
             self.send(run)?;
         }
         if shown.is_none_or(|(_, before)| before != light) {
@@ -76,8 +90,8 @@ impl<I2C: I2c + Send> Screen for Oled<I2C> {
         })
     }
 
-    fn forget(&mut self) {
-        self.shown = None;
+    fn doubt(&mut self) {
+        self.doubtful = true;
     }
 }
 
@@ -124,6 +138,30 @@ mod tests {
                 (light != Light::Off, light == Light::Bright)
             );
         }
+    }
+
+    #[test]
+    fn a_panel_is_set_up_anew_without_being_seen_to_be() {
+        let board = SimBoard::new();
+        let mut oled = panel(&board);
+        let frame = render(&samples::idle(), Page::Status);
+        oled.show(&frame, Light::Bright).expect("the panel answers");
+        // It was dark until the picture was there.
+        assert_eq!(board.panel().lit_while_written(), [0; 2]);
+        for (light, brightness) in [(Light::Dim, 0), (Light::Bright, 1)] {
+            oled.show(&frame, light).expect("the panel answers");
+            let before = board.panel().lit_while_written();
+            oled.doubt();
+            oled.show(&frame, light).expect("the panel answers");
+            let mut expected = before;
+            expected[brightness] += 1024;
+            assert_eq!(board.panel().lit_while_written(), expected, "{light:?}");
+        }
+        board.plug_panel(false);
+        board.plug_panel(true);
+        oled.doubt();
+        oled.show(&frame, Light::Bright).expect("the panel answers");
+        assert_eq!((board.panel().frame(), board.panel().is_on()), (frame, true));
     }
 
     #[test]

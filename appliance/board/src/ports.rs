@@ -27,9 +27,9 @@ pub trait Screen: Send {
     /// The panel did not take it. What it shows is unknown then, and the next call sends everything.
     fn show(&mut self, frame: &Frame, light: Light) -> Result<(), PortError>;
 
-    /// Forgets what the panel shows, so that the next `show` sets it up anew: a panel that lost its power for a moment
+    /// Doubts what the panel shows, so that the next `show` sets it up anew: a panel that lost its power for a moment
     /// answers as before but shows noise or nothing.
-    fn forget(&mut self);
+    fn doubt(&mut self);
 }
 
 /// Four lamps.

@@ -6,7 +6,7 @@ use cerebrum_board::{Cause, Fault, Phase, Snapshot, Stage, UpstreamState, lamps,
 use proptest::{option, prelude::*, sample::select};
 
 fn any_snapshot() -> impl Strategy<Value = Snapshot> {
-    let stages = select(vec![Stage::Starting, Stage::Ready, Stage::Draining, Stage::Stopped]);
+    let stages = select(vec![Stage::Starting, Stage::Ready, Stage::Draining, Stage::Halted, Stage::Stopped]);
     let phases = select(vec![Phase::Preparing, Phase::Loading, Phase::Reading, Phase::Generating]);
     let states = select(vec![UpstreamState::Up, UpstreamState::Down, UpstreamState::HalfOpen]);
     let causes = option::of(select(Cause::ALL.to_vec()));
@@ -24,7 +24,7 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
     )
 }
 
-/// The longest round of any pattern: two long blinks, two short ones, a pause.
+/// More than the longest round of any pattern: two long blinks, three short ones, a pause.
 const ROUND_MS: u64 = 6_000;
 
 proptest! {
@@ -34,7 +34,7 @@ proptest! {
         let seen: Vec<[u8; 4]> = (0..ROUND_MS).step_by(20).map(levels).collect();
         let shines = |lamp: usize| seen.iter().any(|levels| levels[lamp] > 0);
         let waits = snapshot.pairing.is_some();
-        prop_assert_eq!(shines(0), snapshot.stage != Stage::Stopped || waits, "ready");
+        prop_assert_eq!(shines(0), ![Stage::Halted, Stage::Stopped].contains(&snapshot.stage) || waits, "ready");
         prop_assert_eq!(shines(1), snapshot.request.is_some() || snapshot.active > 0, "activity");
         let lives = snapshot.upstreams.iter().any(|upstream| upstream.state != UpstreamState::Down);
         prop_assert_eq!(shines(2), lives || waits, "upstream");

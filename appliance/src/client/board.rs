@@ -15,22 +15,25 @@ use super::server::Server;
 #[derive(Deserialize)]
 struct News {
     frame: Option<String>,
+    light: Option<String>,
     lamps: [u8; 4],
 }
 
 /// Panel and lamps as they were last told.
 #[derive(Default)]
 struct Seen {
-    panel: String,
+    frame: Option<Frame>,
+    asleep: bool,
 }
 
 impl Seen {
     fn take(&mut self, news: &News) -> String {
-        if let Some(frame) = news.frame.as_deref().and_then(Frame::from_hex) {
-            self.panel = frame.to_terminal();
-        }
+        self.frame = news.frame.as_deref().and_then(Frame::from_hex).or(self.frame.take());
+        self.asleep = news.light.as_ref().map_or(self.asleep, |light| light == "off");
+        let dark = Frame::dark();
+        let panel = self.frame.as_ref().filter(|_| !self.asleep).unwrap_or(&dark).to_terminal();
         let [ready, activity, upstream, error] = news.lamps;
-        beside(&self.panel, &Lamps { ready, activity, upstream, error }.to_terminal())
+        beside(&panel, &Lamps { ready, activity, upstream, error }.to_terminal())
     }
 }
 
@@ -70,9 +73,12 @@ mod tests {
     fn lamps_change_beside_the_last_picture() {
         let picture = render(&Snapshot::default(), Page::Splash);
         let mut seen = Seen::default();
-        let first = seen.take(&News { frame: Some(picture.to_hex()), lamps: [0; 4] });
+        let first = seen.take(&News { frame: Some(picture.to_hex()), light: Some("dim".to_owned()), lamps: [0; 4] });
         assert_eq!(first, beside(&picture.to_terminal(), &Lamps::default().to_terminal()));
-        let lit = seen.take(&News { frame: None, lamps: [255; 4] });
+        let lit = seen.take(&News { frame: None, light: None, lamps: [255; 4] });
         assert_eq!(lit, beside(&picture.to_terminal(), &Lamps::ALL.to_terminal()));
+        // As the panel itself, which is off then.
+        let asleep = News { frame: Some(picture.to_hex()), light: Some("off".to_owned()), lamps: [0; 4] };
+        assert_eq!(seen.take(&asleep), beside(&Frame::dark().to_terminal(), &Lamps::default().to_terminal()));
     }
 }

@@ -59,6 +59,12 @@ pub(super) async fn begin(gateway: &Gateway, body: &mut Incoming, from: IpAddr) 
             message: "this appliance has no board to decide at: make a key there with `cerebrum key add NAME`".into(),
         });
     };
+    if gateway.keys.count().is_none() {
+        return Err(Refusal::BadRequest {
+            field: None,
+            message: "this appliance asks nobody for a key (auth = \"open\"): connect without one".into(),
+        });
+    }
     if let Some(sentence) = undecidable(&panel.shown().missing) {
         return Err(Refusal::BadRequest { field: None, message: sentence });
     }
@@ -115,13 +121,14 @@ pub(super) async fn wait(gateway: &Gateway, headers: &HeaderMap, path: &str) -> 
 async fn grant(gateway: &Gateway, client: String) -> Option<Secret> {
     let keys = gateway.keys.clone();
     let granted = tokio::task::spawn_blocking(move || keys.grant(&client)).await;
-    match granted.ok().flatten()? {
-        Ok(key) => Some(key),
-        Err(error) => {
-            tracing::error!(%error, "no key could be made for a client that was allowed one");
-            None
-        }
-    }
+    let error = match granted {
+        Ok(Some(Ok(key))) => return Some(key),
+        Ok(Some(Err(error))) => error.to_string(),
+        Ok(None) => "no file of keys is named".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(%error, "no key could be made for a client that was allowed one");
+    None
 }
 
 #[cfg(test)]

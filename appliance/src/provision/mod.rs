@@ -224,11 +224,13 @@ fn grant(system: &System, places: &Places) -> Result<(), ProvisionError> {
 fn report(problems: &[Problem], places: &Places) -> Result<(), ProvisionError> {
     let path = places.own().join("problem.txt");
     if let Some(first) = problems.first() {
-        let more = problems.len() - 1;
-        let rest = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+        let all = match problems.len() {
+            1 => String::new(),
+            all => format!("{all} mistakes, all in {ERRORS}. "),
+        };
         // What is wrong with the file itself names it already.
         let file = if first.key == FILE { String::new() } else { format!("{FILE}: ") };
-        let text = format!("{file}{first}{rest}");
+        let text = format!("{all}{file}{first}");
         at(&path, std::fs::write(&path, text))?;
     }
     let beside = places.boot.join(ERRORS);

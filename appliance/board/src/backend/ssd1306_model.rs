@@ -17,6 +17,7 @@ pub struct PanelModel {
     column: u8,
     page: u8,
     taken: usize,
+    lit: [usize; 2],
 }
 
 impl Default for PanelModel {
@@ -32,6 +33,7 @@ impl Default for PanelModel {
             column: 0,
             page: 0,
             taken: 0,
+            lit: [0; 2],
         }
     }
 }
@@ -61,12 +63,23 @@ impl PanelModel {
         self.taken
     }
 
+    /// Bytes of pictures that were stored while it was lit dimly, and brightly.
+    #[must_use]
+    pub const fn lit_while_written(&self) -> [usize; 2] {
+        self.lit
+    }
+
     /// Takes one write: a control byte, then commands (0x00) or data (0x40).
     pub fn take(&mut self, bytes: &[u8]) {
         self.taken += bytes.len();
         match bytes {
             [0x00, commands @ ..] => self.commands(commands),
-            [0x40, data @ ..] => data.iter().for_each(|&byte| self.store(byte)),
+            [0x40, data @ ..] => {
+                if self.on {
+                    self.lit[usize::from(self.contrast > 0x80)] += data.len();
+                }
+                data.iter().for_each(|&byte| self.store(byte));
+            }
             _ => {}
         }
     }

@@ -77,9 +77,12 @@ pub(super) fn error(painter: &mut Painter, snapshot: &Snapshot) {
     } else {
         ""
     };
-    painter.header("! Problem", hint);
-    painter.message(&fault.message);
+    let turn = snapshot.uptime.as_secs() / PART_SECONDS;
+    painter.message("! Problem", hint, &fault.message, turn as usize);
 }
+
+/// How long each part of a message stays that needs several.
+const PART_SECONDS: u64 = 6;
 
 pub(super) fn confirm_power_off(painter: &mut Painter, snapshot: &Snapshot) {
     let installs = |update: &Update| matches!(update.state, UpdateState::Installing(_));

@@ -97,19 +97,32 @@ impl Painter {
         self.rule(12);
     }
 
-    /// A message under the header: three lines of medium letters where they hold it, else four small ones.
-    pub(super) fn message(&mut self, text: &str) {
-        if break_lines(&MEDIUM, &printable(text), SPAN, usize::MAX).len() <= 3 {
-            self.paragraph(&MEDIUM, text, 26, 17, 3);
-        } else {
-            self.paragraph(&SMALL, text, 24, 12, 4);
+    /// A message under a header: in three lines of medium letters where they hold it, else in as many parts of four small
+    /// ones as it takes, which are shown in `turn`. Where there are several, the header says which this is instead of the title.
+    pub(super) fn message(&mut self, title: &str, fact: &str, text: &str, turn: usize) {
+        let lines = |font| break_lines(font, &printable(text), SPAN, usize::MAX);
+        let (large, small) = (lines(&MEDIUM), lines(&SMALL));
+        if large.len() <= 3 {
+            self.header(title, fact);
+            return self.lines(&MEDIUM, &large, 26, 17);
         }
+        let parts: Vec<_> = small.chunks(4).collect();
+        let part = turn % parts.len();
+        match parts.len() {
+            1 => self.header(title, fact),
+            all => self.header(&format!("! {} of {all}", part + 1), fact),
+        }
+        self.lines(&SMALL, parts[part], 24, 12);
     }
 
     /// Words in as many lines as fit from `first` baseline on, `step` pixels apart, at most `lines`; the rest is shortened.
-    pub(super) fn paragraph(&mut self, font: &FontRenderer, text: &str, first: i32, step: i32, lines: usize) {
-        let broken = break_lines(font, &printable(text), SPAN, lines);
-        for (line, baseline) in broken.iter().zip((first..).step_by(step.unsigned_abs() as usize)) {
+    pub(super) fn paragraph(&mut self, font: &FontRenderer, text: &str, first: i32, step: usize, lines: usize) {
+        self.lines(font, &break_lines(font, &printable(text), SPAN, lines), first, step);
+    }
+
+    /// Lines of text from `first` baseline on, `step` pixels apart.
+    fn lines(&mut self, font: &FontRenderer, lines: &[String], first: i32, step: usize) {
+        for (line, baseline) in lines.iter().zip((first..).step_by(step)) {
             self.line(&[font], line, baseline, Align::Left);
         }
     }

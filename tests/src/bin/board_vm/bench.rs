@@ -96,11 +96,19 @@ impl Bench {
         self.machine.run(&format!("echo pull-down >{pull}\nusleep {micros}\necho pull-up >{pull}")).map(drop)
     }
 
-    /// Presses a button whose contacts bounce for some milliseconds, when it closes and when it opens.
-    pub(crate) fn press_bouncing(&mut self, button: Button) -> anyhow::Result<()> {
+    /// Presses a button whose contacts bounce for some milliseconds, when it closes and when it opens. False when the machine
+    /// was too slow for it: then the contacts may have stayed for longer than bouncing ones do.
+    pub(crate) fn press_bouncing(&mut self, button: Button) -> anyhow::Result<bool> {
         let pull = pull(button);
-        let bounce = format!("for _ in 1 2 3 4 5; do echo pull-up >{pull}; echo pull-down >{pull}; done");
-        self.machine.run(&format!("{bounce}\nusleep 150000\n{bounce}\necho pull-up >{pull}")).map(drop)
+        let bounce = format!(
+            "read before rest </proc/uptime; for _ in 1 2 3; do echo pull-up >{pull}; echo pull-down >{pull}; done; \
+             read after rest </proc/uptime; echo $before $after"
+        );
+        let told = self.machine.run(&format!("{bounce}\nusleep 150000\n{bounce}\necho pull-up >{pull}"))?;
+        let times = told.split_whitespace().map(str::parse).collect::<Result<Vec<f64>, _>>()?;
+        // Hundredths of a second: one step more may have passed than they tell.
+        let short = |train: &[f64]| train[1] - train[0] + 0.01 < cerebrum_board::buttons::WINDOW.as_secs_f64() + 0.001;
+        Ok(times.chunks_exact(2).all(short))
     }
 
     /// Holds both buttons for a while.
@@ -126,6 +134,12 @@ impl Bench {
     /// What the bytes on the bus have made of the panel.
     pub(crate) fn picture(&mut self) -> anyhow::Result<Frame> {
         Ok(self.panel.catch_up()?.frame())
+    }
+
+    /// The picture once nothing that was done is on its way any more.
+    pub(crate) async fn settled(&mut self) -> anyhow::Result<Frame> {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        self.picture()
     }
 
     /// Whether the panel is switched on.
