@@ -40,7 +40,7 @@ pub fn finish(reason: &str) -> Chunk {
 enum Manner {
     Says(Arc<Vec<Chunk>>),
     Silent,
-    Refuses(Arc<str>),
+    Refuses(&'static str, Arc<str>),
 }
 
 impl StubService {
@@ -65,7 +65,15 @@ impl StubService {
     /// # Errors
     /// When there is no port.
     pub async fn refusing(sentence: &str) -> anyhow::Result<Self> {
-        Self::with(Manner::Refuses(sentence.into())).await
+        Self::refusing_with("400 Bad Request", sentence).await
+    }
+
+    /// As [`Self::refusing`], with this status.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub async fn refusing_with(status: &'static str, sentence: &str) -> anyhow::Result<Self> {
+        Self::with(Manner::Refuses(status, sentence.into())).await
     }
 
     async fn with(manner: Manner) -> anyhow::Result<Self> {
@@ -105,11 +113,15 @@ async fn serve(mut stream: TcpStream, asked: &Mutex<Option<Value>>, manner: &Man
     }
     *asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(serde_json::from_slice(&body)?);
     let chunks = match manner {
+        Manner::Says(_) if head.starts_with("post /v1/embeddings") => {
+            let embedding = json!({"object": "embedding", "index": 0, "embedding": [1.0]});
+            return document(&mut stream, "200 OK", &json!({"object": "list", "data": [embedding]})).await;
+        }
         Manner::Says(chunks) => chunks,
         Manner::Silent => return std::future::pending().await,
-        Manner::Refuses(sentence) => {
+        Manner::Refuses(status, sentence) => {
             let error = json!({"error": {"message": &**sentence, "type": "invalid"}});
-            return document(&mut stream, "400 Bad Request", &error).await;
+            return document(&mut stream, status, &error).await;
         }
     };
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n").await?;

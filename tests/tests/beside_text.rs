@@ -95,6 +95,9 @@ async fn models_of_every_upstream_are_listed() {
     let both = |models: &Value| listed(models, STUB_MODEL) && listed(models, MODEL);
     eventually(&lan, "/v1/models", both).await.unwrap();
     assert_eq!(lan.get(&format!("/v1/models/{STUB_MODEL}")).await.unwrap().status, 200);
+    // Clients write what is special in a path as %XX, and names of models have slashes.
+    let coded = format!("/v1/models/{}", STUB_MODEL.replace('-', "%2D"));
+    assert_eq!(lan.get(&coded).await.unwrap().status, 200);
 }
 
 #[tokio::test]

@@ -26,10 +26,13 @@ struct Box {
 
 impl Box {
     fn start(script: Script) -> Self {
+        Self::start_with(script, "keys_file = \"appliance-keys.toml\"")
+    }
+
+    fn start_with(script: Script, keys: &str) -> Self {
         let (site, upstream) = (Site::new().unwrap(), ScriptedUpstream::start(script).unwrap());
-        let daemon = site
-            .start_appliance_over(&upstream.url(), "keys_file = \"appliance-keys.toml\"\n[board]\nbackend = \"sim\"")
-            .unwrap();
+        let daemon =
+            site.start_appliance_over(&upstream.url(), &format!("{keys}\n[board]\nbackend = \"sim\"")).unwrap();
         let lan = Client::plain(site.appliance, Some(site.client_key.expose()));
         Self { site, upstream, daemon, lan }
     }
@@ -315,6 +318,14 @@ async fn a_long_press_refuses_and_pestering_is_limited() {
         assert_eq!(decided.into_inner().unwrap(), "refused");
     }
     assert_eq!(statuses, [201, 201, 429]);
+}
+
+#[tokio::test]
+async fn where_no_key_is_asked_for_nobody_is_bothered_for_one() {
+    let board = Box::start_with(Script::default(), "auth = \"open\"");
+    let answer = Client::plain(board.site.appliance, None).post("/v1/pair", &json!({"name": "laptop"})).await.unwrap();
+    assert_eq!(answer.status, 400, "{:?}", answer.body);
+    assert!(String::from_utf8_lossy(&answer.body).contains("asks nobody for a key"), "{:?}", answer.body);
 }
 
 /// Asks for a key as soon as the pause after another attempt is over.

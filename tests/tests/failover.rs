@@ -7,7 +7,7 @@ use cerebrum_common::wire::{Failure, FailureCode};
 use cerebrum_tests::client::{Client, PATIENCE, eventually, upstreams_up};
 use cerebrum_tests::scripted::{Ending, Script, ScriptedUpstream};
 use cerebrum_tests::stack::{Program, Site};
-use cerebrum_tests::stub_service::StubService;
+use cerebrum_tests::stub_service::{STUB_MODEL, StubService};
 use serde_json::{Value, json};
 
 const PROMPT: &str = "my secret marmalade recipe";
@@ -95,4 +95,31 @@ async fn what_a_service_quotes_reaches_the_client_and_no_log() {
     appliance.log().heard(PATIENCE, |line| line.contains("outcome=")).await.unwrap();
     let log = appliance.log().lines().join("\n");
     assert!(!log.contains(PROMPT), "{log}");
+}
+
+#[tokio::test]
+async fn embeddings_go_on_to_the_next_and_an_upstreams_refusal_is_not_the_clients() {
+    let (site, question) = (Site::new().unwrap(), json!({"model": STUB_MODEL, "input": "x"}));
+    let second = StubService::start(Vec::new()).await.unwrap();
+    for (status, sentence) in
+        [("401 Unauthorized", "wrong key"), ("502 Bad Gateway", "no"), ("302 Found", "there"), ("429 Too Many", "slow")]
+    {
+        let first = StubService::refusing_with(status, sentence).await.unwrap();
+        let upstreams =
+            first.upstream("priority = 0") + &second.upstream("priority = 1").replace("\"stub\"", "\"second\"");
+        let (appliance, lan) = start(&site, &upstreams, "").await;
+        upstreams_up(&lan, 2).await.unwrap();
+        let answer = lan.post("/v1/embeddings", &question).await.unwrap();
+        assert_eq!(answer.status.as_u16(), 200, "{status}: {:?}", answer.json());
+        assert_eq!(answer.json().unwrap()["data"][0]["embedding"], json!([1.0]));
+        drop(appliance);
+        let (_appliance, lan) = start(&site, &first.upstream(""), "").await;
+        let answer = lan.post("/v1/embeddings", &question).await.unwrap();
+        assert!([502, 503, 500].contains(&answer.status.as_u16()), "{status}: {}", answer.status);
+        assert!(answer.json().unwrap()["error"]["message"].is_string(), "{:?}", answer.json());
+    }
+    let strict = StubService::refusing("input: too long").await.unwrap();
+    let (_appliance, lan) = start(&site, &strict.upstream(""), "").await;
+    let answer = lan.post("/v1/embeddings", &question).await.unwrap();
+    assert_eq!(answer.status.as_u16(), 400, "{:?}", answer.json());
 }

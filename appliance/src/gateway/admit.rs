@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use cerebrum_common::keys::{Allowance, Client};
 use cerebrum_common::serve::Refusal;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::places::{Place, Places, Rank};
 use super::quota::{Quotas, Share};
 use super::record::Record;
 use super::stops::Stops;
@@ -41,7 +42,7 @@ impl Default for Limits {
 pub struct Gate {
     limits: Limits,
     quotas: Arc<Quotas>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     queue: Semaphore,
     pace: Arc<Mutex<Pace>>,
     stops: Arc<Stops>,
@@ -108,14 +109,14 @@ pub struct Admitted {
 /// One place; dropping it frees the place.
 #[derive(Debug)]
 pub struct Permit {
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     share: Option<Share>,
     number: u64,
     pace: Arc<Mutex<Pace>>,
 }
 
 impl Permit {
-    fn new(gate: &Gate, place: OwnedSemaphorePermit, share: Option<Share>) -> Self {
+    fn new(gate: &Gate, place: Place, share: Option<Share>) -> Self {
         Self { _place: place, share, number: lock(&gate.pace).begin(), pace: gate.pace.clone() }
     }
 
@@ -176,7 +177,7 @@ impl Gate {
         Self {
             limits,
             quotas: Quotas::new(limits.per_key),
-            places: Arc::new(Semaphore::new(limits.in_progress)),
+            places: Places::new(limits.in_progress),
             queue: Semaphore::new(limits.queue),
             pace: Arc::default(),
             stops,
@@ -184,23 +185,23 @@ impl Gate {
         }
     }
 
-    async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(place) = self.places.clone().try_acquire_owned() {
+    async fn place(&self, rank: Rank) -> Option<Place> {
+        if let Some(place) = self.places.free() {
             return Some(place);
         }
-        if let Some(place) = self.make_room().await {
+        if let Some(place) = self.make_room(rank).await {
             return Some(place);
         }
         let _waiting = self.queue.try_acquire().ok()?;
         let _counted = Waiting::new(&self.board);
-        tokio::time::timeout(self.limits.queue_wait, self.places.clone().acquire_owned()).await.ok()?.ok()
+        tokio::time::timeout(self.limits.queue_wait, self.places.wait(rank)).await.ok()?
     }
 
     /// The place of a request that nobody waits for.
-    async fn make_room(&self) -> Option<OwnedSemaphorePermit> {
+    async fn make_room(&self, rank: Rank) -> Option<Place> {
         let id = lock(&self.pace).running.values_mut().find_map(|running| running.gives_way.take())?;
         self.stops.stop(id, "for a request that could not wait");
-        tokio::time::timeout(MAKING_ROOM, self.places.clone().acquire_owned()).await.ok()?.ok()
+        tokio::time::timeout(MAKING_ROOM, self.places.wait(rank)).await.ok()?
     }
 
     /// Counts a call that takes no place against its key's allowance.
@@ -239,13 +240,13 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A place for the request, at once or within the queue's wait.
+/// A place for the request, at once or within the queue's wait, in which the more urgent ones go before it.
 ///
 /// # Errors
 /// [`Refusal::Busy`] with an estimate of when to come back.
-pub(super) async fn admit(gate: &Gate, client: Client, record: &mut Record) -> Result<Admitted, Refusal> {
+pub(super) async fn admit(gate: &Gate, client: Client, rank: Rank, record: &mut Record) -> Result<Admitted, Refusal> {
     let share = gate.quotas.take(&client)?;
-    match gate.place().await {
+    match gate.place(rank).await {
         Some(place) => {
             record.admitted(&client);
             let permit = Permit::new(gate, place, share);
@@ -271,39 +272,39 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn places_are_conserved_and_the_queue_is_bounded() {
         let gate = gate(1, 1);
-        let first = gate.place().await.unwrap();
-        let (second, third) = tokio::join!(biased; gate.place(), async {
-            let third = gate.place().await;
+        let first = gate.place(Rank::Reading).await.unwrap();
+        let (second, third) = tokio::join!(biased; gate.place(Rank::Reading), async {
+            let third = gate.place(Rank::Reading).await;
             drop(first);
             third
         });
         assert!(second.is_some(), "the queued one gets the place");
         assert!(third.is_none(), "the queue has one place");
         drop(second);
-        assert!(gate.place().await.is_some());
+        assert!(gate.place(Rank::Reading).await.is_some());
         assert_eq!(gate.board.look(|status| status.queued), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_queued_request_waits_no_longer_than_told() {
         let gate = gate(1, 1);
-        let _first = gate.place().await.unwrap();
-        assert!(gate.place().await.is_none());
+        let _first = gate.place(Rank::Reading).await.unwrap();
+        assert!(gate.place(Rank::Reading).await.is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn retry_after_follows_what_requests_take() {
         let gate = gate(2, 0);
         assert_eq!(gate.retry_after(), RETRY_UNKNOWN);
-        let permit = Permit::new(&gate, gate.place().await.unwrap(), None);
+        let permit = Permit::new(&gate, gate.place(Rank::Reading).await.unwrap(), None);
         tokio::time::advance(Duration::from_secs(120)).await;
         permit.answered();
         drop(permit);
         assert_eq!(gate.retry_after(), Duration::from_secs(30));
         // What was refused or remembered took no time, and says nothing.
-        drop(Permit::new(&gate, gate.place().await.unwrap(), None));
+        drop(Permit::new(&gate, gate.place(Rank::Reading).await.unwrap(), None));
         assert_eq!(gate.retry_after(), Duration::from_secs(30));
-        let _running = Permit::new(&gate, gate.place().await.unwrap(), None);
+        let _running = Permit::new(&gate, gate.place(Rank::Reading).await.unwrap(), None);
         assert_eq!(gate.retry_after(), Duration::from_secs(120));
         tokio::time::advance(Duration::from_secs(100)).await;
         assert_eq!(gate.retry_after(), Duration::from_secs(20));
@@ -312,15 +313,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_is_not_waited_for_makes_room() {
         let gate = gate(1, 0);
-        let warm_up = Permit::new(&gate, gate.place().await.unwrap(), None);
+        let warm_up = Permit::new(&gate, gate.place(Rank::Reading).await.unwrap(), None);
         let mut stop = gate.stops.enter(7);
-        assert!(gate.place().await.is_none(), "it may be waited for");
+        assert!(gate.place(Rank::Reading).await.is_none(), "it may be waited for");
         warm_up.gives_way(7);
         let ends = async move {
             std::future::poll_fn(|cx| stop.poll(cx)).await;
             drop(warm_up);
         };
-        let (place, ()) = tokio::join!(gate.place(), ends);
+        let (place, ()) = tokio::join!(gate.place(Rank::Reading), ends);
         assert!(place.is_some());
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cerebrum_common::serve::{Answer, Refusal, full, json};
-use cerebrum_common::wire::dialect::Dialect;
 use cerebrum_common::wire::{Failure, FailureCode};
 use http::{HeaderValue, Response, StatusCode, header};
+use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::map::{Entry, Map};
 use serde_json::{Value, json};
@@ -144,15 +144,19 @@ pub(super) async fn models(gateway: &Gateway) -> Response<Answer> {
 }
 
 /// `/v1/models/{id}`.
-pub(super) async fn model(gateway: &Gateway, path: &str) -> Response<Answer> {
-    let asked = path.split_once("/models/").map_or("", |(_, name)| name);
+///
+/// # Errors
+/// No such model.
+pub(super) async fn model(gateway: &Gateway, path: &str) -> Result<Response<Answer>, Refusal> {
+    let coded = path.split_once("/models/").map_or("", |(_, name)| name);
+    let asked = percent_decode_str(coded).decode_utf8_lossy();
     let models = all_models(gateway).await;
-    match served(gateway, &models).iter().find(|name| *name == asked) {
-        Some(name) => json(StatusCode::OK, &described(name)),
+    match served(gateway, &models).iter().find(|name| **name == asked) {
+        Some(name) => Ok(json(StatusCode::OK, &described(name))),
         None => {
             let message = format!("model: found {asked:?}, expected one that /v1/models lists");
             let failure = Failure { code: FailureCode::UnknownModel, message, retry_after_ms: None };
-            Refusal::Failed(failure).response_in(Dialect::Chat)
+            Err(Refusal::Failed(failure))
         }
     }
 }

@@ -24,6 +24,7 @@ mod page;
 mod pair;
 mod pass;
 mod pipeline;
+mod places;
 mod prepare;
 mod press;
 mod quota;

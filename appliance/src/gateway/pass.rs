@@ -1,5 +1,6 @@
 //! Calls that are passed on as they are, so that clients of llama.cpp take the appliance for a `llama-server`: tokens and
-//! their texts, properties, embeddings. The server's answer comes back with its status, whatever it is.
+//! their texts, properties, embeddings. An answer comes back as it is, a refusal in the words of the client's own calls; an
+//! upstream that fails is passed over for the next.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +14,10 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
 
+use super::refused::{REFUSAL_BYTES, is_worth_another, judge, link_failure, lost, refusal};
 use super::{Gateway, route};
-use crate::upstream::Upstream;
 use crate::upstream::way::Way;
+use crate::upstream::{Upstream, spread};
 
 /// How long an answer may take: a model may have to be loaded for it.
 const ANSWER: Duration = Duration::from_secs(300);
@@ -26,10 +28,10 @@ const ANSWER_BYTES: usize = 128 << 20;
 /// Calls at a time: their answers are held whole.
 pub(super) const AT_A_TIME: usize = 8;
 
-/// Passes a call on to the first upstream that is connected and can answer it.
+/// Passes a call on to the first upstream that can answer it.
 ///
 /// # Errors
-/// No upstream is, or its answer breaks off.
+/// What the first of them refused, or how it could not be reached.
 pub(super) async fn on(
     gateway: &Gateway,
     method: Method,
@@ -44,65 +46,123 @@ pub(super) async fn on(
     let (body, _room) = gateway.bodies.collect(body).await?;
     tokio::time::timeout(ANSWER, exchange(gateway, method, path, body, id))
         .await
-        .unwrap_or_else(|_| Err(failed(FailureCode::Timeout, "the inference server took too long")))
+        .unwrap_or_else(|_| Err(Refusal::Failed(failed(FailureCode::Timeout, "the inference server took too long"))))
 }
 
 async fn exchange(
     gateway: &Gateway,
     method: Method,
-    path: &str,
+    path: &'static str,
     body: Bytes,
     id: RequestId,
 ) -> Result<Response<Answer>, Refusal> {
-    let (upstream, body) = choose(&gateway.upstreams, path, body)?;
+    let question = Question::new(path, body)?;
+    let (mut first, mut wait) = (None::<Failure>, None::<Duration>);
+    for upstream in question.order(&gateway.upstreams) {
+        let Some(body) = question.words_for(&upstream) else { continue };
+        let mut pass = match upstream.admit() {
+            Ok(pass) => pass,
+            Err(longer) => {
+                wait = Some(wait.map_or(longer, |wait| wait.min(longer)));
+                continue;
+            }
+        };
+        let missed = match ask(&upstream, &method, path, body, id).await {
+            Ok(response) => {
+                pass.succeeded();
+                return Ok(response);
+            }
+            Err(failure) => failure,
+        };
+        judge(missed.code, &mut pass);
+        if !is_worth_another(missed.code) {
+            return Err(Refusal::Failed(missed));
+        }
+        tracing::info!(%id, call = path, upstream = %upstream.name, reason = missed.for_log(), "not answered");
+        first.get_or_insert(missed);
+    }
+    Err(match (first, wait) {
+        (Some(failure), _) => Refusal::Failed(failure),
+        (None, Some(wait)) => route::unavailable(wait),
+        (None, None) => route::unknown(question.model().unwrap_or_default()),
+    })
+}
+
+async fn ask(
+    upstream: &Upstream,
+    method: &Method,
+    path: &str,
+    body: Bytes,
+    id: RequestId,
+) -> Result<Response<Answer>, Failure> {
     // A service's base already ends with what other people's paths begin with.
     let path = if matches!(upstream.way, Way::Service(_)) { path.trim_start_matches("/v1") } else { path };
     let request = upstream
-        .request(method, path)
+        .request(method.clone(), path)
         .header(header::CONTENT_TYPE, "application/json")
         .header(request_id::HEADER, id.header_value())
         .body(body)
         .map_err(|error| failed(FailureCode::Internal, &error.to_string()))?;
-    let broken = |error: &dyn std::fmt::Display| failed(FailureCode::LinkLost, &error.to_string());
-    let (head, body) = upstream.way.send(request).await.map_err(|error| broken(&error))?.into_parts();
-    let body = Limited::new(body, ANSWER_BYTES).collect().await.map_err(|error| broken(&error))?.to_bytes();
+    let (head, body) = upstream.way.send(request).await.map_err(|error| link_failure(&error))?.into_parts();
+    let most = if head.status.is_success() { ANSWER_BYTES } else { REFUSAL_BYTES };
+    let body = Limited::new(body, most).collect().await.map_err(|error| lost(&error.to_string()))?.to_bytes();
+    if !head.status.is_success() {
+        return Err(refusal(head.status, &head.headers, &body));
+    }
     tracing::info!(%id, call = path, upstream = %upstream.name, status = head.status.as_u16(), "passed on");
     let mut response = Response::new(full(body));
-    *response.status_mut() = head.status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(after) = head.headers.get(header::RETRY_AFTER) {
-        response.headers_mut().insert(header::RETRY_AFTER, after.clone());
-    }
     Ok(response)
 }
 
-/// Who answers, and the body in that one's words. Only servers like llama.cpp's have more than embeddings.
-fn choose<'u>(upstreams: &'u [Arc<Upstream>], path: &str, body: Bytes) -> Result<(&'u Arc<Upstream>, Bytes), Refusal> {
-    let mut up = upstreams.iter().filter(|upstream| upstream.way.is_up()).peekable();
-    if up.peek().is_none() {
-        return Err(failed(FailureCode::Overloaded, "no inference server is connected"));
+/// A call, and the model that it names; only embeddings name one.
+struct Question {
+    path: &'static str,
+    body: Bytes,
+    named: Option<(Value, String)>,
+}
+
+impl Question {
+    fn new(path: &'static str, body: Bytes) -> Result<Self, Refusal> {
+        let named = if path == EMBEDDINGS {
+            let call: Value = json::parse(&body)?;
+            let model = call.get("model").and_then(Value::as_str).map(str::to_owned);
+            model.map(|model| (call, model))
+        } else {
+            None
+        };
+        Ok(Self { path, body, named })
     }
-    if path != EMBEDDINGS {
-        let mut up: Vec<_> = up.collect();
-        up.sort_by_key(|upstream| matches!(upstream.way, Way::Service(_)));
-        return Ok((up[0], body));
+
+    fn model(&self) -> Option<&str> {
+        self.named.as_ref().map(|(_, model)| model.as_str())
     }
-    let mut call: Value = json::parse(&body)?;
-    let Some(asked) = call.get("model").and_then(Value::as_str).map(str::to_owned) else {
-        return up.next().map(|upstream| (upstream, body)).ok_or_else(|| route::unknown(""));
-    };
-    let named = |upstream: &'u Arc<Upstream>| Some((upstream, upstream.model(&asked)?.to_owned()));
-    let (upstream, own) = up.find_map(named).ok_or_else(|| route::unknown(&asked))?;
-    if own == asked {
-        return Ok((upstream, body));
+
+    /// Whom to ask, one after the other: those that are connected first, and of what only llama.cpp's servers and ours have,
+    /// services last.
+    fn order(&self, upstreams: &[Arc<Upstream>]) -> Vec<Arc<Upstream>> {
+        let mut order = spread::in_turn(upstreams).into_owned();
+        let last = |upstream: &Upstream| self.path != EMBEDDINGS && matches!(upstream.way, Way::Service(_));
+        order.sort_by_key(|upstream| (!upstream.way.is_up(), last(upstream)));
+        order
     }
-    call["model"] = own.into();
-    Ok((upstream, call.to_string().into()))
+
+    /// The body with the upstream's own name for the model; none where it does not serve it.
+    fn words_for(&self, upstream: &Upstream) -> Option<Bytes> {
+        let Some((call, model)) = &self.named else { return Some(self.body.clone()) };
+        let own = upstream.model(model)?;
+        if own == model {
+            return Some(self.body.clone());
+        }
+        let mut call = call.clone();
+        call["model"] = own.into();
+        Some(call.to_string().into())
+    }
 }
 
 /// The one call that every kind of upstream answers.
 const EMBEDDINGS: &str = "/v1/embeddings";
 
-fn failed(code: FailureCode, message: &str) -> Refusal {
-    Refusal::Failed(Failure { code, message: message.to_owned(), retry_after_ms: Some(5000) })
+fn failed(code: FailureCode, message: &str) -> Failure {
+    Failure { code, message: message.to_owned(), retry_after_ms: Some(5000) }
 }

@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 
 use super::answering::UpstreamStream;
+use super::places::Rank;
 use super::{Gateway, admit, authenticate, batch, forward, kept, prepare, record, route, several, stream, whole};
 
 /// A request's body.
@@ -68,6 +69,15 @@ impl Delivery {
             Self::Asked(dialect) => dialect,
         }
     }
+
+    /// Who goes first where several wait.
+    fn rank(self) -> Rank {
+        match self {
+            Self::Asked(Dialect::Infill) => Rank::Typing,
+            Self::Whole | Self::Stream | Self::Asked(_) => Rank::Reading,
+            Self::Batch => Rank::Batch,
+        }
+    }
 }
 
 /// One completion, from the request to the answer.
@@ -119,7 +129,7 @@ async fn answer(
     delivery: Delivery,
 ) -> Result<Response<Answer>, Refusal> {
     let client = authenticate::authenticate(&gateway.keys, &head.headers)?;
-    let admitted = admit::admit(&gateway.gate, client, record).await?;
+    let admitted = admit::admit(&gateway.gate, client, delivery.rank(), record).await?;
     if delivery == Delivery::Batch {
         return Box::pin(batch::answer(gateway, admitted, body, record)).await;
     }

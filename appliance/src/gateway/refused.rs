@@ -11,7 +11,7 @@ use crate::upstream::link::LinkError;
 use crate::upstream::{Pass, way};
 
 /// Largest refusal taken from an upstream, in bytes.
-const REFUSAL_BYTES: usize = 64 << 10;
+pub(super) const REFUSAL_BYTES: usize = 64 << 10;
 
 /// The body of an answer that is a stream of the expected kind; anything else is the server's refusal.
 pub(super) async fn accept(response: Response<way::Body>, expected: &'static str) -> Result<way::Body, Failure> {
@@ -41,7 +41,7 @@ struct RefusalBody {
 }
 
 /// What the server said no with, in our own terms.
-fn refusal(status: http::StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
+pub(super) fn refusal(status: http::StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
     let retry_after_ms = headers
         .get(header::RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.parse::<u32>().ok())

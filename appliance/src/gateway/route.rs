@@ -72,7 +72,7 @@ pub(super) fn unknown(model: &str) -> Refusal {
     Refusal::Failed(Failure { code: FailureCode::UnknownModel, message, retry_after_ms: None })
 }
 
-fn unavailable(wait: Duration) -> Refusal {
+pub(super) fn unavailable(wait: Duration) -> Refusal {
     Refusal::Failed(Failure {
         code: FailureCode::Overloaded,
         message: format!(

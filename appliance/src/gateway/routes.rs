@@ -192,7 +192,7 @@ async fn answer(
         Call::OpenApi => info::description(),
         Call::Metrics => metrics::metrics(gateway),
         Call::Models => info::models(gateway).await,
-        Call::Model => info::model(gateway, head.uri.path()).await,
+        Call::Model => info::model(gateway, head.uri.path()).await?,
         Call::Page(asset) => page::file(asset),
         Call::Stats => info::stats(gateway).await,
         Call::VpsHealth => info::vps_health(gateway).await?,
