@@ -326,6 +326,10 @@ async fn where_no_key_is_asked_for_nobody_is_bothered_for_one() {
     let answer = Client::plain(board.site.appliance, None).post("/v1/pair", &json!({"name": "laptop"})).await.unwrap();
     assert_eq!(answer.status, 400, "{:?}", answer.body);
     assert!(String::from_utf8_lossy(&answer.body).contains("asks nobody for a key"), "{:?}", answer.body);
+    // Nor by a web page from elsewhere, whatever it may call.
+    let page = Client::plain(board.site.appliance, None).with_header("origin", "https://elsewhere.example");
+    let answer = page.post("/v1/pair", &json!({"name": "laptop"})).await.unwrap();
+    assert!(String::from_utf8_lossy(&answer.body).contains("elsewhere.example"), "{:?}", answer.body);
 }
 
 /// Asks for a key as soon as the pause after another attempt is over.

@@ -92,6 +92,9 @@ async fn what_a_service_quotes_reaches_the_client_and_no_log() {
     assert!(answer.json().unwrap()["error"]["message"].as_str().unwrap().contains(PROMPT));
     let status = lan.get("/v1/stats").await.unwrap().body;
     assert!(!String::from_utf8_lossy(&status).contains(PROMPT));
+    // And it is the client's mistake, which is no failure of anybody here.
+    let stats: Value = serde_json::from_slice(&status).unwrap();
+    assert_eq!(stats["cm4"]["vps_client"]["requests_failed"], 0, "{stats}");
     appliance.log().heard(PATIENCE, |line| line.contains("outcome=")).await.unwrap();
     let log = appliance.log().lines().join("\n");
     assert!(!log.contains(PROMPT), "{log}");

@@ -81,6 +81,11 @@ fn connection(cli: &Cli) -> Result<cli::Connection, Failure> {
 fn run(cli: Cli, console: &mut Console) -> Result<ExitCode, Failure> {
     // Those that need no appliance.
     match &cli.command {
+        Command::Key(_) if cli.connection.key_file.is_some() => {
+            let told =
+                "found --key-file, which names a client's own key; expected --file, the appliance's file of keys";
+            return Err(Failure::Usage(told.to_owned()));
+        }
         Command::Key(command) => return key::run(command, console).map(|()| ExitCode::SUCCESS),
         Command::Provision(places) => return provision::run(places, console).map(|()| ExitCode::SUCCESS),
         Command::Update(arguments) => return update::run(arguments, console),

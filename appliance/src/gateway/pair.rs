@@ -6,12 +6,13 @@ use std::time::Duration;
 use cerebrum_common::keys::Secret;
 use cerebrum_common::serve::{Answer, Limits, Refusal, collect, json};
 use cerebrum_common::wire::json;
+use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::Gateway;
+use super::{Gateway, press};
 use crate::pairing::{Begun, DECIDE, Standing, TooMany};
 
 /// The header that fetches the key.
@@ -48,7 +49,14 @@ struct Decision<'a> {
 ///
 /// # Errors
 /// Where nobody could decide, and when there are too many attempts.
-pub(super) async fn begin(gateway: &Gateway, body: &mut Incoming, from: IpAddr) -> Result<Response<Answer>, Refusal> {
+pub(super) async fn begin(
+    gateway: &Gateway,
+    head: &Parts,
+    body: &mut Incoming,
+    from: IpAddr,
+) -> Result<Response<Answer>, Refusal> {
+    // No web page is to make codes appear on the panel.
+    press::from_here(&head.headers, press::host(head))?;
     // Nobody has shown a key yet.
     let limits = Limits { body_bytes: ASK_BYTES, ..*gateway.bodies.limits() };
     let bytes = collect(body, &limits).await?;

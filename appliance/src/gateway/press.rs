@@ -43,8 +43,8 @@ enum Which {
 /// # Errors
 /// A page from elsewhere, and a board with real buttons: those are for a person's finger.
 pub(super) async fn press(gateway: &Gateway, head: &Parts, body: &mut Incoming) -> Result<Response<Answer>, Refusal> {
-    let host = head.uri.authority().map(|authority| authority.as_str()).or_else(|| text(&head.headers, &header::HOST));
-    from_here(&head.headers, host)?;
+    from_here(&head.headers, host(head))?;
+    is_json(&head.headers)?;
     let (bytes, _room) = gateway.bodies.collect(body).await?;
     let Press { button, held_ms } = json::parse(&bytes)?;
     let panel = gateway.panel.as_ref().filter(|panel| panel.backend() == Backend::Sim);
@@ -61,8 +61,13 @@ pub(super) async fn press(gateway: &Gateway, head: &Parts, body: &mut Incoming) 
     Ok(json(StatusCode::OK, &serde_json::json!({})))
 }
 
-/// Refuses what a browser says comes from another site, and what a form could send, which browsers let pass to any site.
-fn from_here(headers: &HeaderMap, host: Option<&str>) -> Result<(), Refusal> {
+/// By which name the appliance is asked.
+pub(super) fn host(head: &Parts) -> Option<&str> {
+    head.uri.authority().map(|authority| authority.as_str()).or_else(|| text(&head.headers, &header::HOST))
+}
+
+/// Refuses what a browser says comes from another site.
+pub(super) fn from_here(headers: &HeaderMap, host: Option<&str>) -> Result<(), Refusal> {
     let refuse = |message: String| Err(Refusal::BadRequest { field: None, message });
     if text(headers, &HeaderName::from_static("sec-fetch-site")) == Some("cross-site") {
         return refuse("found a request of another site's page, expected one of the appliance's own".to_owned());
@@ -73,6 +78,11 @@ fn from_here(headers: &HeaderMap, host: Option<&str>) -> Result<(), Refusal> {
             return refuse(format!("found the origin {origin:?}, expected the appliance's own page"));
         }
     }
+    Ok(())
+}
+
+/// Refuses what a form could send, which browsers let pass to any site.
+fn is_json(headers: &HeaderMap) -> Result<(), Refusal> {
     let kind = text(headers, &header::CONTENT_TYPE).unwrap_or("none");
     let essence = kind.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/json") {
@@ -94,7 +104,9 @@ mod tests {
     fn only_the_appliances_own_page_and_programs_press() {
         let judge = |headers: &[(&'static str, &str)]| {
             let pairs = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
-            from_here(&pairs.collect(), Some("cerebrum.local:7000")).map_err(|refusal| refusal.status().as_u16())
+            let headers = pairs.collect();
+            let judged = from_here(&headers, Some("cerebrum.local:7000")).and_then(|()| is_json(&headers));
+            judged.map_err(|refusal| refusal.status().as_u16())
         };
         let json = ("content-type", "application/json; charset=utf-8");
         assert_eq!(judge(&[json]), Ok(()));

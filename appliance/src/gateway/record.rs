@@ -179,7 +179,10 @@ impl Record {
     pub(super) fn refused(&mut self, refusal: &Refusal) {
         let was_sent = |entry: &Entry| entry.sent.as_ref().is_some_and(|sent| sent.upstream.is_some());
         match refusal {
-            Refusal::Failed(failure) if self.0.as_ref().is_some_and(was_sent) => self.failed(failure),
+            // What the request itself is refused for is no failure of who refuses it.
+            Refusal::Failed(failure) if !is_the_requests(failure.code) && self.0.as_ref().is_some_and(was_sent) => {
+                self.failed(failure);
+            }
             _ => {
                 let (outcome, word) = (Outcome::Refused, Some(refusal.name()));
                 self.close(End { outcome, reason: &refusal.for_log(), word, ..End::default() });
@@ -198,6 +201,10 @@ impl Record {
         let (outcome, reason) = (end.outcome, end.reason.to_owned());
         entry.tasks.clone().spawn(async move { entry.log(outcome, took, &reason) });
     }
+}
+
+fn is_the_requests(code: FailureCode) -> bool {
+    matches!(code, FailureCode::BadRequest | FailureCode::ContextOverflow | FailureCode::UnknownModel)
 }
 
 impl Drop for Record {

@@ -181,7 +181,7 @@ async fn answer(
         Call::Display(picture) => info::display(gateway, picture),
         Call::CountTokens => count::count(gateway, &client, body).await?,
         Call::Events => events::watch(gateway, &head.headers, peer.address.ip())?,
-        Call::Pair => pair::begin(gateway, body, peer.address.ip()).await?,
+        Call::Pair => pair::begin(gateway, head, body, peer.address.ip()).await?,
         Call::PairWait => pair::wait(gateway, &head.headers, head.uri.path()).await?,
         Call::Passed(path) => pass::on(gateway, head.method.clone(), path, body, id).await?,
         Call::Prepare => dry_run::prepare(gateway, &client, body).await?,

@@ -94,7 +94,7 @@ impl Phase {
 pub enum Outcome {
     /// Answered to the end.
     Complete,
-    /// Refused, before it was sent.
+    /// Refused, before it was sent or for what it asks.
     Refused,
     /// Broken, or refused by the upstream.
     UpstreamFailed,
