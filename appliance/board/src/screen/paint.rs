@@ -16,7 +16,7 @@ use u8g2_fonts::{
     types::{FontColor, HorizontalAlignment, VerticalPosition},
 };
 
-use crate::frame::{Frame, WIDTH};
+use crate::frame::{Frame, HEIGHT, WIDTH};
 
 /// The leftmost column that pages use: one pixel is left free on every side, for the shift against burn-in.
 pub(super) const LEFT: i32 = 1;
@@ -84,7 +84,7 @@ impl Painter {
             let color = FontColor::Transparent(BinaryColor::On);
             let position = VerticalPosition::Baseline;
             // A frame cannot fail, and `printable` leaves no letter that the fonts lack.
-            let inside = at + Point::new(overhang(font, &text, at, alignment), 0);
+            let inside = at + overhang(font, &text, at, alignment);
             drop(font.render_aligned(text.as_str(), inside, position, alignment, color, &mut self.frame));
         }
     }
@@ -170,13 +170,15 @@ pub(super) fn width_of(font: &FontRenderer, text: &str) -> i32 {
     font.get_rendered_dimensions(text, Point::zero(), VerticalPosition::Baseline).map_or(0, |size| size.advance.x)
 }
 
-/// Columns to move so that letters which lean out of their place, such as `f`, stay between `LEFT` and `RIGHT`.
-fn overhang(font: &FontRenderer, text: &str, at: Point, alignment: HorizontalAlignment) -> i32 {
+/// How far to move so that letters which lean out of their place, such as `f`, stay between `LEFT` and `RIGHT`, and those that are
+/// taller or deeper than others, such as `$`, off the first and the last row.
+fn overhang(font: &FontRenderer, text: &str, at: Point, alignment: HorizontalAlignment) -> Point {
     let position = VerticalPosition::Baseline;
     let area = font.get_rendered_dimensions_aligned(text, at, position, alignment).ok().flatten();
-    area.map_or(0, |area| {
-        let right = area.top_left.x + area.size.width as i32 - 1;
-        (LEFT - area.top_left.x).max(0) + (RIGHT - right).min(0)
+    area.map_or(Point::zero(), |area| {
+        let end = area.top_left + Point::new(area.size.width as i32 - 1, area.size.height as i32 - 1);
+        let inside = |start: i32, end: i32, first: i32, last: i32| (first - start).max(0) + (last - end).min(0);
+        Point::new(inside(area.top_left.x, end.x, LEFT, RIGHT), inside(area.top_left.y, end.y, 1, HEIGHT as i32 - 2))
     })
 }
 
