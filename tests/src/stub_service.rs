@@ -117,6 +117,10 @@ async fn serve(mut stream: TcpStream, asked: &Mutex<Option<Value>>, manner: &Man
             let embedding = json!({"object": "embedding", "index": 0, "embedding": [1.0]});
             return document(&mut stream, "200 OK", &json!({"object": "list", "data": [embedding]})).await;
         }
+        // llama.cpp's own calls lie beside OpenAI's.
+        Manner::Says(_) if head.starts_with("post /tokenize ") => {
+            return document(&mut stream, "200 OK", &json!({"tokens": [1]})).await;
+        }
         Manner::Says(chunks) => chunks,
         Manner::Silent => return std::future::pending().await,
         Manner::Refuses(status, sentence) => {

@@ -121,6 +121,10 @@ async fn embeddings_go_on_to_the_next_and_an_upstreams_refusal_is_not_the_client
         assert!([502, 503, 500].contains(&answer.status.as_u16()), "{status}: {}", answer.status);
         assert!(answer.json().unwrap()["error"]["message"].is_string(), "{:?}", answer.json());
     }
+    let (appliance, lan) = start(&site, &second.upstream(""), "").await;
+    let answer = lan.post("/tokenize", &json!({"content": "x"})).await.unwrap();
+    assert_eq!(answer.json().unwrap(), json!({"tokens": [1]}), "{:?}", answer.status);
+    drop(appliance);
     let strict = StubService::refusing("input: too long").await.unwrap();
     let (_appliance, lan) = start(&site, &strict.upstream(""), "").await;
     let answer = lan.post("/v1/embeddings", &question).await.unwrap();

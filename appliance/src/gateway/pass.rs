@@ -95,10 +95,13 @@ async fn ask(
     body: Bytes,
     id: RequestId,
 ) -> Result<Response<Answer>, Failure> {
-    // A service's base already ends with what other people's paths begin with.
-    let path = if matches!(upstream.way, Way::Service(_)) { path.trim_start_matches("/v1") } else { path };
-    let request = upstream
-        .request(method.clone(), path)
+    // A service's base already ends with what OpenAI's paths begin with.
+    let request = match (&upstream.way, path.strip_prefix("/v1")) {
+        (Way::Service(_), Some(below)) => upstream.request(method.clone(), below),
+        (Way::Service(_), None) => upstream.request_beside(method.clone(), path),
+        (Way::Frames(_), _) => upstream.request(method.clone(), path),
+    };
+    let request = request
         .header(header::CONTENT_TYPE, "application/json")
         .header(request_id::HEADER, id.header_value())
         .body(body)

@@ -188,7 +188,16 @@ impl Upstream {
 
     /// A request for this server, without a body.
     pub fn request(&self, method: http::Method, path: &str) -> http::request::Builder {
-        let builder = http::Request::builder().method(method).uri(format!("{}{path}", self.base));
+        self.request_below(&self.base, method, path)
+    }
+
+    /// The same for what is no call of OpenAI's: a service has that beside its `/v1`, not below it.
+    pub fn request_beside(&self, method: http::Method, path: &str) -> http::request::Builder {
+        self.request_below(self.base.strip_suffix("/v1").unwrap_or(&self.base), method, path)
+    }
+
+    fn request_below(&self, base: &str, method: http::Method, path: &str) -> http::request::Builder {
+        let builder = http::Request::builder().method(method).uri(format!("{base}{path}"));
         match &self.key {
             Some((name, value)) => builder.header(name, value),
             None => builder,
