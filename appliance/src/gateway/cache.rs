@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cerebrum_common::wire::dialect::Call;
-use cerebrum_common::wire::{Completion, InferenceEvent, Text};
+use cerebrum_common::wire::{Completion, Finish, InferenceEvent, Text};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -216,8 +216,13 @@ impl Lesson {
             self.bytes += text.len();
             self.stop_string = Some(text.clone());
         }
-        // What a model says to itself is no part of what is kept.
-        self.bytes <= self.most && !matches!(event, InferenceEvent::Reasoning { .. })
+        // What is kept is a text, and complete: a filter may judge otherwise the next time.
+        let more = matches!(
+            event,
+            InferenceEvent::Reasoning { .. } | InferenceEvent::ToolCall { .. } | InferenceEvent::Refusal { .. }
+        );
+        let filtered = matches!(event, InferenceEvent::Done(done) if done.finish == Finish::ContentFilter);
+        self.bytes <= self.most && !more && !filtered
     }
 }
 
@@ -239,9 +244,9 @@ impl Remembered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cerebrum_common::wire::Usage;
     use cerebrum_common::wire::dialect::{self, Dialect};
     use cerebrum_common::wire::native::Limits;
-    use cerebrum_common::wire::{Finish, Usage};
 
     fn call(body: &str) -> Call {
         dialect::read(Dialect::Native, body.as_bytes(), Limits::default()).unwrap()
