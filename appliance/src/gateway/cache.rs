@@ -105,7 +105,9 @@ impl Cache {
             return None;
         }
         let bytes = ask::frames(call).ok()?;
-        Some(Sha256::digest(&bytes).into())
+        // In no frame, but a service's answer depends on it.
+        let schema = serde_json::to_vec(&call.said.schema).ok()?;
+        Some(Sha256::new().chain_update(&bytes).chain_update(&schema).finalize().into())
     }
 
     /// The answer of `model` remembered under `key`, where it still counts.
@@ -286,6 +288,15 @@ mod tests {
         ] {
             assert_ne!(base, key(&format!("{{{other},\"temperature\":0}}")), "{other}");
         }
+        let formatted = |strict: bool| {
+            let named = format!(r#"{{"name":"n","strict":{strict},"schema":{{"type":"object"}}}}"#);
+            let body = format!(
+                r#"{{"messages":[{{"role":"user","content":"a"}}],"temperature":0,"response_format":{{"type":"json_schema","json_schema":{named}}}}}"#
+            );
+            let call = dialect::read(Dialect::Chat, body.as_bytes(), Limits::default()).unwrap();
+            cache.key(&call, &[service()])
+        };
+        assert_ne!(formatted(true), formatted(false));
         assert_eq!(
             Cache::new(Settings { bytes: 0, ..Settings::default() })
                 .key(&call(r#"{"prompt":"a","temperature":0}"#), &[service()]),
@@ -305,6 +316,12 @@ mod tests {
             assert_eq!(cache.lock().bytes, sum);
             let found = cache.find(&first, "m", &upstreams).expect("it was asked for all the time");
             assert_eq!(found.events().len(), 2);
+        }
+        let refusal = InferenceEvent::Refusal { text: "no".into(), total_tokens: 1 };
+        let call = InferenceEvent::ToolCall { index: 0, begins: None, arguments: "{}".into(), total_tokens: 1 };
+        let filtered = InferenceEvent::Done(Completion { finish: Finish::ContentFilter, ..completion() });
+        for event in [refusal, call, filtered] {
+            assert!(!cache.learn(first).take(&event), "{event:?}");
         }
         let mut lesson = cache.learn(first);
         assert!(!lesson.take(&InferenceEvent::Token { text: "x".repeat(3000).into(), total_tokens: 1 }), "too long");

@@ -9,6 +9,7 @@ mod tools;
 use std::borrow::Cow;
 
 use bytes::BytesMut;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use self::tools::ToolChoice;
@@ -82,6 +83,20 @@ pub struct Said {
     pub top_k: Option<u32>,
     /// The same.
     pub min_p: Option<f32>,
+    /// What the schema of the answer goes by, where the client gave one.
+    pub schema: Option<SchemaLabel>,
+}
+
+/// What a client says of its answer's schema beside the schema itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SchemaLabel {
+    /// Its name.
+    pub name: Option<Text>,
+    /// What it is for.
+    pub description: Option<Text>,
+    /// Whether the answer has to follow it to the letter.
+    pub strict: Option<bool>,
 }
 
 impl Said {
