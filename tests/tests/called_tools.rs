@@ -134,7 +134,7 @@ async fn calls_keep_their_ids_and_their_arguments_whatever_is_in_them() {
         arguments(1, "{\"a\": 1, \"b\""),
         finish("tool_calls"),
     ];
-    let Stack { lan, _appliance, _site, .. } = stack(chunks, "").await;
+    let Stack { lan, service: _service, _appliance, _site } = stack(chunks, "").await;
     let pair = |id: &str, arguments: &str| (id.to_owned(), arguments.to_owned());
     let expected = Read {
         text: "I shall add.".to_owned(),
@@ -165,7 +165,7 @@ async fn calls_keep_their_ids_and_their_arguments_whatever_is_in_them() {
 #[tokio::test]
 async fn a_call_that_no_room_was_left_for_is_one_that_was_cut() {
     let chunks = vec![begins(0, "call_cut"), arguments(0, "{\"a\": [1, 2"), finish("length")];
-    let Stack { lan, _appliance, _site, .. } = stack(chunks, "").await;
+    let Stack { lan, service: _service, _appliance, _site } = stack(chunks, "").await;
     for read in [streamed(&lan).await, whole(&lan).await] {
         assert_eq!(read.calls, [("call_cut".to_owned(), "{\"a\": [1, 2".to_owned())]);
         assert_eq!((read.text.as_str(), read.finish.as_str()), ("", "length"));
@@ -177,7 +177,8 @@ async fn a_call_that_no_room_was_left_for_is_one_that_was_cut() {
 
 #[tokio::test]
 async fn a_text_that_quotes_a_call_stays_text() {
-    let Stack { lan, _appliance, _site, .. } = stack(vec![delta(json!({"content": QUOTED})), finish("stop")], "").await;
+    let Stack { lan, service: _service, _appliance, _site } =
+        stack(vec![delta(json!({"content": QUOTED})), finish("stop")], "").await;
     let expected = Read { text: QUOTED.to_owned(), finish: "stop".to_owned(), ..Read::default() };
     assert_eq!(streamed(&lan).await, expected);
     assert_eq!(whole(&lan).await, expected);
@@ -190,7 +191,7 @@ async fn a_text_that_quotes_a_call_stays_text() {
 #[tokio::test]
 async fn every_answer_of_several_has_its_calls() {
     let chunks = vec![begins(0, "call_one"), arguments(0, "{}"), finish("tool_calls")];
-    let Stack { lan, _appliance, _site, .. } = stack(chunks, "").await;
+    let Stack { lan, service: _service, _appliance, _site } = stack(chunks, "").await;
     let mut ask = chat(true);
     ask["n"] = json!(2);
     let (mut reads, mut stream) =
@@ -213,7 +214,7 @@ async fn arguments_arrive_as_the_service_writes_them() {
     let mut chunks = vec![begins(0, "call_slow")];
     chunks.extend((0..PIECES).map(|_| (PAUSE, arguments(0, "1").1)));
     chunks.push(finish("tool_calls"));
-    let Stack { lan, _appliance, _site, .. } = stack(chunks, "").await;
+    let Stack { lan, service: _service, _appliance, _site } = stack(chunks, "").await;
     for (path, ask) in [("/v1/chat/completions", chat(true)), ("/v1/messages", messages(true))] {
         let mut stream = lan.stream(path, &ask).await.unwrap();
         let mut arrived = Vec::new();
@@ -233,7 +234,7 @@ async fn arguments_arrive_as_the_service_writes_them() {
 #[tokio::test]
 async fn why_there_is_no_answer_is_told() {
     let refusal = vec![delta(json!({"refusal": "I will "})), delta(json!({"refusal": "not."})), finish("stop")];
-    let Stack { lan, _appliance, _site, .. } = stack(refusal, "").await;
+    let Stack { lan, service: _service, _appliance, _site } = stack(refusal, "").await;
     for read in [streamed(&lan).await, whole(&lan).await] {
         assert_eq!((read.refusal.as_str(), read.text.as_str(), read.finish.as_str()), ("I will not.", "", "stop"));
     }
@@ -243,7 +244,7 @@ async fn why_there_is_no_answer_is_told() {
     assert_eq!(native["result"], "I will not.");
 
     let filtered = vec![delta(json!({"content": "Well"})), finish("content_filter")];
-    let Stack { lan, _appliance, _site, .. } = stack(filtered, "").await;
+    let Stack { lan, service: _service, _appliance, _site } = stack(filtered, "").await;
     for read in [streamed(&lan).await, whole(&lan).await] {
         assert_eq!((read.text.as_str(), read.finish.as_str()), ("Well", "content_filter"));
     }
