@@ -116,6 +116,11 @@ impl UpstreamStream {
         }
     }
 
+    /// Whether its calls of tools come apart from its text: a service's do, and its text may quote what a call looks like.
+    pub(super) fn calls_apart(&self) -> bool {
+        matches!(self.source.reader, Reader::Chunks(_))
+    }
+
     /// Waits a moment for the first event: a failure becomes another upstream's chance, or a status code instead of a broken
     /// stream.
     ///
@@ -255,7 +260,10 @@ impl UpstreamStream {
             }
             // A heartbeat.
             InferenceEvent::Token { text, .. } if text.is_empty() => {}
-            InferenceEvent::Token { total_tokens, .. } | InferenceEvent::Reasoning { total_tokens, .. } => {
+            InferenceEvent::Token { total_tokens, .. }
+            | InferenceEvent::Reasoning { total_tokens, .. }
+            | InferenceEvent::ToolCall { total_tokens, .. }
+            | InferenceEvent::Refusal { total_tokens, .. } => {
                 self.record.tokens(*total_tokens);
                 let read = u32::try_from(self.prepared.ready.report.final_tokens).unwrap_or(u32::MAX);
                 self.spent(read.saturating_add(*total_tokens));

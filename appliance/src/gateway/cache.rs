@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cerebrum_common::wire::dialect::Call;
-use cerebrum_common::wire::{Completion, InferenceEvent, Text};
+use cerebrum_common::wire::{Completion, Finish, InferenceEvent, Text};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -105,7 +105,9 @@ impl Cache {
             return None;
         }
         let bytes = ask::frames(call).ok()?;
-        Some(Sha256::digest(&bytes).into())
+        // In no frame, but a service's answer depends on it.
+        let schema = serde_json::to_vec(&call.said.schema).ok()?;
+        Some(Sha256::new().chain_update(&bytes).chain_update(&schema).finalize().into())
     }
 
     /// The answer of `model` remembered under `key`, where it still counts.
@@ -216,8 +218,13 @@ impl Lesson {
             self.bytes += text.len();
             self.stop_string = Some(text.clone());
         }
-        // What a model says to itself is no part of what is kept.
-        self.bytes <= self.most && !matches!(event, InferenceEvent::Reasoning { .. })
+        // What is kept is a text, and complete: a filter may judge otherwise the next time.
+        let more = matches!(
+            event,
+            InferenceEvent::Reasoning { .. } | InferenceEvent::ToolCall { .. } | InferenceEvent::Refusal { .. }
+        );
+        let filtered = matches!(event, InferenceEvent::Done(done) if done.finish == Finish::ContentFilter);
+        self.bytes <= self.most && !more && !filtered
     }
 }
 
@@ -239,9 +246,9 @@ impl Remembered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cerebrum_common::wire::Usage;
     use cerebrum_common::wire::dialect::{self, Dialect};
     use cerebrum_common::wire::native::Limits;
-    use cerebrum_common::wire::{Finish, Usage};
 
     fn call(body: &str) -> Call {
         dialect::read(Dialect::Native, body.as_bytes(), Limits::default()).unwrap()
@@ -281,6 +288,15 @@ mod tests {
         ] {
             assert_ne!(base, key(&format!("{{{other},\"temperature\":0}}")), "{other}");
         }
+        let formatted = |strict: bool| {
+            let named = format!(r#"{{"name":"n","strict":{strict},"schema":{{"type":"object"}}}}"#);
+            let body = format!(
+                r#"{{"messages":[{{"role":"user","content":"a"}}],"temperature":0,"response_format":{{"type":"json_schema","json_schema":{named}}}}}"#
+            );
+            let call = dialect::read(Dialect::Chat, body.as_bytes(), Limits::default()).unwrap();
+            cache.key(&call, &[service()])
+        };
+        assert_ne!(formatted(true), formatted(false));
         assert_eq!(
             Cache::new(Settings { bytes: 0, ..Settings::default() })
                 .key(&call(r#"{"prompt":"a","temperature":0}"#), &[service()]),
@@ -300,6 +316,12 @@ mod tests {
             assert_eq!(cache.lock().bytes, sum);
             let found = cache.find(&first, "m", &upstreams).expect("it was asked for all the time");
             assert_eq!(found.events().len(), 2);
+        }
+        let refusal = InferenceEvent::Refusal { text: "no".into(), total_tokens: 1 };
+        let call = InferenceEvent::ToolCall { index: 0, begins: None, arguments: "{}".into(), total_tokens: 1 };
+        let filtered = InferenceEvent::Done(Completion { finish: Finish::ContentFilter, ..completion() });
+        for event in [refusal, call, filtered] {
+            assert!(!cache.learn(first).take(&event), "{event:?}");
         }
         let mut lesson = cache.learn(first);
         assert!(!lesson.take(&InferenceEvent::Token { text: "x".repeat(3000).into(), total_tokens: 1 }), "too long");

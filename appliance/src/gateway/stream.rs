@@ -51,8 +51,10 @@ pub(super) fn relay(gateway: &Gateway, upstream: UpstreamStream, rest: Option<Re
     let call = &ready.call;
     let identity =
         || Identity { prompt_tokens: ready.prompt_tokens, ..Identity::now(upstream.id, &call.request.model) };
+    let mut speaker = Speaker::new(identity, &call.reply);
+    speaker.iter_mut().for_each(|speaker| speaker.calls_apart(upstream.calls_apart()));
     let body = Relay {
-        speaker: Speaker::new(identity, &call.reply),
+        speaker,
         progress: call.reply.progress,
         upstream,
         rest,
@@ -149,7 +151,10 @@ impl Relay {
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let Some(rest) = &mut self.rest else { return Poll::Ready(false) };
         match ready!(rest.poll_next(cx)) {
-            Some(Ok(next)) => self.upstream = next,
+            Some(Ok(next)) => {
+                self.speaker.iter_mut().for_each(|speaker| speaker.calls_apart(next.calls_apart()));
+                self.upstream = next;
+            }
             Some(Err(refusal)) => self.write(&InferenceEvent::Error(refusal.into())),
             None => return Poll::Ready(false),
         }
@@ -187,7 +192,8 @@ impl Relay {
         match event {
             // The server's own heartbeat between two tokens.
             InferenceEvent::Token { text, .. } if text.is_empty() => sse::write_comment("heartbeat", &mut self.out),
-            InferenceEvent::Token { text, total_tokens } => {
+            // Our own words have no other place for why a model will not answer.
+            InferenceEvent::Token { text, total_tokens } | InferenceEvent::Refusal { text, total_tokens } => {
                 sse::write_json(&TokenEvent { token: text, total_tokens: *total_tokens }, &mut self.out);
             }
             InferenceEvent::Done(completion) => {
@@ -199,9 +205,11 @@ impl Relay {
                 sse::write_comment(&format!("loading {:.2}", f32::from(*permille) / 1000.0), &mut self.out);
             }
             InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } => self.write_progress(event),
-            // Our own words have neither; that the model thinks is a sign of life.
+            // Our own words have none of these; that the model thinks, or calls, is a sign of life.
             InferenceEvent::Logprobs(_) | InferenceEvent::StopString(_) => {}
-            InferenceEvent::Reasoning { .. } => sse::write_comment("heartbeat", &mut self.out),
+            InferenceEvent::Reasoning { .. } | InferenceEvent::ToolCall { .. } => {
+                sse::write_comment("heartbeat", &mut self.out);
+            }
         }
     }
 

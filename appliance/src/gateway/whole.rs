@@ -44,7 +44,7 @@ pub(super) async fn answer(mut upstream: UpstreamStream) -> Result<Response<Answ
 /// # Errors
 /// How it broke.
 pub(super) async fn collect(upstream: &mut UpstreamStream) -> Result<(Collected, Completion), Refusal> {
-    let mut collected = Collected::default();
+    let mut collected = Collected { calls_apart: upstream.calls_apart(), ..Collected::default() };
     while let Some(event) = std::future::poll_fn(|cx| upstream.poll_event(cx)).await {
         match event {
             InferenceEvent::Done(completion) => return Ok((collected, completion)),
@@ -64,7 +64,7 @@ pub(super) fn document(
 ) -> Response<Answer> {
     match answers {
         [(answer, completion)] if ready.call.reply.dialect == Dialect::Native => {
-            json(StatusCode::OK, &native(&answer.text, ready, origin, completion))
+            json(StatusCode::OK, &native(&answer.said(), ready, origin, completion))
         }
         _ => json(StatusCode::OK, &value(id, ready, origin, answers)),
     }
@@ -75,7 +75,7 @@ pub(super) fn value(id: RequestId, ready: &Ready, origin: Origin, answers: &[(Co
     let reply = &ready.call.reply;
     match answers {
         [(answer, completion)] if reply.dialect == Dialect::Native => {
-            serde_json::to_value(native(&answer.text, ready, origin, completion)).unwrap_or_default()
+            serde_json::to_value(native(&answer.said(), ready, origin, completion)).unwrap_or_default()
         }
         _ => {
             // By the name that streams give it, too.

@@ -56,6 +56,8 @@ pub fn is_kept(event: &InferenceEvent) -> bool {
         InferenceEvent::Logprobs(_)
         | InferenceEvent::Reasoning { .. }
         | InferenceEvent::StopString(_)
+        | InferenceEvent::ToolCall { .. }
+        | InferenceEvent::Refusal { .. }
         | InferenceEvent::Done(_)
         | InferenceEvent::Error(_) => true,
         InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } => false,

@@ -114,6 +114,34 @@ pub enum InferenceEvent {
     },
     /// The stop string that ended the answer, right before [`Self::Done`]; only for who asked ([`TELL_STOP`]).
     StopString(Text),
+    /// A part of a call of a tool, as it comes. Only services send it, which tell their calls apart from their text; a server of ours
+    /// sends what its model writes, markup and all.
+    ToolCall {
+        /// Which call of the answer, from 0 on.
+        index: u32,
+        /// In the call's first part, and in no other.
+        begins: Option<CallBegin>,
+        /// The next piece of its arguments: together they are the JSON that the model wrote, whole and valid or not.
+        arguments: Text,
+        /// As in [`Self::Token`].
+        total_tokens: u32,
+    },
+    /// Why the model will not answer, where a service tells it apart. Servers of ours do not send it.
+    Refusal {
+        /// The new text.
+        text: Text,
+        /// As in [`Self::Token`].
+        total_tokens: u32,
+    },
+}
+
+/// What a call of a tool begins with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallBegin {
+    /// The service's own, by which the result will refer to the call.
+    pub id: Text,
+    /// The tool.
+    pub name: Text,
 }
 
 /// On a request: tell which stop string ended the answer. A header, since a server that is too old for it passes it over.
@@ -150,6 +178,10 @@ pub enum Finish {
     Stop,
     /// `max_tokens` or the context was used up.
     Length,
+    /// The model waits for what its calls of tools give. Only services say so.
+    ToolCalls,
+    /// The service's filter kept back what the model wrote. Only services say so.
+    ContentFilter,
 }
 
 impl Finish {
@@ -158,6 +190,8 @@ impl Finish {
         match self {
             Self::Stop => "stop",
             Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
+            Self::ContentFilter => "content_filter",
         }
     }
 }

@@ -24,6 +24,6 @@ pub mod text;
 
 pub use details::Details;
 pub use inference::{
-    Completion, Failure, FailureCode, Finish, InferenceEvent, InferenceRequest, Sampling, TELL_STOP, Usage,
+    CallBegin, Completion, Failure, FailureCode, Finish, InferenceEvent, InferenceRequest, Sampling, TELL_STOP, Usage,
 };
 pub use text::Text;

@@ -94,7 +94,9 @@ impl Record {
             InferenceEvent::Loading { .. }
             | InferenceEvent::Logprobs(_)
             | InferenceEvent::Reasoning { .. }
-            | InferenceEvent::StopString(_) => {}
+            | InferenceEvent::StopString(_)
+            | InferenceEvent::ToolCall { .. }
+            | InferenceEvent::Refusal { .. } => {}
             InferenceEvent::Progress { total, .. } => self.prompt_tokens = *total,
             InferenceEvent::Token { total_tokens, .. } => {
                 self.first_token.get_or_insert_with(Instant::now);

@@ -207,7 +207,11 @@ fn write_event(event: &InferenceEvent, as_events: bool, out: &mut BytesMut) {
             None => {}
         },
         // Our own words have none.
-        InferenceEvent::Logprobs(_) | InferenceEvent::Reasoning { .. } | InferenceEvent::StopString(_) => {}
+        InferenceEvent::Logprobs(_)
+        | InferenceEvent::Reasoning { .. }
+        | InferenceEvent::StopString(_)
+        | InferenceEvent::ToolCall { .. }
+        | InferenceEvent::Refusal { .. } => {}
     }
 }
 

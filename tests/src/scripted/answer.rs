@@ -204,7 +204,9 @@ fn write(event: &InferenceEvent, format: Format) -> Bytes {
             | InferenceEvent::Progress { .. }
             | InferenceEvent::Logprobs(_)
             | InferenceEvent::Reasoning { .. }
-            | InferenceEvent::StopString(_),
+            | InferenceEvent::StopString(_)
+            | InferenceEvent::ToolCall { .. }
+            | InferenceEvent::Refusal { .. },
         ) => {}
     }
     out.freeze()

@@ -4,12 +4,12 @@ use bytes::BytesMut;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::tools::{Part, Scanner, ToolCall};
+use super::tools::{Part, Scanner};
 use super::{Call, Collected, Dialect, Identity, Problem, Reply, Said, ToolChoice};
 use crate::wire::details::{Chat, Details, Input};
 use crate::wire::json::{self, JsonError};
 use crate::wire::native::{Generate, Limits, refuse};
-use crate::wire::{Completion, Finish, InferenceEvent, Text, Usage, sse};
+use crate::wire::{CallBegin, Completion, Finish, InferenceEvent, Text, Usage, sse};
 
 #[derive(Deserialize)]
 struct Body {
@@ -164,13 +164,27 @@ fn part(block: &Value) -> Option<Value> {
     Some(json!({"type": "image_url", "image_url": {"url": url}}))
 }
 
+/// What an answer has beside its text.
+#[derive(Clone, Copy, Debug, Default)]
+struct Beside {
+    /// Calls of tools that were found in the text, and so are whole.
+    found: bool,
+    /// Calls of tools that came apart from it; one that no room was left for is cut.
+    called: bool,
+    /// Why the model will not answer.
+    refused: bool,
+}
+
 /// Why an answer ended: `stop_reason`, and `stop_sequence` where one is known to have ended it.
-fn stop(finish: Finish, called: bool, stop_string: Option<&Text>) -> (&'static str, Value) {
-    match (called, finish, stop_string) {
-        (true, ..) => ("tool_use", Value::Null),
-        (false, Finish::Length, _) => ("max_tokens", Value::Null),
-        (false, Finish::Stop, Some(text)) => ("stop_sequence", json!(text)),
-        (false, Finish::Stop, None) => ("end_turn", Value::Null),
+fn stop(finish: Finish, beside: Beside, stop_string: Option<&Text>) -> (&'static str, Value) {
+    match (finish, stop_string) {
+        _ if beside.found => ("tool_use", Value::Null),
+        _ if beside.refused => ("refusal", Value::Null),
+        (Finish::ContentFilter, _) => ("refusal", Value::Null),
+        (Finish::Length, _) => ("max_tokens", Value::Null),
+        _ if beside.called => ("tool_use", Value::Null),
+        (Finish::Stop, Some(text)) => ("stop_sequence", json!(text)),
+        (Finish::Stop | Finish::ToolCalls, _) => ("end_turn", Value::Null),
     }
 }
 
@@ -183,8 +197,22 @@ fn usage(usage: Usage) -> Value {
     })
 }
 
-fn tool_use(call: &ToolCall, input: Value) -> Value {
-    json!({"type": "tool_use", "id": format!("toolu_{}", uuid::Uuid::new_v4().simple()), "name": call.name, "input": input})
+fn tool_use(id: &str, name: &str, input: Value) -> Value {
+    json!({"type": "tool_use", "id": id, "name": name, "input": input})
+}
+
+/// For a call that was found in a text.
+fn own_id() -> String {
+    format!("toolu_{}", uuid::Uuid::new_v4().simple())
+}
+
+/// Arguments as Anthropic's clients take them: as an object. What is none, since it was cut short, must not look like a call without
+/// arguments, which a client would carry out; it stands where Anthropic's own guide to unfinished arguments puts it.
+fn input(arguments: &str) -> Value {
+    match arguments.trim().is_empty() {
+        true => json!({}),
+        false => serde_json::from_str(arguments).unwrap_or_else(|_| json!({"INVALID_JSON": arguments})),
+    }
 }
 
 fn message(identity: &Identity, content: Vec<Value>, stop: (Option<&str>, Value), counted: Usage) -> Value {
@@ -204,8 +232,10 @@ fn message(identity: &Identity, content: Vec<Value>, stop: (Option<&str>, Value)
 /// A whole answer.
 pub fn document(identity: &Identity, reply: &Reply, answer: &Collected, completion: &Completion) -> Value {
     let mut scanner = Scanner::new(reply.forced);
-    let parts = match reply.tools {
-        false => vec![Part::Text(answer.text.clone())],
+    let parts = match reply.tools && !answer.calls_apart {
+        // What stands between calls is no answer.
+        false if answer.said().trim().is_empty() && !answer.calls.is_empty() => Vec::new(),
+        false => vec![Part::Text(answer.said().into_owned())],
         true => {
             let mut parts = scanner.push(&answer.text);
             parts.extend(scanner.finish());
@@ -214,12 +244,15 @@ pub fn document(identity: &Identity, reply: &Reply, answer: &Collected, completi
     };
     let block = |part: &Part| match part {
         Part::Text(text) => json!({"type": "text", "text": text}),
-        Part::Call(call) => tool_use(call, serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({}))),
+        Part::Call(call) => tool_use(&own_id(), &call.name, input(&call.arguments)),
     };
     let thought = (reply.thinking && !answer.reasoning.is_empty())
         .then(|| json!({"type": "thinking", "thinking": answer.reasoning, "signature": ""}));
-    let content = thought.into_iter().chain(parts.iter().map(block)).collect();
-    let (reason, sequence) = stop(completion.finish, scanner.calls() > 0, answer.stop_string.as_ref());
+    let calls = answer.calls.iter().map(|call| tool_use(&call.id, &call.name, input(&call.arguments)));
+    let content = thought.into_iter().chain(parts.iter().map(block)).chain(calls).collect();
+    let beside =
+        Beside { found: scanner.calls() > 0, called: !answer.calls.is_empty(), refused: !answer.refusal.is_empty() };
+    let (reason, sequence) = stop(completion.finish, beside, answer.stop_string.as_ref());
     message(identity, content, (Some(reason), sequence), completion.usage)
 }
 
@@ -241,6 +274,7 @@ pub fn error(status: u16, problem: &Problem<'_>) -> Value {
 #[derive(Debug)]
 pub struct Speaker {
     identity: Identity,
+    /// Where tools may be called, and calls stand in the text.
     scanner: Option<Scanner>,
     begun: bool,
     /// With what the model says to itself.
@@ -248,6 +282,9 @@ pub struct Speaker {
     /// Blocks begun so far, and of what kind the last is, where it is still open.
     blocks: u32,
     open: Option<&'static str>,
+    /// The blocks of the calls that come apart from the text.
+    calls: Vec<u32>,
+    refused: bool,
     stop_string: Option<Text>,
 }
 
@@ -256,7 +293,15 @@ impl Speaker {
     pub fn new(identity: Identity, reply: &Reply) -> Self {
         let scanner = reply.tools.then(|| Scanner::new(reply.forced));
         let thinking = reply.thinking;
-        Self { identity, scanner, thinking, begun: false, blocks: 0, open: None, stop_string: None }
+        let (open, calls, stop_string) = (None, Vec::new(), None);
+        Self { identity, scanner, thinking, begun: false, blocks: 0, open, calls, refused: false, stop_string }
+    }
+
+    /// Said before the first event: whether calls of tools come apart from the text.
+    pub fn calls_apart(&mut self, apart: bool) {
+        if apart {
+            self.scanner = None;
+        }
     }
 
     /// Writes an event.
@@ -285,6 +330,15 @@ impl Speaker {
                 self.delta(json!({"type": "thinking_delta", "thinking": text}), out);
             }
             InferenceEvent::Reasoning { .. } => sse::write_comment("heartbeat", out),
+            InferenceEvent::ToolCall { index, begins, arguments, .. } => {
+                self.begin(out);
+                self.call(*index, begins.as_ref(), arguments, out);
+            }
+            InferenceEvent::Refusal { text, .. } => {
+                self.begin(out);
+                self.refused = true;
+                self.parts(&[Part::Text(text.to_string())], out);
+            }
             InferenceEvent::Logprobs(_) => {}
         }
     }
@@ -315,12 +369,26 @@ impl Speaker {
                 }
                 Part::Call(call) => {
                     self.close(out);
-                    self.start_block(tool_use(call, json!({})), out);
+                    self.start_block(tool_use(&own_id(), &call.name, json!({})), out);
                     self.delta(json!({"type": "input_json_delta", "partial_json": call.arguments}), out);
                     self.open = Some("tool_use");
                     self.close(out);
                 }
             }
+        }
+    }
+
+    fn call(&mut self, index: u32, begins: Option<&CallBegin>, arguments: &str, out: &mut BytesMut) {
+        if let Some(CallBegin { id, name }) = begins {
+            self.close(out);
+            self.start_block(tool_use(id, name, json!({})), out);
+            self.open = Some("tool_use");
+            self.calls.push(self.blocks - 1);
+        }
+        // A service may go on with a call that another has followed: clients go by the block's number.
+        let block = self.calls.get(index as usize).filter(|_| !arguments.is_empty());
+        if let Some(block) = block {
+            self.delta_of(*block, json!({"type": "input_json_delta", "partial_json": arguments}), out);
         }
     }
 
@@ -331,7 +399,11 @@ impl Speaker {
     }
 
     fn delta(&self, delta: Value, out: &mut BytesMut) {
-        let event = json!({"type": "content_block_delta", "index": self.blocks.saturating_sub(1), "delta": delta});
+        self.delta_of(self.blocks.saturating_sub(1), delta, out);
+    }
+
+    fn delta_of(&self, block: u32, delta: Value, out: &mut BytesMut) {
+        let event = json!({"type": "content_block_delta", "index": block, "delta": delta});
         named("content_block_delta", &event, out);
     }
 
@@ -347,8 +419,9 @@ impl Speaker {
         let rest = self.scanner.as_mut().and_then(Scanner::finish);
         self.parts(rest.as_slice(), out);
         self.close(out);
-        let called = self.scanner.as_ref().is_some_and(|scanner| scanner.calls() > 0);
-        let (reason, sequence) = stop(completion.finish, called, self.stop_string.as_ref());
+        let found = self.scanner.as_ref().is_some_and(|scanner| scanner.calls() > 0);
+        let beside = Beside { found, called: !self.calls.is_empty(), refused: self.refused };
+        let (reason, sequence) = stop(completion.finish, beside, self.stop_string.as_ref());
         let delta = json!({"stop_reason": reason, "stop_sequence": sequence});
         let event = json!({"type": "message_delta", "delta": delta, "usage": usage(completion.usage)});
         named("message_delta", &event, out);
@@ -457,6 +530,82 @@ mod tests {
         let call = messages(body.to_string().as_bytes(), Limits::default()).unwrap();
         let Input::Chat(chat) = &call.details.input else { panic!() };
         assert_eq!(&*chat.tools, r#"[{"type":"function","function":{"name":"f","parameters":{}}}]"#);
+    }
+
+    const QUOTED: &str = r#"<tool_call>{"name":"f","arguments":{}}</tool_call>"#;
+
+    fn call(index: u32, begins: Option<(&str, &str)>, arguments: &str) -> InferenceEvent {
+        let begins = begins.map(|(id, name)| CallBegin { id: id.into(), name: name.into() });
+        InferenceEvent::ToolCall { index, begins, arguments: arguments.into(), total_tokens: 1 }
+    }
+
+    #[test]
+    fn calls_that_come_apart_are_blocks_written_as_they_come() {
+        let reply = Reply { tools: true, ..Reply::whole(Dialect::Messages) };
+        let told = [
+            InferenceEvent::Token { text: QUOTED.into(), total_tokens: 1 },
+            call(0, Some(("call_a", "f")), ""),
+            call(0, None, r#"{"a": "#),
+            call(1, Some(("call_b", "g")), r#"{"b": 1"#),
+            call(0, None, r#""</tool_call>"}"#),
+        ];
+        for (finish, reason) in
+            [(Finish::ToolCalls, "tool_use"), (Finish::Stop, "tool_use"), (Finish::Length, "max_tokens")]
+        {
+            let mut speaker = Speaker::new(Identity::now("7", "m"), &reply);
+            speaker.calls_apart(true);
+            let mut answer = Collected { calls_apart: true, ..Collected::default() };
+            let mut out = BytesMut::new();
+            for event in &told {
+                speaker.write(event, &mut out);
+                answer.take(event.clone());
+            }
+            speaker.write(&InferenceEvent::Done(completion(finish)), &mut out);
+            let events = events(&out);
+            let of = |kind: &str, field: &str| -> Vec<Value> {
+                let those = events.iter().filter(|event| event["type"] == kind);
+                those.map(|event| json!([event["index"], event[field]])).collect()
+            };
+            let block = |id: &str, name: &str| json!({"type": "tool_use", "id": id, "name": name, "input": {}});
+            let blocks = [json!({"type": "text", "text": ""}), block("call_a", "f"), block("call_b", "g")];
+            let blocks: Vec<Value> = (0..).zip(blocks).map(|(index, block)| json!([index, block])).collect();
+            assert_eq!(of("content_block_start", "content_block"), blocks);
+            let json_delta = |text: &str| json!({"type": "input_json_delta", "partial_json": text});
+            let deltas = [
+                json!([0, {"type": "text_delta", "text": QUOTED}]),
+                json!([1, json_delta("{\"a\": ")]),
+                json!([2, json_delta("{\"b\": 1")]),
+                json!([1, json_delta("\"</tool_call>\"}")]),
+            ];
+            assert_eq!(of("content_block_delta", "delta"), deltas);
+            assert_eq!(of("content_block_stop", "none").len(), 3);
+            assert_eq!(events[events.len() - 2]["delta"]["stop_reason"], reason);
+
+            let whole = document(&Identity::now("7", "m"), &reply, &answer, &completion(finish));
+            let block = |id: &str, name: &str, input: Value| json!({"type": "tool_use", "id": id, "name": name, "input": input});
+            let expected = json!([{"type": "text", "text": QUOTED}, block("call_a", "f", json!({"a": "</tool_call>"})),
+                block("call_b", "g", json!({"INVALID_JSON": "{\"b\": 1"}))]);
+            assert_eq!((&whole["content"], &whole["stop_reason"]), (&expected, &json!(reason)));
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_a_text_and_a_reason() {
+        let refusal = InferenceEvent::Refusal { text: "no".into(), total_tokens: 1 };
+        let text = InferenceEvent::Token { text: "no".into(), total_tokens: 1 };
+        for (event, finish) in [(refusal, Finish::Stop), (text, Finish::ContentFilter)] {
+            let (reply, identity) = (Reply::whole(Dialect::Messages), Identity::now("7", "m"));
+            let (mut speaker, mut answer) = (Speaker::new(identity.clone(), &reply), Collected::default());
+            let mut out = BytesMut::new();
+            speaker.write(&event, &mut out);
+            speaker.write(&InferenceEvent::Done(completion(finish)), &mut out);
+            let events = events(&out);
+            assert_eq!(events[2]["delta"], json!({"type": "text_delta", "text": "no"}));
+            assert_eq!(events[events.len() - 2]["delta"]["stop_reason"], "refusal");
+            answer.take(event);
+            let whole = document(&identity, &reply, &answer, &completion(finish));
+            assert_eq!((&whole["content"][0]["text"], &whole["stop_reason"]), (&json!("no"), &json!("refusal")));
+        }
     }
 
     #[test]

@@ -121,7 +121,10 @@ pub fn write(event: &InferenceEvent, out: &mut BytesMut) {
         }
         InferenceEvent::Done(completion) => sse::write_json(&document("", completion, None), out),
         InferenceEvent::Error(failure) => sse::write_json(&super::openai::error(500, &failure.into()), out),
-        InferenceEvent::Reasoning { .. } => sse::write_comment("heartbeat", out),
+        // None of it belongs into a gap.
+        InferenceEvent::Reasoning { .. } | InferenceEvent::ToolCall { .. } | InferenceEvent::Refusal { .. } => {
+            sse::write_comment("heartbeat", out);
+        }
         InferenceEvent::Loading { .. }
         | InferenceEvent::Progress { .. }
         | InferenceEvent::Logprobs(_)

@@ -9,6 +9,7 @@ mod tools;
 use std::borrow::Cow;
 
 use bytes::BytesMut;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use self::tools::ToolChoice;
@@ -16,7 +17,7 @@ use super::details::{Input, TokenLogprob};
 use super::extras::Extras;
 use super::json::JsonError;
 use super::native::{Generate, Hints, Limits};
-use super::{Completion, Details, Failure, InferenceEvent, InferenceRequest, Text, Usage, sse};
+use super::{CallBegin, Completion, Details, Failure, InferenceEvent, InferenceRequest, Text, Usage, sse};
 
 /// Whose words a call and its answer are in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +83,20 @@ pub struct Said {
     pub top_k: Option<u32>,
     /// The same.
     pub min_p: Option<f32>,
+    /// What the schema of the answer goes by, where the client gave one.
+    pub schema: Option<SchemaLabel>,
+}
+
+/// What a client says of its answer's schema beside the schema itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SchemaLabel {
+    /// Its name.
+    pub name: Option<Text>,
+    /// What it is for.
+    pub description: Option<Text>,
+    /// Whether the answer has to follow it to the letter.
+    pub strict: Option<bool>,
 }
 
 impl Said {
@@ -195,9 +210,23 @@ pub struct Collected {
     pub logprobs: Vec<TokenLogprob>,
     /// The stop string that ended it, where that is known.
     pub stop_string: Option<Text>,
+    /// Its calls of tools come apart from its text, which is no place to look for any ([`Speaker::calls_apart`]).
+    pub calls_apart: bool,
+    /// Those calls.
+    pub calls: Vec<ToolCall>,
+    /// Why the model will not answer.
+    pub refusal: String,
 }
 
 impl Collected {
+    /// What is to be shown to who has but one place for it.
+    pub fn said(&self) -> Cow<'_, str> {
+        match self.refusal.is_empty() {
+            true => Cow::Borrowed(&self.text),
+            false => Cow::Owned(format!("{}{}", self.text, self.refusal)),
+        }
+    }
+
     /// Takes what an event adds.
     pub fn take(&mut self, event: InferenceEvent) {
         match event {
@@ -205,9 +234,36 @@ impl Collected {
             InferenceEvent::Reasoning { text, .. } => self.reasoning.push_str(&text),
             InferenceEvent::Logprobs(mut tokens) => self.logprobs.append(&mut tokens),
             InferenceEvent::StopString(text) => self.stop_string = Some(text),
-            _ => {}
+            InferenceEvent::Refusal { text, .. } => self.refusal.push_str(&text),
+            InferenceEvent::ToolCall { index, begins, arguments, .. } => self.call(index, begins, &arguments),
+            InferenceEvent::Loading { .. }
+            | InferenceEvent::Progress { .. }
+            | InferenceEvent::Done(_)
+            | InferenceEvent::Error(_) => {}
         }
     }
+
+    fn call(&mut self, index: u32, begins: Option<CallBegin>, arguments: &str) {
+        if let Some(CallBegin { id, name }) = begins {
+            let (id, name) = (id.into_inner(), name.into_inner());
+            self.calls.push(ToolCall { id, name, arguments: String::new() });
+        }
+        // They are numbered as they begin.
+        if let Some(call) = self.calls.get_mut(index as usize) {
+            call.arguments.push_str(arguments);
+        }
+    }
+}
+
+/// A call of a tool, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolCall {
+    /// By which its result will refer to it.
+    pub id: String,
+    /// The tool.
+    pub name: String,
+    /// Its arguments: JSON as the model wrote it, valid or not.
+    pub arguments: String,
 }
 
 /// Who answers: what stays the same from the first event to the last.
@@ -260,6 +316,16 @@ impl Speaker {
             Dialect::Chat | Dialect::Completions => Some(Self::OpenAi(openai::Speaker::new(identity(), reply))),
             Dialect::Messages => Some(Self::Messages(anthropic::Speaker::new(identity(), reply))),
             Dialect::Infill => Some(Self::Infill),
+        }
+    }
+
+    /// The answer that begins now is, or is not, one whose calls of tools come apart from its text: a service's text is passed on
+    /// as it is, while a server of ours sends what its model writes, calls and all.
+    pub fn calls_apart(&mut self, apart: bool) {
+        match self {
+            Self::OpenAi(speaker) => speaker.calls_apart(apart),
+            Self::Messages(speaker) => speaker.calls_apart(apart),
+            Self::Infill => {}
         }
     }
 

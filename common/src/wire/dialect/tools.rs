@@ -18,12 +18,12 @@ pub(super) enum Part {
     /// To be shown.
     Text(String),
     /// To be carried out by the client.
-    Call(ToolCall),
+    Call(Written),
 }
 
-/// A call of a tool.
+/// A call of a tool as a model wrote it into its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ToolCall {
+pub(super) struct Written {
     /// The tool.
     pub(super) name: String,
     /// Its arguments, as the JSON the model wrote.
@@ -211,7 +211,7 @@ impl Scanner {
         })
     }
 
-    fn called(&mut self, call: ToolCall) -> Part {
+    fn called(&mut self, call: Written) -> Part {
         self.calls += 1;
         self.after_call = true;
         Part::Call(call)
@@ -226,16 +226,16 @@ impl Scanner {
 }
 
 #[derive(Deserialize)]
-struct Written<'a> {
+struct Body<'a> {
     name: String,
     #[serde(borrow, alias = "parameters")]
     arguments: Option<&'a RawValue>,
 }
 
-fn parse(body: &str) -> Option<ToolCall> {
-    let written: Written<'_> = serde_json::from_str(body.trim()).ok()?;
+fn parse(body: &str) -> Option<Written> {
+    let written: Body<'_> = serde_json::from_str(body.trim()).ok()?;
     let arguments = written.arguments.map_or("{}", RawValue::get).to_owned();
-    Some(ToolCall { name: written.name, arguments })
+    Some(Written { name: written.name, arguments })
 }
 
 #[cfg(test)]
@@ -243,7 +243,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn all(pieces: &[&str]) -> (String, Vec<ToolCall>) {
+    fn all(pieces: &[&str]) -> (String, Vec<Written>) {
         let mut scanner = Scanner::default();
         let mut parts: Vec<Part> = pieces.iter().flat_map(|piece| scanner.push(piece)).collect();
         parts.extend(scanner.finish());
@@ -265,7 +265,7 @@ mod tests {
     fn calls_are_found_among_text() {
         let (text, calls) = all(&[ANSWER]);
         assert_eq!(text, "Let me look.\n");
-        let call = |name: &str, arguments: &str| ToolCall { name: name.into(), arguments: arguments.into() };
+        let call = |name: &str, arguments: &str| Written { name: name.into(), arguments: arguments.into() };
         assert_eq!(calls, [call("read", r#"{"path": "a<b>.rs"}"#), call("now", "{}")]);
     }
 
@@ -284,9 +284,9 @@ mod tests {
             parts.extend(scanner.finish());
             parts
         };
-        let call = Part::Call(ToolCall { name: "f".into(), arguments: r#"{"a": 1}"#.into() });
+        let call = Part::Call(Written { name: "f".into(), arguments: r#"{"a": 1}"#.into() });
         assert_eq!(all(&[" ", r#"{"name": "f", "argu"#, r#"ments": {"a": 1}}"#]), std::slice::from_ref(&call));
-        // A service writes its calls with tags, and may not obey.
+        // A model may write its tags nevertheless, and may not obey.
         assert_eq!(all(&[r#"<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>"#]), [call]);
         assert_eq!(all(&["I would ", "rather not"]), ["I would ", "rather not"].map(|text| Part::Text(text.into())));
         assert_eq!(all(&[r#"{"name": "f", "ar"#]), [Part::Text(r#"{"name": "f", "ar"#.into())]);

@@ -5,11 +5,11 @@
 use bytes::{BufMut, BytesMut};
 use serde_json::{Value, json};
 
-use super::super::tools::{Part, Scanner, ToolCall};
-use super::super::{Collected, Dialect, Identity, Problem, Reply, openai_usage};
+use super::super::tools::{Part, Scanner, Written};
+use super::super::{Collected, Dialect, Identity, Problem, Reply, ToolCall, openai_usage};
 use crate::wire::details::TokenLogprob;
 use crate::wire::native::tokens_per_second;
-use crate::wire::{Completion, InferenceEvent, Usage, sse};
+use crate::wire::{CallBegin, Completion, InferenceEvent, Usage, sse};
 
 /// A whole answer.
 pub fn document(identity: &Identity, reply: &Reply, choices: &[(Collected, Completion)]) -> Value {
@@ -49,21 +49,25 @@ fn together(sum: Usage, next: Usage) -> Usage {
 fn chat_choice(index: usize, reply: &Reply, answer: &Collected, completion: &Completion) -> Value {
     let mut scanner = Scanner::new(reply.forced);
     let (mut text, mut calls) = (String::new(), Vec::new());
-    if reply.tools {
+    if reply.tools && !answer.calls_apart {
         let mut parts = scanner.push(&answer.text);
         parts.extend(scanner.finish());
         for part in parts {
             match part {
                 Part::Text(more) => text.push_str(&more),
-                Part::Call(call) => calls.push(tool_call(&call)),
+                Part::Call(call) => calls.push(tool_call(&own(call))),
             }
         }
     } else {
         text.clone_from(&answer.text);
     }
     let finish = if calls.is_empty() { completion.finish.as_str() } else { "tool_calls" };
-    let content = if calls.is_empty() || !text.trim().is_empty() { json!(text) } else { Value::Null };
-    let mut message = json!({"role": "assistant", "content": content});
+    calls.extend(answer.calls.iter().map(tool_call));
+    let nothing = text.trim().is_empty() && !(calls.is_empty() && answer.refusal.is_empty());
+    let mut message = json!({"role": "assistant", "content": if nothing { Value::Null } else { json!(text) }});
+    if !answer.refusal.is_empty() {
+        message["refusal"] = json!(answer.refusal);
+    }
     if !answer.reasoning.is_empty() {
         message["reasoning_content"] = json!(answer.reasoning);
     }
@@ -76,15 +80,31 @@ fn chat_choice(index: usize, reply: &Reply, answer: &Collected, completion: &Com
 
 fn text_choice(index: usize, answer: &Collected, completion: &Completion) -> Value {
     let logprobs = if answer.logprobs.is_empty() { Value::Null } else { text_logprobs(&answer.logprobs, 0) };
-    json!({"index": index, "text": answer.text, "logprobs": logprobs, "finish_reason": completion.finish.as_str()})
+    json!({"index": index, "text": answer.said(), "logprobs": logprobs, "finish_reason": completion.finish.as_str()})
+}
+
+/// A call that was found in a text gets its id here.
+fn own(call: Written) -> ToolCall {
+    let id = format!("call_{}", uuid::Uuid::new_v4().simple());
+    ToolCall { id, name: call.name, arguments: call.arguments }
 }
 
 fn tool_call(call: &ToolCall) -> Value {
     json!({
-        "id": format!("call_{}", uuid::Uuid::new_v4().simple()),
+        "id": call.id,
         "type": "function",
         "function": {"name": call.name, "arguments": call.arguments},
     })
+}
+
+/// A part of a call: what it is comes once, its arguments in pieces.
+fn call_part(index: u32, begins: Option<&CallBegin>, arguments: &str) -> Value {
+    match begins {
+        Some(CallBegin { id, name }) => {
+            json!({"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
+        }
+        None => json!({"index": index, "function": {"arguments": arguments}}),
+    }
 }
 
 fn chat_logprobs(tokens: &[TokenLogprob]) -> Value {
@@ -150,6 +170,8 @@ pub struct Speaker {
     before: Usage,
     /// Nothing but a call of a tool is wanted.
     forced: bool,
+    /// Tools may be called.
+    tools: bool,
     choice: Choice,
 }
 
@@ -157,7 +179,7 @@ pub struct Speaker {
 #[derive(Debug, Default)]
 struct Choice {
     index: u32,
-    /// Where tools may be called.
+    /// Where tools may be called, and calls stand in the text.
     scanner: Option<Scanner>,
     opened: bool,
     /// Of tokens whose text has not come yet.
@@ -177,8 +199,14 @@ impl Speaker {
             left: reply.choices.saturating_sub(1),
             before: Usage::default(),
             forced: reply.forced,
+            tools: reply.tools,
             choice: Choice { scanner: reply.tools.then(|| Scanner::new(reply.forced)), ..Choice::default() },
         }
+    }
+
+    /// Said before the first event of an answer: whether its calls of tools come apart from its text.
+    pub fn calls_apart(&mut self, apart: bool) {
+        self.choice.scanner = (self.tools && !apart).then(|| Scanner::new(self.forced));
     }
 
     /// Writes an event. A `Done` ends one answer; what follows it belongs to the next, as long as the request wants one.
@@ -193,7 +221,16 @@ impl Speaker {
                 self.open(out);
                 self.delta(json!({"reasoning_content": text}), Value::Null, out);
             }
-            InferenceEvent::Reasoning { .. } => sse::write_comment("heartbeat", out),
+            InferenceEvent::ToolCall { index, begins, arguments, .. } if self.chat => {
+                self.open(out);
+                self.delta(json!({"tool_calls": [call_part(*index, begins.as_ref(), arguments)]}), Value::Null, out);
+            }
+            InferenceEvent::Reasoning { .. } | InferenceEvent::ToolCall { .. } => sse::write_comment("heartbeat", out),
+            InferenceEvent::Refusal { text, .. } if self.chat => {
+                self.open(out);
+                self.delta(json!({"refusal": text}), Value::Null, out);
+            }
+            InferenceEvent::Refusal { text, .. } => self.content(text, out),
             InferenceEvent::Done(completion) => self.end(completion, out),
             InferenceEvent::Error(failure) => sse::write_json(&error(500, &failure.into()), out),
             InferenceEvent::Loading { .. } | InferenceEvent::Progress { .. } => self.open(out),
@@ -219,7 +256,7 @@ impl Speaker {
             match part {
                 Part::Text(text) => self.content(&text, out),
                 Part::Call(call) => {
-                    let mut delta = tool_call(&call);
+                    let mut delta = tool_call(&own(call));
                     delta["index"] = json!(calls);
                     calls += 1;
                     self.delta(json!({"tool_calls": [delta]}), Value::Null, out);
@@ -274,7 +311,7 @@ impl Speaker {
         if self.left > 0 {
             self.left -= 1;
             self.before = usage;
-            let scanner = self.choice.scanner.as_ref().map(|_| Scanner::new(self.forced));
+            let scanner = self.tools.then(|| Scanner::new(self.forced));
             self.choice = Choice { index: index + 1, scanner, ..Choice::default() };
             return;
         }
@@ -385,6 +422,106 @@ mod tests {
         assert_eq!((&calls[0]["index"], &calls[1]["index"]), (&json!(0), &json!(1)));
         assert_eq!(calls[1]["function"], json!({"name":"f","arguments":"{\"a\":1}"}));
         assert_eq!(chunks.last().unwrap()["choices"][0]["finish_reason"], "tool_calls");
+    }
+
+    const QUOTED: &str = r#"<tool_call>{"name":"f","arguments":{}}</tool_call>"#;
+
+    /// What a service tells: a text that looks like a call, and two calls, the second cut short.
+    fn told() -> Vec<InferenceEvent> {
+        let call = |index, begins: Option<(&str, &str)>, arguments: &str| {
+            let begins = begins.map(|(id, name)| CallBegin { id: id.into(), name: name.into() });
+            InferenceEvent::ToolCall { index, begins, arguments: arguments.into(), total_tokens: 1 }
+        };
+        vec![
+            InferenceEvent::Token { text: QUOTED.into(), total_tokens: 1 },
+            call(0, Some(("call_a", "f")), ""),
+            call(0, None, r#"{"a": "#),
+            call(0, None, r#""</tool_call>"}"#),
+            call(1, Some(("call_b", "g")), r#"{"b": 1"#),
+        ]
+    }
+
+    #[test]
+    fn calls_that_come_apart_go_on_part_by_part() {
+        let reply = Reply { tools: true, forced: true, choices: 2, ..Reply::whole(Dialect::Chat) };
+        let mut speaker = Speaker::new(Identity::now("7", "m"), &reply);
+        let mut out = BytesMut::new();
+        for finish in [Finish::ToolCalls, Finish::Length] {
+            speaker.calls_apart(true);
+            let done = InferenceEvent::Done(Completion { finish, ..completion() });
+            told().iter().chain([&done]).for_each(|event| speaker.write(event, &mut out));
+        }
+        // Behind a service another upstream may answer, whose calls stand in its text.
+        let mut next = Speaker::new(Identity::now("7", "m"), &Reply { choices: 2, ..reply });
+        let mut own = BytesMut::new();
+        for apart in [true, false] {
+            next.calls_apart(apart);
+            next.write(&InferenceEvent::Token { text: QUOTED.into(), total_tokens: 1 }, &mut own);
+            next.write(&InferenceEvent::Done(completion()), &mut own);
+        }
+        let chunks = |out: &[u8]| -> Vec<Value> {
+            let text = std::str::from_utf8(out).unwrap();
+            text.split("data: ").filter_map(|chunk| serde_json::from_str(chunk.trim()).ok()).collect()
+        };
+        let ends = |chunks: &[Value]| -> Vec<Value> {
+            let reasons = chunks.iter().map(|chunk| chunk["choices"][0]["finish_reason"].clone());
+            reasons.filter(|reason| !reason.is_null()).collect()
+        };
+        assert_eq!(ends(&chunks(&own)), ["stop", "tool_calls"]);
+        let chunks = chunks(&out);
+        assert_eq!(ends(&chunks), ["tool_calls", "length"]);
+        let deltas: Vec<&Value> = chunks[..6].iter().map(|chunk| &chunk["choices"][0]["delta"]).collect();
+        let expected = [
+            json!({"role": "assistant", "content": ""}),
+            json!({"content": QUOTED}),
+            json!({"tool_calls": [{"index": 0, "id": "call_a", "type": "function", "function": {"name": "f", "arguments": ""}}]}),
+            json!({"tool_calls": [{"index": 0, "function": {"arguments": "{\"a\": "}}]}),
+            json!({"tool_calls": [{"index": 0, "function": {"arguments": "\"</tool_call>\"}"}}]}),
+            json!({"tool_calls": [{"index": 1, "id": "call_b", "type": "function", "function": {"name": "g", "arguments": "{\"b\": 1"}}]}),
+        ];
+        assert_eq!(deltas, expected.iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn calls_that_came_apart_are_whole_in_a_document() {
+        let reply = Reply { tools: true, ..Reply::whole(Dialect::Chat) };
+        let mut answer = Collected { calls_apart: true, ..Collected::default() };
+        told().into_iter().for_each(|event| answer.take(event));
+        let ended = |finish| Completion { finish, ..completion() };
+        let whole =
+            |answer: &Collected| document(&Identity::now("7", "m"), &reply, &[(answer.clone(), ended(Finish::Length))]);
+        let choice = whole(&answer)["choices"][0].clone();
+        assert_eq!((&choice["finish_reason"], &choice["message"]["content"]), (&json!("length"), &json!(QUOTED)));
+        let call = |id: &str, name: &str, arguments: &str| json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}});
+        let expected = json!([call("call_a", "f", "{\"a\": \"</tool_call>\"}"), call("call_b", "g", "{\"b\": 1")]);
+        assert_eq!(choice["message"]["tool_calls"], expected);
+        answer.text.clear();
+        assert_eq!(whole(&answer)["choices"][0]["message"]["content"], Value::Null);
+    }
+
+    #[test]
+    fn a_refusal_stands_apart_where_there_is_a_place_for_it() {
+        let refusal = InferenceEvent::Refusal { text: "no".into(), total_tokens: 1 };
+        let done = Completion { finish: Finish::ContentFilter, ..completion() };
+        let (mut answer, identity) = (Collected::default(), Identity::now("7", "m"));
+        answer.take(refusal.clone());
+        for (dialect, delta, whole) in [
+            (Dialect::Chat, "/choices/0/delta/refusal", "/choices/0/message/refusal"),
+            (Dialect::Completions, "/choices/0/text", "/choices/0/text"),
+        ] {
+            let reply = Reply::whole(dialect);
+            let mut speaker = Speaker::new(identity.clone(), &reply);
+            let mut out = BytesMut::new();
+            speaker.write(&refusal, &mut out);
+            speaker.write(&InferenceEvent::Done(done.clone()), &mut out);
+            let text = String::from_utf8(out.to_vec()).unwrap();
+            let chunks = text.split("data: ").filter_map(|chunk| serde_json::from_str::<Value>(chunk.trim()).ok());
+            assert!(chunks.into_iter().any(|chunk| chunk.pointer(delta) == Some(&json!("no"))), "{text}");
+            assert!(text.contains("\"finish_reason\":\"content_filter\""), "{text}");
+            let document = document(&identity, &reply, &[(answer.clone(), done.clone())]);
+            assert_eq!(document.pointer(whole), Some(&json!("no")), "{document}");
+            assert_eq!(document["choices"][0]["finish_reason"], "content_filter");
+        }
     }
 
     #[test]

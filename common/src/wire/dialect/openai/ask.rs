@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::{Call, Said, ToolChoice};
+use super::super::{Call, Said, SchemaLabel, ToolChoice};
 use crate::wire::Sampling;
 use crate::wire::details::{Constraint, Input};
 
@@ -11,7 +11,7 @@ use crate::wire::details::{Constraint, Input};
 pub struct Manner {
     /// It has no text completions: prompts go as a user's messages.
     pub chats_only: bool,
-    /// It refuses fields that OpenAI's own service does not know.
+    /// It refuses fields that OpenAI's own service does not know, and those that OpenAI's newer models know no longer.
     pub strict: bool,
 }
 
@@ -63,7 +63,10 @@ pub fn ask(call: &Call, model: &str, manner: Manner) -> Asked {
     };
     body.insert("stream".into(), true.into());
     body.insert("stream_options".into(), json!({"include_usage": true}));
-    body.insert("max_tokens".into(), call.request.max_tokens.into());
+    // OpenAI's models that reason take the newer name alone; its text completions have the older one only.
+    let newer = strict && path == "/chat/completions";
+    let limit = if newer { "max_completion_tokens" } else { "max_tokens" };
+    body.insert(limit.into(), call.request.max_tokens.into());
     sampling(&call.request.sampling, &mut body);
     let further = [("top_k", call.said.top_k.map(Value::from)), ("min_p", call.said.min_p.map(rounded))];
     for (name, value) in further.into_iter().filter_map(|(name, value)| Some((name, value?))) {
@@ -80,7 +83,9 @@ pub fn ask(call: &Call, model: &str, manner: Manner) -> Asked {
     match &call.details.constraint {
         Constraint::Free => {}
         Constraint::Grammar(grammar) => drop(body.insert("grammar".into(), (**grammar).into())),
-        Constraint::JsonSchema(schema) => drop(body.insert("response_format".into(), format(&parse(schema)))),
+        Constraint::JsonSchema(schema) => {
+            body.insert("response_format".into(), format(parse(schema), call.said.schema.as_ref()));
+        }
     }
     match (call.details.logprobs, path) {
         (None, _) => {}
@@ -110,11 +115,20 @@ fn rounded(value: f32) -> Value {
     json!((f64::from(value) * 1e4).round() / 1e4)
 }
 
-fn format(schema: &Value) -> Value {
-    match schema.as_object().is_some_and(Map::is_empty) {
-        true => json!({"type": "json_object"}),
-        false => json!({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}),
+fn format(schema: Value, label: Option<&SchemaLabel>) -> Value {
+    if label.is_none() && schema.as_object().is_some_and(Map::is_empty) {
+        return json!({"type": "json_object"});
     }
+    let SchemaLabel { name, description, strict } = label.cloned().unwrap_or_default();
+    // OpenAI's service asks for a name.
+    let mut named = json!({"name": name.as_deref().unwrap_or("answer"), "schema": schema});
+    if let Some(description) = description {
+        named["description"] = json!(description);
+    }
+    if let Some(strict) = strict {
+        named["strict"] = json!(strict);
+    }
+    json!({"type": "json_schema", "json_schema": named})
 }
 
 /// Only what OpenAI itself knows, and only what differs from its defaults: some services refuse what they do not know.
@@ -165,6 +179,42 @@ mod tests {
         assert_eq!(ask(&prompt, "m", Manner::default()).path, "/completions");
         let chats_only = Manner { chats_only: true, ..Manner::default() };
         assert_eq!(ask(&prompt, "m", chats_only).body["messages"][0]["content"], "x");
+    }
+
+    #[test]
+    fn a_schema_keeps_what_it_goes_by() {
+        let schema = json!({"type": "object"});
+        let asked = |format: Value| {
+            let body = json!({"messages": [{"role": "user", "content": "x"}], "response_format": format});
+            ask(&call(Dialect::Chat, &body), "m", Manner::default()).body["response_format"].clone()
+        };
+        for named in [
+            json!({"name": "sum", "description": "of two", "strict": true, "schema": schema}),
+            json!({"name": "any", "strict": false, "schema": {}}),
+        ] {
+            let format = json!({"type": "json_schema", "json_schema": named});
+            assert_eq!(asked(format.clone()), format);
+        }
+        let unnamed = json!({"type": "json_schema", "json_schema": {"strict": null, "schema": schema}});
+        assert_eq!(asked(unnamed)["json_schema"], json!({"name": "answer", "schema": schema}));
+        let llama_cpp = json!({"type": "json_object", "schema": schema});
+        assert_eq!(asked(llama_cpp)["json_schema"], json!({"name": "answer", "schema": schema}));
+    }
+
+    #[test]
+    fn a_strict_service_is_told_the_limit_by_its_newer_name() {
+        let strict = Manner { strict: true, ..Manner::default() };
+        let chat = json!({"messages": [{"role": "user", "content": "x"}], "max_tokens": 9});
+        let prompt = json!({"prompt": "x", "max_tokens": 9});
+        for (dialect, body, manner, name, other) in [
+            (Dialect::Chat, &chat, strict, "max_completion_tokens", "max_tokens"),
+            (Dialect::Native, &prompt, Manner { chats_only: true, ..strict }, "max_completion_tokens", "max_tokens"),
+            (Dialect::Chat, &chat, Manner::default(), "max_tokens", "max_completion_tokens"),
+            (Dialect::Native, &prompt, strict, "max_tokens", "max_completion_tokens"),
+        ] {
+            let asked = ask(&call(dialect, body), "m", manner).body;
+            assert_eq!((&asked[name], asked.get(other)), (&json!(9), None), "{asked}");
+        }
     }
 
     #[test]

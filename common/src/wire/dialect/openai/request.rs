@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::super::{Call, Dialect, Reply, Said, ToolChoice};
+use super::super::{Call, Dialect, Reply, Said, SchemaLabel, ToolChoice};
 use super::fim;
 use crate::wire::details::{Chat, Constraint, Details, Infill, Input, Urgency};
 use crate::wire::json::{self, JsonError};
@@ -50,6 +50,8 @@ struct ResponseFormat {
 #[derive(Deserialize)]
 struct NamedSchema {
     schema: Option<Value>,
+    #[serde(flatten)]
+    label: SchemaLabel,
 }
 
 /// Most alternatives that may be asked for beside a token, and most answers to one request: each is work for every token.
@@ -130,7 +132,7 @@ fn call(
     dialect: Dialect,
     generate: Generate,
     body: Body,
-    (input, said): (Input, Said),
+    (input, mut said): (Input, Said),
     logprobs: Option<u8>,
     limits: Limits,
 ) -> Result<Call, JsonError> {
@@ -141,6 +143,8 @@ fn call(
         Input::Prompt => generate.into_request(limits)?,
         _ => generate.without_prompt(limits)?,
     };
+    let named = body.response_format.as_ref().filter(|format| format.r#type.as_deref() == Some("json_schema"));
+    said.schema = named.and_then(|format| format.json_schema.as_ref()).map(|named| named.label.clone());
     let logit_bias = logit_bias(body.logit_bias.as_ref())?;
     let sampling = crate::wire::Sampling { logit_bias, ..request.sampling };
     let max_tokens = if warm_up { 0 } else { request.max_tokens };
