@@ -23,8 +23,9 @@ export SOURCE_DATE_EPOCH
 
 keys=${UPDATE_KEYS:-${XDG_CONFIG_HOME:-$HOME/.config}/cerebrum/update-keys}
 
+# The keys are only where `keyed` says so.
 inside() {
-    cross/debian.sh run --mount "$work:/image" --mount "$keys:/keys" -- env APT_CONFIG=/image/apt/apt.conf \
+    cross/debian.sh run --mount "$work:/image" ${keyed:+--mount "$keyed:/keys"} -- env APT_CONFIG=/image/apt/apt.conf \
         SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" ${IMAGE_CLOCK:+NO_FAKE_STAT=1 faketime -f "$IMAGE_CLOCK"} "$@" </dev/null
 }
 
@@ -77,7 +78,7 @@ find_keys() {
             mv "$keys/update.key.new" "$keys/update.key"
         else
             say "The key that signs updates is made in $keys"
-            inside bash -euo pipefail -c '
+            keyed=$keys inside bash -euo pipefail -c '
                 umask 077
                 openssl genpkey -quiet -algorithm ed25519 -out /keys/update.key.new
                 openssl pkey -in /keys/update.key.new -pubout -outform DER | tail -c 32 | od -An -v -tx1 | tr -d " \n" >/keys/update.pub
@@ -94,8 +95,10 @@ find_keys() {
     if [ -e "$old/update.pub" ] && ! cmp -s "$old/update.pub" "$keys/update.pub"; then
         say "WARNING: target/image/keys holds another key: boards flashed with an image that was made with it take only updates made with UPDATE_KEYS=target/image/keys"
     fi
-    # Where tests find it.
+    # Where tests find it, and the half that goes into the image.
     ln -sfn "$keys" "$work/signing"
+    mkdir -p "$work/trusted"
+    cp "$keys/update.pub" "$work/trusted/update.pub"
 }
 find_keys
 
@@ -106,7 +109,7 @@ sums $here/packages.lock $here/inside/fetch.sh | step fetch "Fetching and unpack
     sums $here/packages.lock $here/root $here/{accounts,modules,prune,units} $here/inside/{root,modules}.sh \
         systemd/cerebrumd.service target/cross/aarch64
     cat "$keys/update.pub"
-} | step root "Making the root" "$version"
+} | keyed=$work/trusted step root "Making the root" "$version"
 {
     echo "$about"
     sums $here/packages.lock $here/{init,modules.initramfs} $here/inside/{initramfs,modules}.sh
@@ -123,6 +126,6 @@ if [ "${1:-image}" = disk ]; then exit; fi
 {
     cat "$work/disk.stamp"
     sums $here/inside/{out.sh,bundle.sh,sbom.py} Cargo.lock target/cross/crates.txt
-} | step out "Packing (about a minute)" "$version"
+} | keyed=$keys step out "Packing (about a minute)" "$version"
 say "target/image/out:"
 (cd "$work/out" && cat SHA256SUMS && ls -l --block-size=K -- *"-$version"* | awk '{print $5, $9}')

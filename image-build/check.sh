@@ -30,7 +30,9 @@ done
 for file in root.squashfs initramfs.zst slot.img boot.vfat disk.img; do
     cmp "target/image/$file" "$copy/target/image/$file" || {
         same=no
-        if command -v diffoscope >/dev/null; then diffoscope --max-report-size 20000 "target/image/$file" "$copy/target/image/$file" || true; fi
+        command -v diffoscope >/dev/null || apt-get install -y --no-install-recommends diffoscope-minimal >/dev/null ||
+            echo "found no diffoscope, which would show what differs (apt-get install diffoscope-minimal)"
+        diffoscope --max-report-size 20000 "target/image/$file" "$copy/target/image/$file" || true
     }
 done
 echo $same >target/image/reproducible

@@ -367,18 +367,28 @@ pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Writes a file whole or not at all, readable by its owner only: a power cut leaves the old or the new content.
+/// Writes a file whole or not at all, readable by its owner only: a power cut leaves the old or the new content. Whoever owns the
+/// old file, or else the folder, owns the new one, also when the administrator writes it: a service must still be able to read it.
 ///
 /// # Errors
 /// The system's complaint.
 pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let draft = folder.join(name);
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    // Left by a cut, or put there by somebody who may write to the folder to lead elsewhere.
+    match std::fs::remove_file(&draft) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    let owner = std::fs::symlink_metadata(path).or_else(|_| std::fs::metadata(folder))?;
+    if file.metadata()?.uid() == 0 && (owner.uid(), owner.gid()) != (0, 0) {
+        fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+    }
     file.write_all(content)?;
     file.sync_all()?;
     std::fs::rename(&draft, path)?;

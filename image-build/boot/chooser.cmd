@@ -42,8 +42,8 @@ for slot in "${order}"; do
     echo "Cerebrum: slot ${slot} did not start"
   fi
 done
+# In the order that they had: a slot that was given up stays behind the one that was well.
 echo "Cerebrum: no slot is left, both get their tries back"
-setenv order "a b"
 setenv a_left ${tries}
 setenv b_left ${tries}
 env export -c -s 0x200 ${state} order a_left b_left

@@ -235,9 +235,15 @@ pub struct NamedKey {
 /// A file of API keys.
 #[derive(Args, Debug)]
 pub struct KeyFileArgument {
-    /// The appliance's file of key hashes
-    #[arg(long, value_name = "FILE", default_value = "/etc/cerebrum/keys.toml")]
+    /// The appliance's file of key hashes [default: /etc/cerebrum/keys.toml, on the image /data/cerebrum/keys.toml]
+    #[arg(long, value_name = "FILE", hide_default_value = true,
+        default_value_os_t = there(["/run/cerebrum/cerebrum.toml", "/data/cerebrum/keys.toml", "/etc/cerebrum/keys.toml"]))]
     pub file: PathBuf,
+}
+
+/// Where things are on the image, if `sign` is there, else where they are elsewhere.
+fn there([sign, image, elsewhere]: [&str; 3]) -> PathBuf {
+    if std::path::Path::new(sign).exists() { image.into() } else { elsewhere.into() }
 }
 
 /// `cerebrum prepare`.
@@ -283,8 +289,10 @@ pub struct Board {
 /// `cerebrum doctor`.
 #[derive(Args, Debug)]
 pub struct Doctor {
-    /// The daemon's settings, looked at where they are there
-    #[arg(long, value_name = "FILE", default_value = "/etc/cerebrum/cerebrum.toml")]
+    /// The daemon's settings, looked at where they are there [default: /etc/cerebrum/cerebrum.toml, on the image
+    /// /run/cerebrum/cerebrum.toml]
+    #[arg(long, value_name = "FILE", hide_default_value = true,
+        default_value_os_t = there(["/run/cerebrum/cerebrum.toml", "/run/cerebrum/cerebrum.toml", "/etc/cerebrum/cerebrum.toml"]))]
     pub daemon: PathBuf,
     /// Also ask a model for one token, which may have to be loaded first
     #[arg(long)]

@@ -92,10 +92,13 @@ fn status(machine: &Machine, console: &mut Console) -> Result<(), Failure> {
         other.name(),
         state.left(other)
     ))?;
-    match machine.staged()? {
-        Some(version) => console.line(&format!("version {version} is in slot {}, not started yet", other.name())),
-        None => Ok(()),
+    if let Some(version) = machine.staged()? {
+        console.line(&format!("version {version} is in slot {}, not started yet", other.name()))?;
     }
+    if let Some(version) = machine.failed()? {
+        console.line(&format!("version {version} is in slot {}, was started and did not get well", other.name()))?;
+    }
+    Ok(())
 }
 
 /// An update's way from where it comes from into the other slot, told to the console and the panel.

@@ -54,6 +54,11 @@ impl Places {
         self.own().join("provisioned")
     }
 
+    /// Names of the clients that the file named last.
+    fn named(&self) -> PathBuf {
+        self.data.join("system/clients.json")
+    }
+
     /// SHA-256 of the file that a healthy system took.
     fn right(&self) -> PathBuf {
         self.data.join("system/settings.sha256")
@@ -201,23 +206,27 @@ fn syntax(text: &str, error: &toml::de::Error) -> Problem {
     Problem { key: "syntax".to_owned(), sentence: format!("line {line}, column {column}: {message}") }
 }
 
-/// The clients that the file names may call. Keys that were made by pairing stay.
+/// The clients that the file names may call, and those that it named before may no more. Keys that were made by pairing stay.
 fn grant(system: &System, places: &Places) -> Result<(), ProvisionError> {
     let path = places.keys();
     let mut keys = KeyFile::read(&path)?;
     let before = keys.clone();
+    let named = places.named();
+    let known: Vec<String> =
+        std::fs::read(&named).ok().and_then(|known| serde_json::from_slice(&known).ok()).unwrap_or_default();
+    let names: Vec<&str> = system.clients.iter().map(|client| client.name.as_str()).collect();
+    keys.keys.retain(|key| names.contains(&key.name.as_str()) || !known.contains(&key.name));
     for client in &system.clients {
         keys.set(&client.name, &Secret::new(client.key.clone()));
+    }
+    if known != names {
+        at(&named, write_private(&named, serde_json::json!(names).to_string().as_bytes()))?;
     }
     if keys.keys.iter().map(|key| &key.sha256).eq(before.keys.iter().map(|key| &key.sha256)) && path.exists() {
         return Ok(());
     }
     keys.write(&path)?;
-    // The daemon, which writes it when a client is paired, is not root.
-    let folder = path.parent().unwrap_or(&places.data);
-    let owner = at(folder, std::fs::metadata(folder))?;
-    use std::os::unix::fs::MetadataExt;
-    at(&path, std::os::unix::fs::chown(&path, Some(owner.uid()), Some(owner.gid())))
+    Ok(())
 }
 
 /// Tells the person: beside the file, and to the panel.

@@ -212,6 +212,24 @@ fn the_panels_wiring_is_known_though_the_rest_is_wrong() {
 }
 
 #[test]
+fn a_client_that_the_file_names_no_more_may_call_no_more() {
+    let machine = Machine::new();
+    machine.with(&format!("{GOOD}\n[[client]]\nname = \"tablet\"\nkey = \"a-key-of-my-own-choice-2\"\n"));
+    let mut paired = KeyFile::read(&machine.places.keys()).unwrap();
+    paired.add("phone");
+    paired.write(&machine.places.keys()).unwrap();
+    let names = || -> Vec<String> {
+        KeyFile::read(&machine.places.keys()).unwrap().keys.into_iter().map(|key| key.name).collect()
+    };
+    machine.with(&format!("{GOOD}\n[[client]]\nname = \"tablet\"\nkey = \"a-key-of-my-own-choice-2\"\n"));
+    assert_eq!(names(), ["laptop", "tablet", "phone"]);
+    machine.with(GOOD);
+    assert_eq!(names(), ["laptop", "phone"], "who was paired stays");
+    machine.with(GOOD);
+    assert_eq!(names(), ["laptop", "phone"]);
+}
+
+#[test]
 fn what_editors_and_file_managers_do_is_borne_or_named() {
     let machine = Machine::new();
     let windows = format!("\u{feff}{}", GOOD.replace('\n', "\r\n"));

@@ -198,7 +198,7 @@ impl Machine {
         if found != *sum {
             return Err(UpdateError::Disk);
         }
-        let mark = Mark { version: manifest.version.numbers(), proven: false };
+        let mark = Mark { version: manifest.version.numbers(), stands: Standing::New };
         Mark::write(Some(&mark), &disk, start, room).map_err(|source| self.trouble(source))?;
         Ok(manifest)
     }
@@ -210,14 +210,16 @@ impl Machine {
     pub fn try_other(&self) -> Result<Slot, UpdateError> {
         let slot = self.running.other();
         let disk = self.open()?;
-        if self.mark(&disk, slot)?.is_none() {
-            return Err(UpdateError::Nothing(slot));
-        }
+        let mark = self.mark(&disk, slot)?.ok_or(UpdateError::Nothing(slot))?;
         let mut state = State::read(&disk).map_err(|source| self.trouble(source))?;
         state.first = slot;
         state.allow(slot, TRIAL);
         state.allow(self.running, TRIES);
         state.write(&disk).map_err(|source| self.trouble(source))?;
+        if mark.stands == Standing::New {
+            // It may never come far enough to say so itself.
+            self.stand(&disk, slot, Mark { stands: Standing::Tried, ..mark })?;
+        }
         Ok(slot)
     }
 
@@ -247,7 +249,7 @@ impl Machine {
         let state = State::read(&disk).map_err(|source| self.trouble(source))?;
         let mark = self.mark(&disk, self.running)?;
         // What the image was flashed with has no mark.
-        Ok(mark.is_some_and(|mark| !mark.proven) && state.left(self.running.other()) > 0)
+        Ok(mark.is_some_and(|mark| mark.stands != Standing::Proven) && state.left(self.running.other()) > 0)
     }
 
     /// The running system is well: it goes first from now on.
@@ -260,9 +262,12 @@ impl Machine {
         state.first = self.running;
         state.allow(self.running, TRIES);
         state.write(&disk).map_err(|source| self.trouble(source))?;
-        let Some(mark) = self.mark(&disk, self.running)?.filter(|mark| !mark.proven) else { return Ok(()) };
-        let (start, room) = partition(&disk, self.running).map_err(|source| self.trouble(source))?;
-        Mark::write(Some(&Mark { proven: true, ..mark }), &disk, start, room).map_err(|source| self.trouble(source))
+        match self.mark(&disk, self.running)? {
+            Some(mark) if mark.stands != Standing::Proven => {
+                self.stand(&disk, self.running, Mark { stands: Standing::Proven, ..mark })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The running system does not get well: the other goes first, and this one is not started again until it is staged anew.
@@ -284,10 +289,29 @@ impl Machine {
     /// # Errors
     /// [`UpdateError::Io`].
     pub fn staged(&self) -> Result<Option<String>, UpdateError> {
+        self.beside(Standing::New)
+    }
+
+    /// The version that lies in the other slot, was started, and came back from without having been well.
+    ///
+    /// # Errors
+    /// [`UpdateError::Io`].
+    pub fn failed(&self) -> Result<Option<String>, UpdateError> {
+        self.beside(Standing::Tried)
+    }
+
+    /// What lies in the other slot, stands so and will not be started by itself.
+    fn beside(&self, stands: Standing) -> Result<Option<String>, UpdateError> {
         let disk = self.open()?;
         let other = self.running.other();
         let state = State::read(&disk).map_err(|source| self.trouble(source))?;
-        Ok(self.mark(&disk, other)?.filter(|_| state.left(other) == 0).map(|mark| mark.version))
+        let mark = self.mark(&disk, other)?.filter(|mark| state.left(other) == 0 && mark.stands == stands);
+        Ok(mark.map(|mark| mark.version))
+    }
+
+    fn stand(&self, disk: &File, slot: Slot, mark: Mark) -> Result<(), UpdateError> {
+        let written = partition(disk, slot).and_then(|(start, room)| Mark::write(Some(&mark), disk, start, room));
+        written.map_err(|source| self.trouble(source))
     }
 
     fn mark(&self, disk: &File, slot: Slot) -> Result<Option<Mark>, UpdateError> {
@@ -378,10 +402,21 @@ fn partition(disk: &File, slot: Slot) -> io::Result<(u64, u64)> {
 const SECTOR: u64 = 512;
 
 /// The last sector of a slot that was written whole: says so, then the version's length as one byte, the version, and in the last
-/// byte whether it was well when it ran.
+/// byte how it stands.
 struct Mark {
     version: String,
-    proven: bool,
+    stands: Standing,
+}
+
+/// What is known of a system in a slot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It was never started.
+    New = 0,
+    /// It was well when it ran.
+    Proven = 1,
+    /// It was to be started, and has not said that it is well.
+    Tried = 2,
 }
 
 impl Mark {
@@ -394,7 +429,7 @@ impl Mark {
             sector[..16].copy_from_slice(Self::BEGINS);
             sector[16] = version.len() as u8;
             sector[17..][..version.len()].copy_from_slice(version);
-            sector[SECTOR as usize - 1] = mark.proven.into();
+            sector[SECTOR as usize - 1] = mark.stands as u8;
         }
         disk.write_all_at(&sector, start + room - SECTOR)?;
         disk.sync_all()
@@ -407,8 +442,12 @@ impl Mark {
             return Ok(None);
         }
         let version = sector[17..].get(..sector[16].into()).unwrap_or_default();
-        let proven = sector[SECTOR as usize - 1] == 1;
-        Ok(Some(Self { version: String::from_utf8_lossy(version).into_owned(), proven }))
+        let stands = match sector[SECTOR as usize - 1] {
+            1 => Standing::Proven,
+            2 => Standing::Tried,
+            _ => Standing::New,
+        };
+        Ok(Some(Self { version: String::from_utf8_lossy(version).into_owned(), stands }))
     }
 }
 

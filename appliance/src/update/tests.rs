@@ -127,6 +127,26 @@ fn a_system_that_does_not_get_well_is_left_for_good() {
 }
 
 #[test]
+fn a_system_that_never_came_up_is_not_offered_as_new() {
+    let bench = Bench::new();
+    bench.stage(&bench.bundle("1.3.0", &system(1)), false).unwrap();
+    bench.machine.try_other().unwrap();
+    assert_eq!(bench.machine.failed().unwrap(), None, "it is being tried");
+    // The boot loader has spent both tries, and no system was there to say so.
+    let mut state = bench.machine.state().unwrap();
+    state.allow(Slot::B, 0);
+    state.write(&bench.machine.open().unwrap()).unwrap();
+    assert_eq!(bench.machine.staged().unwrap(), None);
+    assert_eq!(bench.machine.failed().unwrap().as_deref(), Some("1.3.0"));
+    // Whoever asks for it by its name gets it: it may have been the power.
+    assert_eq!(bench.machine.try_other().unwrap(), Slot::B);
+    let new = Machine { running: Slot::B, ..bench.machine.clone() };
+    assert!(new.is_on_trial().unwrap());
+    new.confirm().unwrap();
+    assert!(!new.is_on_trial().unwrap());
+}
+
+#[test]
 fn nothing_is_written_of_what_is_refused() {
     let bench = Bench::new();
     let good = bench.bundle("1.3.0", &system(1));
