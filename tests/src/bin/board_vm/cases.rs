@@ -98,9 +98,14 @@ impl Run {
         for attempt in 1.. {
             let start = self.start().await?;
             self.bench.shows("splash", &render(&known(), Page::Splash)).await?;
+            // It is lit once the picture is there.
+            let until = tokio::time::Instant::now() + Duration::from_secs(10);
+            while !self.bench.panel_is_on()? {
+                ensure!(tokio::time::Instant::now() < until, "the panel is off");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
             let took = self.bench.changed_at().saturating_sub(start);
             self.figures.splash_ms = took.as_millis();
-            ensure!(self.bench.panel_is_on()?, "the panel is off");
             if took <= SPLASH {
                 break;
             }
@@ -172,6 +177,9 @@ impl Run {
     }
 
     pub(crate) async fn power_off(&mut self) -> anyhow::Result<()> {
+        // From the status page, wherever the case before has ended.
+        self.turn_to(&render(&known(), Page::Network)).await?;
+        self.bench.press(Button::Second, SHORT)?;
         self.bench.press(Button::First, LONG)?;
         let question = render(&known(), Page::ConfirmPowerOff);
         self.bench.shows("power-off", &question).await?;
