@@ -180,6 +180,8 @@ impl Run {
         // From the status page, wherever the case before has ended.
         self.turn_to(&render(&known(), Page::Network)).await?;
         self.bench.press(Button::Second, SHORT)?;
+        // A long press is for the page that was seen when it began.
+        self.bench.settled().await?;
         self.bench.press(Button::First, LONG)?;
         let question = render(&known(), Page::ConfirmPowerOff);
         self.bench.shows("power-off", &question).await?;
@@ -208,7 +210,9 @@ impl Run {
         self.server.signal("CONT")?;
         ensure!(shown? != status, "the panel does not show the request");
         let lamps = lamps?;
-        ensure!(toggles(&lamps, ACTIVITY) > 20, "the activity lamp does not blink fast: {lamps:?}");
+        // Ten times a second, of which a slow machine sees some; a slow blink has two.
+        let seconds = lamps.last().map_or(0.0, |last| last.0) - lamps[0].0;
+        ensure!(toggles(&lamps, ACTIVITY) as f64 > 4.0 * seconds, "the activity lamp does not blink fast: {lamps:?}");
         drop(stream);
         self.bench.shows_the_display("status", None).await?;
         eventually(&self.bench.lan, "/health", |health| health["active_count"] == 0).await.map(drop)
@@ -236,7 +240,7 @@ impl Run {
                 "not this client with the code {code}:\n{}",
                 shown.to_terminal()
             );
-            tokio::time::sleep(Duration::from_millis(1500)).await; // a person reads
+            tokio::time::sleep(Duration::from_secs(3)).await; // a person reads
             self.bench.press(Button::First, SHORT)
         };
         let (decision, ()) = tokio::try_join!(waiting, pressing)?;
