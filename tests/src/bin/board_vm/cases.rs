@@ -185,11 +185,13 @@ impl Run {
         self.bench.press(Button::First, LONG)?;
         let question = render(&known(), Page::ConfirmPowerOff);
         self.bench.shows("power-off", &question).await?;
+        self.bench.settled().await?;
         self.bench.press(Button::First, SHORT)?;
         self.bench.shows_the_display("status", Some(&question)).await?;
         self.bench.machine.run("[ ! -e /tmp/off ]").context("the machine was switched off without being asked")?;
         self.bench.press(Button::First, LONG)?;
         self.bench.shows("power-off", &question).await?;
+        self.bench.settled().await?;
         self.bench.press(Button::First, LONG)?;
         self.bench.machine.run(&appears("/tmp/off")).context("the machine was not switched off").map(drop)
     }
