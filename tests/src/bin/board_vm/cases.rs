@@ -200,13 +200,20 @@ impl Run {
     pub(crate) async fn generating(&mut self) -> anyhow::Result<()> {
         let status = self.bench.shows_the_display("status", None).await?;
         let request = json!({"prompt": "def fibonacci(n):", "max_tokens": 4000, "temperature": 0.8});
-        let mut stream = self.bench.lan.stream("/v1/complete/stream", &request).await?;
-        for _ in 0..20 {
-            let token = stream.next().await?.context("the stream ended early")?;
-            ensure!(token["token"].is_string(), "{token}");
-        }
-        // Held still, so that the panel and the display can be compared while they show a request.
-        self.server.signal("STOP")?;
+        // Held still, so that the panel and the display can be compared while they show a request; some answers are short, and
+        // over before that.
+        let stream = loop {
+            let mut stream = self.bench.lan.stream("/v1/complete/stream", &request).await?;
+            for _ in 0..20 {
+                let token = stream.next().await?.context("the stream ended early")?;
+                ensure!(token["token"].is_string(), "{token}");
+            }
+            self.server.signal("STOP")?;
+            if self.bench.lan.get("/health").await?.json()?["active_count"] == 1 {
+                break stream;
+            }
+            self.server.signal("CONT")?;
+        };
         let shown = self.bench.shows_the_display("request", Some(&status)).await;
         let lamps = self.bench.lamps(3);
         self.server.signal("CONT")?;
