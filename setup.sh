@@ -19,13 +19,19 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
+# What bindgen takes: libclang.so or libclang-14.so.13, but not libclang-cpp.so.14, which LLVM's own tools bring alone.
+has_libclang() {
+    compgen -G '/usr/lib/llvm-*/lib/libclang.so*' >/dev/null ||
+        compgen -G '/usr/lib/*/libclang.so*' >/dev/null ||
+        compgen -G '/usr/lib/*/libclang-[0-9]*.so*' >/dev/null
+}
+
 # A package is asked for by the file that is missed, so that other ways of having it count too.
 missing_packages() {
     command -v cc >/dev/null && command -v c++ >/dev/null || echo build-essential
     command -v cmake >/dev/null || echo cmake
     command -v pkg-config >/dev/null || echo pkg-config
-    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null ||
-        compgen -G '/usr/lib/*/libclang*.so*' >/dev/null || echo libclang-dev
+    has_libclang || echo libclang-dev
     command -v git >/dev/null || echo git
 }
 
