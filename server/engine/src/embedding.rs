@@ -125,11 +125,11 @@ pub(crate) struct Order {
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
-/// The orders of all callers, one after the other.
+/// The orders of all callers: a text of each in turn, so that who has one waits for no other's two thousand.
 #[derive(Default)]
 pub(crate) struct Embedder {
     waiting: VecDeque<Order>,
-    current: Option<Work>,
+    begun: VecDeque<Work>,
 }
 
 struct Work {
@@ -146,16 +146,21 @@ impl Embedder {
 
     /// Computes a chunk. False when there is nothing to do.
     pub(crate) fn step<M: Model>(&mut self, model: &mut M, counters: &Counters) -> bool {
-        if self.current.as_ref().is_some_and(|work| work.answer.is_closed()) {
-            self.current = None;
+        if self.waiting.is_empty() && self.begun.is_empty() {
+            return false;
         }
-        if self.current.is_none() {
-            let Some(order) = self.waiting.pop_front() else { return false };
-            self.current = begin(order, model.info().context);
+        if !self.waiting.is_empty() {
+            let context = model.info().context;
+            self.begun.extend(self.waiting.drain(..).filter_map(|order| begin(order, context)));
         }
-        if let Some(work) = self.current.take() {
-            counters.used(Instant::now());
-            self.current = work.step(model);
+        self.begun.retain(|work| !work.answer.is_closed());
+        let Some(work) = self.begun.pop_front() else { return true };
+        counters.used(Instant::now());
+        match work.step(model) {
+            // The model holds one text at a time.
+            Some(work) if work.is_within_a_text() => self.begun.push_front(work),
+            Some(work) => self.begun.push_back(work),
+            None => {}
         }
         true
     }
@@ -184,6 +189,10 @@ fn begin(order: Order, context: usize) -> Option<Work> {
 }
 
 impl Work {
+    fn is_within_a_text(&self) -> bool {
+        self.texts.front().is_some_and(|text| text.done > 0)
+    }
+
     fn step<M: Model>(mut self, model: &mut M) -> Option<Self> {
         if let Some(text) = self.texts.front_mut() {
             match model.embed(text) {
