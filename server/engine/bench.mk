@@ -9,18 +9,19 @@ BENCH_CHROOT := $(BENCH_ENGINE)/chroot
 MIRROR ?=
 SHAPE ?= llama
 WEIGHTS ?= q8_0
-# 24 make about half a billion weights. A slow machine reads the 2,048 tokens of `--parts prefix` in tolerable time with 6.
-LAYERS ?= 24
-BENCH_MODEL = $(BENCH_CHROOT)/models/$(SHAPE)-$(LAYERS)-$(WEIGHTS).gguf
+SCALE ?= 0.5b
+# Empty: as many as a model of that scale has. A slow machine reads the 2,048 tokens of `--parts prefix` in tolerable time with 6.
+LAYERS ?=
+BENCH_MODEL = $(BENCH_CHROOT)/models/$(SHAPE)-$(SCALE)$(addprefix -,$(LAYERS))-$(WEIGHTS).gguf
 
-bench-engine: ## our server beside llama-server (needs root and mmdebstrap); SHAPE=qwen2 WEIGHTS=q4_k LAYERS=6 ARGS="--threads 1 --parts edit"
+bench-engine: ## our server beside llama-server (needs root and mmdebstrap); SHAPE=qwen2 SCALE=1.5b WEIGHTS=q4_k LAYERS=6 ARGS="--threads 1 --parts edit"
 	$(CARGO) build --locked --release -p cerebrum-server -p cerebrum-tests --bin cerebrum-server --bin bench-engine
 	@$(MAKE) --no-print-directory bench-engine-run
 
 bench-engine-run: $(BENCH_CHROOT)/usr/bin/llama-server
 	@mkdir -p $(dir $(BENCH_MODEL))
 	@test -f $(BENCH_MODEL) || target/release/bench-engine model --shape $(SHAPE) --weights $(WEIGHTS) \
-		--layers $(LAYERS) $(BENCH_MODEL)
+		--scale $(SCALE) $(addprefix --layers ,$(LAYERS)) $(BENCH_MODEL)
 	target/release/bench-engine run --model $(BENCH_MODEL) --server target/release/cerebrum-server \
 		--chroot $(BENCH_CHROOT) $(ARGS)
 

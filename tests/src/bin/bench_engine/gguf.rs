@@ -13,13 +13,33 @@ use clap::ValueEnum;
 
 use crate::random::Random;
 
-/// The shape of a model of about half a billion weights.
+/// The shape of a model.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Shape {
     /// 32,000 tokens, separate output matrix.
     Llama,
     /// 151,936 tokens, shared with the output, and biases.
     Qwen2,
+}
+
+/// How large a layer is. With so many layers as such models have, the model has about so many weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scale {
+    /// Half a billion with 24 layers.
+    #[value(name = "0.5b")]
+    Half,
+    /// One and a half with 28.
+    #[value(name = "1.5b")]
+    OneAndHalf,
+}
+
+impl Scale {
+    pub(crate) fn layers(self) -> u32 {
+        match self {
+            Self::Half => 24,
+            Self::OneAndHalf => 28,
+        }
+    }
 }
 
 /// How matrices are stored. Embeddings are `Q8_0` in both, as the output of a mixed file is.
@@ -44,14 +64,16 @@ const HEAD: u32 = 64;
 const CONTEXT: u32 = 8192;
 
 impl Shape {
-    fn size(self) -> Size {
-        match self {
-            Self::Llama => {
-                Size { name: "llama", vocabulary: 32_000, embedding: 1024, hidden: 4096, heads: 16, kv_heads: 4 }
-            }
-            Self::Qwen2 => {
-                Size { name: "qwen2", vocabulary: 151_936, embedding: 1024, hidden: 4864, heads: 16, kv_heads: 2 }
-            }
+    fn size(self, scale: Scale) -> Size {
+        let of = |name, vocabulary, embedding, hidden, kv_heads| {
+            let heads = embedding / HEAD;
+            Size { name, vocabulary, embedding, hidden, heads, kv_heads }
+        };
+        match (self, scale) {
+            (Self::Llama, Scale::Half) => of("llama", 32_000, 1024, 4096, 4),
+            (Self::Llama, Scale::OneAndHalf) => of("llama", 32_000, 2048, 6656, 4),
+            (Self::Qwen2, Scale::Half) => of("qwen2", 151_936, 1024, 4864, 2),
+            (Self::Qwen2, Scale::OneAndHalf) => of("qwen2", 151_936, 1536, 8960, 4),
         }
     }
 }
@@ -108,8 +130,8 @@ impl Tensor {
 }
 
 /// Writes a model. The same arguments give the same bytes.
-pub(crate) fn write(path: &Path, shape: Shape, weights: Weights, layers: u32) -> anyhow::Result<()> {
-    let size = shape.size();
+pub(crate) fn write(path: &Path, shape: Shape, scale: Scale, weights: Weights, layers: u32) -> anyhow::Result<()> {
+    let size = shape.size(scale);
     let tensors = tensors(shape, &size, weights, layers);
     let file = File::create(path).with_context(|| format!("{}", path.display()))?;
     let mut out = Counted { out: BufWriter::with_capacity(1 << 20, file), bytes: 0 };

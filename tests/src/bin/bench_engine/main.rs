@@ -31,8 +31,11 @@ enum Command {
         shape: gguf::Shape,
         #[arg(long)]
         weights: gguf::Weights,
-        #[arg(long, default_value_t = 24)]
-        layers: u32,
+        #[arg(long, default_value = "0.5b")]
+        scale: gguf::Scale,
+        /// Default: as many as such a model has.
+        #[arg(long)]
+        layers: Option<u32>,
         file: PathBuf,
     },
     /// Compare.
@@ -87,7 +90,9 @@ fn say(line: &str) {
 
 fn carry_out(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Model { shape, weights, layers, file } => gguf::write(&file, shape, weights, layers),
+        Command::Model { shape, weights, scale, layers, file } => {
+            gguf::write(&file, shape, scale, weights, layers.unwrap_or(scale.layers()))
+        }
         Command::Run(run) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
             runtime.block_on(compare(&run))
