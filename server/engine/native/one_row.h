@@ -51,6 +51,8 @@ static inline one_row_lanes one_row_rest(const uint16_t * p, int64_t count) {
     return one_row_load(rest);
 }
 
+#include "few_rows.h"
+
 enum { ONE_ROW_TILE = 4 };
 
 // C[m] = A[m][k] B[k], divided between the threads by rows of A.
@@ -87,11 +89,14 @@ static inline void one_row(const struct ggml_compute_params * params, int64_t m,
 bool llamafile_sgemm(const struct ggml_compute_params *, int64_t, int64_t, int64_t, const void *, int64_t, const void *, int64_t,
                      void *, int64_t, int, int, int);
 
-// As the tiled kernel, which refuses a single row, and rows that are no whole tile.
+// As the tiled kernel, which refuses a single row, and rows that are no whole tile; a few rows of `Q8_0` by a kernel that reads ahead.
 static inline bool sgemm_of_any_rows(const struct ggml_compute_params * params, int64_t m, int64_t n, int64_t k, const void * A,
                                      int64_t lda, const void * B, int64_t ldb, void * C, int64_t ldc, int a, int b, int c) {
     if (n == 1 && a == GGML_TYPE_F16 && b == GGML_TYPE_F16 && c == GGML_TYPE_F32 && m % ONE_ROW_TILE == 0) {
         one_row(params, m, k, (const uint16_t *) A, lda, (const uint16_t *) B, (float *) C);
+        return true;
+    }
+    if (a == GGML_TYPE_Q8_0 && b == GGML_TYPE_Q8_0 && c == GGML_TYPE_F32 && few_rows(params, m, n, k, A, lda, B, ldb, (float *) C, ldc)) {
         return true;
     }
     return llamafile_sgemm(params, m, n, k, A, lda, B, ldb, C, ldc, a, b, c);

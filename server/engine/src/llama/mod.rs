@@ -14,13 +14,18 @@
 //!
 //! Flash attention is off: llama.cpp computes it in one way for 64 rows and more, in another for fewer and in a third for a single row
 //! beyond 512 places, so that the numbers of a prompt would depend on how it was cut into chunks and what of it was cached. Without it,
-//! and with `Q8_0` weights on x86, the logits of a request do not depend on its neighbours, on the size of its chunks or on the cache;
+//! and with `Q8_0` and `Q4_K` weights on x86, the logits of a request do not depend on its neighbours, on the size of its chunks or on the cache;
 //! the tests of this module hold it to that.
 //!
-//! llama.cpp by itself adds up the attention of a *single* row in another order than that of several; `native/one_row.h` replaces that on
-//! x86, so that a token computed with a draft, or by itself, is the same to the last bit. What is left: where llama.cpp has one kernel of
-//! the weights for a single row and another for many (repacked `Q4_0`, `Q4_K` and `IQ4_NL`; ARM), last bits depend on the batch, and at a
-//! near tie another token may follow.
+//! llama.cpp by itself adds up the attention of a *single* row in another order than that of several, and the products of a single row
+//! and repacked `Q4_K` weights, too. `native/one_row.h` and `native/repacked.h` replace that on x86, so that a token computed with a draft,
+//! or by itself, is the same to the last bit. What is left: where llama.cpp has one kernel of the weights for a single row and another for
+//! many (repacked `Q4_0`, `IQ4_NL` and `MXFP4`; ARM), last bits depend on the batch, and at a near tie another token may follow.
+//!
+//! ## How fast
+//!
+//! A step of decoding reads every weight once, and a core of a small virtual machine waits for memory most of that time. So
+//! `native/few_rows.h` and `native/read_ahead.h` ask for weights a page before they are needed; the numbers are not touched by it.
 
 mod adapter;
 mod context;
