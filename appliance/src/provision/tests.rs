@@ -230,6 +230,15 @@ fn a_client_that_the_file_names_no_more_may_call_no_more() {
 }
 
 #[test]
+fn the_same_key_under_another_name_is_known_by_that() {
+    let machine = Machine::new();
+    machine.with(GOOD);
+    machine.with(&GOOD.replace("\"laptop\"", "\"notebook\""));
+    let keys = KeyFile::read(&machine.places.keys()).unwrap().keys;
+    assert_eq!(keys.into_iter().map(|key| key.name).collect::<Vec<_>>(), ["notebook"]);
+}
+
+#[test]
 fn what_editors_and_file_managers_do_is_borne_or_named() {
     let machine = Machine::new();
     let windows = format!("\u{feff}{}", GOOD.replace('\n', "\r\n"));
