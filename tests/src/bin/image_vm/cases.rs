@@ -192,6 +192,8 @@ impl Run {
         ensure!(shadow.lines().all(|line| line.split(':').nth(1) == Some("*")), "{shadow}");
         let rules = machine.run("nft list chain inet cerebrum input")?;
         ensure!(rules.contains("policy drop") && rules.contains("tcp dport 22 accept"), "{rules}");
+        ensure!(machine.is_silent()?, "a connection to a port that is not open is answered");
+        ensure!(machine.greets(), "a connection to SSH's port is not answered");
         Ok(())
     }
 

@@ -3,6 +3,8 @@
 //! Owns the emulator's process, which ends with it, as a power cut would. The card is the image's own disk; what a person would
 //! put on its boot partition with another computer is put there by mtools.
 
+use std::io::{ErrorKind, Read};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -20,6 +22,8 @@ const BOOT_START: u64 = 8192 * 512;
 pub(crate) const BOOT: Duration = Duration::from_secs(600);
 /// For one command by SSH; writing and reading back a slot takes the emulated card some minutes.
 const COMMAND: Duration = Duration::from_secs(900);
+/// For a greeting from who listens; the emulator's network tries a connection again only after pauses that grow.
+const GREETING: Duration = Duration::from_secs(8);
 /// For bringing an update there.
 const SEND: Duration = Duration::from_secs(900);
 
@@ -113,14 +117,16 @@ pub(crate) struct Machine {
     pub(crate) started: Instant,
     place: Place,
     door: u16,
+    shut: u16,
 }
 
 impl Machine {
     /// Starts the card. Connections to `port` of this machine's loopback reach port 7000 of the emulated one.
     pub(crate) fn start(place: &Place, port: u16) -> anyhow::Result<Self> {
         let door = free_port()?;
+        let shut = free_port()?;
         let forward = |from: u16, to: u16| format!("hostfwd=tcp:127.0.0.1:{from}-:{to}");
-        let lan = format!("user,id=lan,ipv6=off,{},{}", forward(port, 7000), forward(door, 22));
+        let lan = format!("user,id=lan,ipv6=off,{},{},{}", forward(port, 7000), forward(door, 22), forward(shut, 9));
         std::fs::write(place.folder.join("i2c.trace"), "")?;
         let mut emulator = place
             // Should this test be killed, the emulator goes with it.
@@ -136,7 +142,7 @@ impl Machine {
             .spawn()
             .context("cross/debian.sh")?;
         let console = Log::of(emulator.stdout.take().context("no standard output")?);
-        Ok(Self { emulator, console, started: Instant::now(), place: place.clone(), door })
+        Ok(Self { emulator, console, started: Instant::now(), place: place.clone(), door, shut })
     }
 
     /// Runs a command as root and returns what it prints.
@@ -151,17 +157,65 @@ impl Machine {
 
     fn ssh(&self, limit: Duration, command: &str) -> Command {
         let mut ssh = Command::new("timeout");
-        ssh.arg(limit.as_secs().to_string()).arg("ssh").arg("-i").arg(self.place.folder.join("ssh"));
-        ssh.args([
-            "-p",
-            &self.door.to_string(),
-            "-o",
-            "StrictHostKeyChecking=no",
-            "-o",
-            "UserKnownHostsFile=/dev/null",
-        ]);
-        ssh.args(["-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-o", "ConnectTimeout=60", "root@127.0.0.1", command]);
+        ssh.arg(limit.as_secs().to_string()).arg("ssh").args(self.options()).args(["root@127.0.0.1", command]);
         ssh
+    }
+
+    /// Commands go through the connection that [`Self::open`] has made, as long as it stands: the emulated processor takes
+    /// seconds for the cryptography of a new one.
+    fn options(&self) -> Vec<String> {
+        let folder = self.place.folder.display();
+        let mut options = vec!["-i".to_owned(), format!("{folder}/ssh"), "-p".to_owned(), self.door.to_string()];
+        for option in [
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "LogLevel=ERROR",
+            "BatchMode=yes",
+            "ConnectTimeout=60",
+            "ServerAliveInterval=15",
+            "ServerAliveCountMax=8",
+            &format!("ControlPath={folder}/door-{}", self.door),
+        ] {
+            options.extend(["-o".to_owned(), option.to_owned()]);
+        }
+        options
+    }
+
+    /// Logs in.
+    fn open(&self) -> anyhow::Result<bool> {
+        self.close();
+        let mut ssh = Command::new("timeout");
+        ssh.arg("180").arg("ssh").args(self.options()).args(["-M", "-N", "-f", "root@127.0.0.1"]);
+        let opened = ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+        Ok(opened.success() && self.attempt("true")?.status.success())
+    }
+
+    /// Ends the connection, if there is one.
+    fn close(&self) {
+        let mut ssh = Command::new("ssh");
+        ssh.args(self.options()).args(["-O", "exit", "root@127.0.0.1"]);
+        drop(ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status());
+    }
+
+    /// Whether a connection to a port that nothing opens stays without any word, as the firewall means it: without one, the
+    /// system would refuse it at once.
+    pub(crate) fn is_silent(&self) -> anyhow::Result<bool> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.shut))?;
+        stream.set_read_timeout(Some(GREETING))?;
+        Ok(stream
+            .read(&mut [0])
+            .is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)))
+    }
+
+    /// Whether somebody answers at the door.
+    pub(crate) fn greets(&self) -> bool {
+        let mut greeting = [0; 4];
+        TcpStream::connect((Ipv4Addr::LOCALHOST, self.door))
+            .and_then(|mut stream| {
+                stream.set_read_timeout(Some(GREETING))?;
+                stream.read_exact(&mut greeting)
+            })
+            .is_ok_and(|()| greeting == *b"SSH-")
     }
 
     /// Whether the emulator's USB host, through which all the network goes, does not see what is plugged into it. It happens
@@ -181,7 +235,7 @@ impl Machine {
     pub(crate) fn wait_for_ssh(&self) -> anyhow::Result<()> {
         let until = Instant::now() + BOOT;
         loop {
-            if self.attempt("true")?.status.success() {
+            if self.greets() && self.open()? {
                 return Ok(());
             }
             ensure!(!self.is_cut_off(), "the emulated network was never plugged in");
@@ -197,6 +251,7 @@ impl Machine {
         let since = Since { machine: self, line: self.console.lines().len() };
         // The session ends with the system it runs on.
         drop(self.attempt("cerebrum update try")?);
+        self.close();
         Ok(since)
     }
 
@@ -237,6 +292,7 @@ impl Since<'_> {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        self.close();
         drop(Command::new("kill").arg(self.emulator.id().to_string()).status());
         let until = Instant::now() + Duration::from_secs(10);
         while Instant::now() < until && matches!(self.emulator.try_wait(), Ok(None)) {
