@@ -131,6 +131,8 @@ impl Machine {
         let mut emulator = place
             // Should this test be killed, the emulator goes with it.
             .inside(&["setpriv", "--pdeathsig", "TERM", "qemu-system-aarch64", "-machine", "raspi3b"])
+            // One thread for all four processors: a waiting one then gives its turn away, instead of keeping one of ours busy.
+            .args(["-accel", "tcg,thread=single"])
             .args(["-display", "none", "-monitor", "none", "-serial", "stdio"])
             .args(["-kernel", "/image/u-boot.bin", "-dtb", "/image/board.dtb"])
             .args(["-drive", "if=sd,format=raw,file=/image/vm/card.img"])
