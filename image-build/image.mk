@@ -1,6 +1,6 @@
 .PHONY: image image-lock image-check test-image
 
-image: cross ## the board's flashable image, in target/image/out (packages locked by image-build/packages.lock)
+image: cross-board ## the board's flashable image, in target/image/out (packages locked by image-build/packages.lock)
 	@image-build/build.sh
 
 image-lock: ## takes the newest packages that Debian has for the image and writes down their versions and hashes
