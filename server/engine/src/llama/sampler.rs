@@ -4,7 +4,7 @@
 //! chosen. A grammar, when there is one, is no part of the chain: it refuses the chosen token, or is applied to that array before.
 #![expect(unsafe_code, reason = "the FFI of this crate; each block says why it is sound")]
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
@@ -21,7 +21,11 @@ pub struct Chain {
     // `None`: the most probable token, found without building a candidate array.
     chain: Option<Owned>,
     rules: Option<Rules>,
-    candidates: Vec<sys::llama_token_data>,
+}
+
+thread_local! {
+    // One for all chains of a model, which choose one after the other on its thread: with a vocabulary of 150,000 it takes 2 MB.
+    static CANDIDATES: RefCell<Vec<sys::llama_token_data>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Chain {
@@ -31,7 +35,7 @@ impl Chain {
             true => None,
             false => Some(build(sampling, seed, vocabulary)?),
         };
-        Ok(Self { chain, rules: None, candidates: Vec::new() })
+        Ok(Self { chain, rules: None })
     }
 
     /// With the grammar that the sampling asks for, if it does.
@@ -67,28 +71,43 @@ impl Chain {
     /// With a grammar, first the token that would be chosen without: asking about one is cheap, and mostly it is allowed. Only else is
     /// the grammar asked about all, before anything is left out.
     pub(super) fn choose(&mut self, logits: &[f32]) -> Result<Token, ModelError> {
-        let token = self.choose_freely(logits)?;
+        CANDIDATES.with_borrow_mut(|candidates| self.choose_among(candidates, logits))
+    }
+
+    fn choose_among(
+        &mut self,
+        candidates: &mut Vec<sys::llama_token_data>,
+        logits: &[f32],
+    ) -> Result<Token, ModelError> {
+        let token = self.choose_freely(candidates, logits)?;
         let Some(rules) = self.rules.as_mut() else { return Ok(token) };
         if rules.allows(token)? {
             return Ok(token);
         }
-        fill(&mut self.candidates, logits);
+        fill(candidates, logits);
         match &mut self.chain {
-            None => likeliest_allowed(rules, &mut self.candidates),
+            None => likeliest_allowed(rules, candidates),
             Some(chain) => {
-                rules.exclude(&mut self.candidates)?;
-                self.candidates.retain(|candidate| candidate.logit != f32::NEG_INFINITY);
-                apply(chain, &mut self.candidates)
+                rules.exclude(candidates)?;
+                candidates.retain(|candidate| candidate.logit != f32::NEG_INFINITY);
+                if candidates.is_empty() {
+                    return Err(dead_end());
+                }
+                apply(chain, candidates)
             }
         }
     }
 
-    fn choose_freely(&mut self, logits: &[f32]) -> Result<Token, ModelError> {
+    fn choose_freely(
+        &mut self,
+        candidates: &mut Vec<sys::llama_token_data>,
+        logits: &[f32],
+    ) -> Result<Token, ModelError> {
         match &mut self.chain {
             None => most_probable(logits).ok_or_else(nothing),
             Some(chain) => {
-                fill(&mut self.candidates, logits);
-                apply(chain, &mut self.candidates)
+                fill(candidates, logits);
+                apply(chain, candidates)
             }
         }
     }
@@ -112,7 +131,7 @@ fn likeliest_allowed(rules: &mut Rules, candidates: &mut [sys::llama_token_data]
         }
         rest = others;
     }
-    Err(nothing())
+    Err(dead_end())
 }
 
 // The higher, and of equals the first in the vocabulary, as llama.cpp's greedy sampler has it.
@@ -149,6 +168,10 @@ fn apply(chain: &mut Owned, candidates: &mut [sys::llama_token_data]) -> Result<
 
 fn nothing() -> ModelError {
     ModelError::new("no token could be chosen: every one was excluded or the model gave no numbers")
+}
+
+fn dead_end() -> ModelError {
+    ModelError::new("the grammar cannot be followed: it allows none of the model's tokens here")
 }
 
 fn has_penalties(sampling: &Sampling) -> bool {

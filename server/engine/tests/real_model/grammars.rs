@@ -75,6 +75,23 @@ async fn a_grammar_that_cannot_be_used_is_refused_and_nothing_else_happens() {
     assert!(run(&engine, request(CODE, 5, Sampling::greedy())).await.1.completion_tokens > 0);
 }
 
+// What a client wrote is no failure of the server, at the beginning of an answer as in its middle.
+#[tokio::test]
+async fn a_grammar_that_leads_nowhere_is_its_authors_mistake() {
+    let engine = engine(LIMITS).await;
+    for grammar in ["root ::= root", "root ::= \"\\x00\"", "root ::= \"def\" \"\\x00\""] {
+        let greedy = following(Grammar::Gbnf(grammar.into()));
+        for sampling in [greedy.clone(), Sampling { temperature: 1.0, ..greedy }] {
+            let (_, end) = finish(engine.submit(request(CODE, 9, sampling)).unwrap()).await;
+            assert!(
+                matches!(&end, Err(Failure::Sampling(error)) if error.to_string().contains("allows none")),
+                "{grammar}: {end:?}"
+            );
+        }
+    }
+    assert!(run(&engine, request(CODE, 5, Sampling::greedy())).await.1.completion_tokens > 0);
+}
+
 #[tokio::test]
 async fn an_ambiguous_grammar_costs_nobody_anything() {
     let engine = engine(LIMITS).await;
@@ -92,6 +109,6 @@ async fn an_ambiguous_grammar_costs_nobody_anything() {
         ..following(Grammar::Gbnf(doubling))
     };
     let (_, end) = finish(engine.submit(request(CODE, 200, forever)).unwrap()).await;
-    assert!(matches!(&end, Err(Failure::Model(error)) if error.to_string().contains("ambiguous")), "{end:?}");
+    assert!(matches!(&end, Err(Failure::Sampling(error)) if error.to_string().contains("ambiguous")), "{end:?}");
     assert!(run(&engine, request(CODE, 5, Sampling::greedy())).await.1.completion_tokens > 0);
 }
