@@ -19,6 +19,8 @@ const ROOT_A: u64 = (139_264 + 65_536) * 512;
 const ROOT_B: u64 = (663_552 + 65_536) * 512;
 /// Starts of which one has to reach the network.
 const STARTS: u32 = 3;
+/// An update on the boot partition, where a person with another computer would put it: the emulated network takes eight minutes for one.
+pub(crate) const UPDATE: &str = "whole.update";
 /// A client's key of its person's own choice.
 const CLIENT_KEY: &str = "chosen-by-the-person-0001";
 /// A key for the tunnel; both ends have the same, since nobody answers.
@@ -75,6 +77,7 @@ impl Run {
         for name in ["ca.pem", "appliance.pem", "appliance.key", "server.secret"] {
             place.put(name, &std::fs::read(site.folder().join(name))?)?;
         }
+        place.put_file(UPDATE, &place.bundle()?)?;
         let lan = Client::plain(site.appliance, Some(CLIENT_KEY));
         Ok(Self { place, site, _server: server, machine: None, lan, settings, figures: Figures::default() })
     }

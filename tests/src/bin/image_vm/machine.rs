@@ -58,9 +58,16 @@ impl Place {
 
     /// Puts a file on the card's boot partition.
     pub(crate) fn put(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
-        std::fs::write(self.folder.join("put"), content)?;
+        let put = self.folder.join("put");
+        std::fs::write(&put, content)?;
+        self.put_file(name, &put)
+    }
+
+    /// As [`Self::put`], a file of `target/image`.
+    pub(crate) fn put_file(&self, name: &str, file: &Path) -> anyhow::Result<()> {
         let image = format!("/image/vm/card.img@@{BOOT_START}");
-        self.done(&["mcopy", "-o", "-i", &image, "/image/vm/put", &format!("::{name}")]).map(drop)
+        let file = Path::new("/image").join(file.strip_prefix(self.tree.join("target/image"))?);
+        self.done(&["mcopy", "-o", "-i", &image, &file.display().to_string(), &format!("::{name}")]).map(drop)
     }
 
     /// The update that `make image` has made.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use cerebrum_tests::vm::say;
 
-use crate::cases::Run;
+use crate::cases::{Run, UPDATE};
 use crate::machine::BOOT;
 
 /// Where slot b begins on the disk.
@@ -32,12 +32,11 @@ impl Run {
 
     pub(crate) async fn refused(&mut self) -> anyhow::Result<()> {
         let before = self.figures.updates.good;
-        let bundle = self.place.bundle()?;
         let older = self.place.folder.join("older.update");
         self.place.done(&["sh", "-euc", "echo older >/image/vm/older"])?;
         self.place.bundle_of("0.0.1", "/image/vm/older", "/image/vm/older.update")?;
         let machine = self.machine()?;
-        machine.send(&bundle, "/data/good.update")?;
+        machine.run(&format!("cp /boot/{UPDATE} /data/good.update"))?;
         machine.send(&older, "/data/older.update")?;
         machine.run("head -c 20000000 /data/good.update >/data/torn.update")?;
         let harm = |from: &str, name: &str, place: u64| {
@@ -118,9 +117,10 @@ impl Run {
 
     fn relapse(&mut self) -> anyhow::Result<()> {
         let sick = self.place.sick_bundle()?;
-        let machine = self.machine()?;
-        machine.send(&sick, "/data/sick.update")?;
-        machine.run("cerebrum update stage /data/sick.update && rm /data/sick.update")?;
+        self.machine = None;
+        self.place.put_file(UPDATE, &sick)?;
+        let machine = self.up()?;
+        machine.run(&format!("cerebrum update stage /boot/{UPDATE}"))?;
         let staged = machine.run("cerebrum update status")?;
         ensure!(staged.contains("version 99.0.0 is in slot b, not started yet"), "{staged}");
         let said = machine.tries()?;
