@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cerebrum_common::serve::{Answer, Refusal, full, json};
 use cerebrum_common::wire::{Failure, FailureCode};
+use futures_util::future::join_all;
 use http::{HeaderValue, Response, StatusCode, header};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
@@ -167,12 +168,10 @@ fn described(name: &str) -> Value {
 
 /// What all servers of ours say of their models, as one: names once, counts together, of the rest the first one's word.
 async fn all_models(gateway: &Gateway) -> Value {
-    let mut all = Map::new();
-    for upstream in own(gateway) {
-        let models = ask(upstream, "/v1/models", ASK).await.and_then(object);
-        all = merged(all, models.unwrap_or_default());
-    }
-    Value::Object(all)
+    // At once: one that does not answer keeps nobody waiting longer than it would alone.
+    let asking: Vec<_> = own(gateway).map(|upstream| ask(upstream, "/v1/models", ASK)).collect();
+    let models = join_all(asking).await.into_iter().flatten().filter_map(object);
+    Value::Object(models.fold(Map::new(), merged))
 }
 
 fn object(value: Value) -> Option<Map<String, Value>> {
