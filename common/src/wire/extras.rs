@@ -49,7 +49,7 @@ impl Extras {
     /// A value of another kind or out of its range, by field.
     pub fn read(body: &[u8]) -> Result<Self, JsonError> {
         // Few bodies have them, and reading a large one once more is not for nothing.
-        if ![&b"\"adapter\""[..], b"\"keep_alive\""].iter().any(|field| contains(body, field)) {
+        if !["\"adapter\"", "\"keep_alive\""].iter().any(|field| contains(body, field)) {
             return Ok(Self::default());
         }
         let fields: Fields = json::parse(body)?;
@@ -66,8 +66,8 @@ struct Fields {
     keep_alive: Option<Value>,
 }
 
-fn contains(body: &[u8], field: &[u8]) -> bool {
-    body.windows(field.len()).any(|window| window == field)
+fn contains(body: &[u8], field: &str) -> bool {
+    memchr::memmem::find(body, field.as_bytes()).is_some()
 }
 
 fn adapter(value: Value) -> Result<Adapter, JsonError> {
