@@ -71,7 +71,7 @@ impl Board {
     /// Starts the thread; the splash is on its way when this returns.
     ///
     /// `latest` gives the newest snapshot, and `send` takes a command; both are called on the board's thread and must not
-    /// block (borrow a watch channel, try to send on a bounded one).
+    /// block (look at a status behind a lock, try to send on a bounded one).
     ///
     /// # Errors
     /// The thread could not be started. Missing parts are no error: they are warned of once and tried again.
@@ -96,7 +96,10 @@ impl Board {
             send: Box::new(send),
             shared: Arc::clone(&shared),
         };
-        let thread = thread::Builder::new().name("board".to_owned()).spawn(move || worker.run())?;
+        let thread = thread::Builder::new().name("board".to_owned()).spawn(move || {
+            stand_back();
+            worker.run();
+        })?;
         Ok(Self { shared, thread: Some(thread), backend, sim })
     }
 
@@ -164,6 +167,17 @@ impl Drop for Board {
         self.end();
     }
 }
+
+/// Lets requests go first where there is but one processor: a picture can come a moment later, a token cannot. Where the system
+/// does not allow it, all stays as it is.
+fn stand_back() {
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
+        tracing::debug!(%error, "the board's thread keeps its priority");
+    }
+}
+
+/// A tenth of the processor's time at least, where others want all of it: enough for pictures and lamps.
+const NICE: i32 = 10;
 
 struct Worker {
     parts: Parts,

@@ -77,11 +77,13 @@ impl Frame {
     #[must_use]
     pub fn shifted(&self, dx: i8, dy: i8) -> Self {
         let mut moved = Self::dark();
-        for y in 0..HEIGHT {
-            for x in 0..WIDTH {
-                if let (Some(to_x), Some(to_y)) = (x.checked_add_signed(dx.into()), y.checked_add_signed(dy.into())) {
-                    moved.set(to_x, to_y, self.lit(x, y) || moved.lit(to_x, to_y));
-                }
+        let by = u32::from(dy.unsigned_abs());
+        for x in 0..WIDTH {
+            let Some(to) = x.checked_add_signed(dx.into()).filter(|to| *to < WIDTH) else { continue };
+            let column = u64::from_le_bytes(std::array::from_fn(|page| self.bytes[page * WIDTH + x]));
+            let column = if dy < 0 { column.checked_shr(by) } else { column.checked_shl(by) };
+            for (page, byte) in column.unwrap_or_default().to_le_bytes().into_iter().enumerate() {
+                moved.bytes[page * WIDTH + to] = byte;
             }
         }
         moved
@@ -162,9 +164,11 @@ mod tests {
             let mut frame = Frame::dark();
             frame.set(x, y, true);
             let moved = frame.shifted(dx, dy);
+            prop_assert_eq!(frame.shifted(0, 0), frame.clone());
             let stays = x.checked_add_signed(dx.into()).zip(y.checked_add_signed(dy.into()));
             prop_assert!(stays.is_none_or(|(x, y)| moved.lit(x, y) == (x < WIDTH && y < HEIGHT)));
             prop_assert!(moved.bytes().iter().map(|byte| byte.count_ones()).sum::<u32>() <= 1);
+            prop_assert_eq!(frame.shifted(0, 64), Frame::dark());
         }
     }
 }
