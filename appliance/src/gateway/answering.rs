@@ -153,13 +153,16 @@ impl UpstreamStream {
         }
         let event = match self.poll_frames(cx) {
             Poll::Ready(event) => event,
-            Poll::Pending => match self.poll_silence(cx) {
-                Poll::Ready(failure) => InferenceEvent::Error(failure),
-                Poll::Pending => match self.stop.as_mut().map_or(Poll::Pending, |stop| stop.poll(cx)) {
-                    Poll::Ready(why) => InferenceEvent::Error(stopped(why)),
-                    Poll::Pending => return Poll::Pending,
-                },
-            },
+            Poll::Pending => {
+                self.record.pause();
+                match self.poll_silence(cx) {
+                    Poll::Ready(failure) => InferenceEvent::Error(failure),
+                    Poll::Pending => match self.stop.as_mut().map_or(Poll::Pending, |stop| stop.poll(cx)) {
+                        Poll::Ready(why) => InferenceEvent::Error(stopped(why)),
+                        Poll::Pending => return Poll::Pending,
+                    },
+                }
+            }
         };
         self.note(&event);
         Poll::Ready(Some(event))

@@ -34,6 +34,8 @@ struct Entry {
     /// What was sent for it, once something was.
     sent: Option<Sent>,
     tokens: u32,
+    /// Those that the status knows of.
+    told: u32,
     board: Board,
     tasks: Tasks,
 }
@@ -72,6 +74,7 @@ pub(super) fn open(id: RequestId, gateway: &Gateway, delivery: Delivery) -> Reco
         place: None,
         sent: None,
         tokens: 0,
+        told: 0,
         board: gateway.board.clone(),
         tasks: gateway.tasks.clone(),
     }))
@@ -141,11 +144,20 @@ impl Record {
         }
     }
 
-    /// Tokens have been written, so many in all.
+    /// Tokens have been written, so many in all. The status hears at once of the first, of the others when they pause.
     pub(super) fn tokens(&mut self, total: u32) {
         if let Some(entry) = &mut self.0 {
             entry.tokens = total;
-            entry.tell(|number| Event::Tokens { number, tokens: total });
+            if entry.told == 0 || total.saturating_sub(entry.told) >= UNTOLD {
+                entry.tell_tokens();
+            }
+        }
+    }
+
+    /// There is nothing more at the moment.
+    pub(super) fn pause(&mut self) {
+        if let Some(entry) = self.0.as_mut().filter(|entry| entry.told != entry.tokens) {
+            entry.tell_tokens();
         }
     }
 
@@ -230,6 +242,11 @@ impl Entry {
         }
     }
 
+    fn tell_tokens(&mut self) {
+        self.told = self.tokens;
+        self.tell(|number| Event::Tokens { number, tokens: self.tokens });
+    }
+
     fn log(&self, outcome: Outcome, took: Duration, reason: &str) {
         let sent = self.sent.as_ref();
         tracing::info!(
@@ -256,6 +273,9 @@ impl Entry {
         });
     }
 }
+
+/// Tokens that come without a pause and are told together.
+const UNTOLD: u32 = 64;
 
 /// A short name for what was called.
 fn call(delivery: Delivery) -> &'static str {

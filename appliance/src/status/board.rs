@@ -1,7 +1,7 @@
 //! Where the status lives: whoever has news tells it here, whoever shows something looks here.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -15,9 +15,15 @@ use crate::upstream::breaker;
 
 /// Where events go and the newest status is read. Clones share one status.
 #[derive(Clone, Debug)]
-pub struct Board {
-    status: watch::Sender<Status>,
-    numbers: Arc<AtomicU64>,
+pub struct Board(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    status: Mutex<Status>,
+    /// Counts what happened to connections, the only news that anybody waits for: whatever shows something looks from time to
+    /// time, and no token has to wake it.
+    links: watch::Sender<u64>,
+    numbers: AtomicU64,
 }
 
 impl Board {
@@ -31,7 +37,7 @@ impl Board {
             trouble: None,
             breaker: breaker::State::Closed { failures: 0 },
         };
-        let (status, _) = watch::channel(Status {
+        let status = Mutex::new(Status {
             started: Instant::now(),
             requests: Requests::default(),
             queued: 0,
@@ -48,26 +54,38 @@ impl Board {
             update: None,
             dismissed: Vec::new(),
         });
-        Self { status, numbers: Arc::default() }
+        Self(Arc::new(Shared { status, links: watch::Sender::new(0), numbers: AtomicU64::new(0) }))
     }
 
     /// A number that no other request has.
     pub fn number(&self) -> u64 {
-        self.numbers.fetch_add(1, Ordering::Relaxed)
+        self.0.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Folds in what happened. Never waits.
     pub fn tell(&self, event: Event) {
-        self.status.send_modify(|status| reduce(status, event, Instant::now()));
+        let link = matches!(event, Event::Link { .. });
+        reduce(&mut self.lock(), event, Instant::now());
+        if link {
+            self.0.links.send_modify(|news| *news += 1);
+        }
     }
 
     /// Looks at the newest status.
     pub fn look<T>(&self, look: impl FnOnce(&Status) -> T) -> T {
-        look(&self.status.borrow())
+        look(&self.lock())
     }
 
-    /// Follows the status.
-    pub fn follow(&self) -> watch::Receiver<Status> {
-        self.status.subscribe()
+    /// Waits until `wanted` is true; it is looked at now, and whenever a connection was made or lost.
+    pub async fn connected(&self, wanted: impl Fn(&Status) -> bool) {
+        let mut links = self.0.links.subscribe();
+        while !self.look(&wanted) {
+            // Its other end is this board.
+            links.changed().await.unwrap_or_default();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Status> {
+        self.0.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

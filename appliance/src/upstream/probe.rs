@@ -36,15 +36,13 @@ struct Health {
 /// request wants to know. The health does not tell whether the server takes our key; the list of its models does, and which
 /// files they were loaded from.
 pub(super) async fn keep(upstream: Arc<Upstream>, board: Board, tasks: Tasks) {
-    let mut status = board.follow();
     loop {
         let connected = |status: &Status| status.upstreams.get(upstream.index).is_some_and(|known| known.connected);
-        if !connected(&status.borrow_and_update()) {
+        if !board.look(connected) {
             // Whoever answers next may have loaded other files.
             upstream.loaded(None);
         }
-        let up = status.wait_for(connected);
-        if !matches!(tasks.until_stopping(up).await, Some(Ok(_))) {
+        if tasks.until_stopping(board.connected(connected)).await.is_none() {
             return;
         }
         let probe = probe(&upstream).await;
