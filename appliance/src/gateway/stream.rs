@@ -25,6 +25,9 @@ use super::account::Account;
 use super::answering::{Origin, UpstreamStream};
 use super::several::Rest;
 
+/// Room for an event of the usual size, in bytes.
+const EVENT_BYTES: usize = 128;
+
 /// Events that are ready together go out together, up to this many bytes: one write instead of many when a client lags.
 const BATCH_BYTES: usize = 8 << 10;
 
@@ -180,6 +183,10 @@ impl Relay {
     }
 
     fn write(&mut self, event: &InferenceEvent) {
+        if self.out.capacity() - self.out.len() < EVENT_BYTES {
+            // For some events at once: one that grows byte by byte is moved several times.
+            self.out.reserve(EVENT_BYTES * 4);
+        }
         if let InferenceEvent::Error(failure) = event {
             self.broken.0.store(true, Ordering::Relaxed);
             if let Some(rest) = self.rest.take() {

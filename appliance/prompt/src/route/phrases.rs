@@ -20,6 +20,9 @@ pub const EXTENDED_PHRASES: [&str; 12] = [
 /// not. Code, replies and tool output are for the caller to leave out: a comment that says "draft a" asks for nothing.
 #[must_use]
 pub fn wants_extended_output(request: &str) -> bool {
+    if request.is_empty() {
+        return false;
+    }
     let phrases = EXTENDED_PHRASES.map(|phrase| words(phrase).collect::<Vec<_>>());
     let said: Vec<String> = words(request).map(str::to_lowercase).collect();
     phrases.iter().any(|phrase| said.windows(phrase.len()).any(|window| window == phrase.as_slice()))
