@@ -1,7 +1,9 @@
-//! `/metrics`: the status as Prometheus reads it (OpenMetrics text).
+//! `/metrics`: the status as Prometheus reads it, in its own text format or, where that is asked for, in OpenMetrics' one.
+
+use std::collections::BTreeSet;
 
 use cerebrum_common::serve::{Answer, full};
-use http::{HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -16,12 +18,54 @@ use crate::upstream::breaker::State;
 /// Spans that the rate of tokens is measured over.
 const RATE_SPANS: usize = 5;
 
-/// The newest figures.
-pub(super) fn metrics(gateway: &Gateway) -> Response<Answer> {
-    let mut response = Response::new(full(gateway.board.look(describe)));
-    let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+/// The two formats; parameters tell their versions.
+const OPEN_METRICS: &str = "application/openmetrics-text";
+const PLAIN: &str = "text/plain";
+
+/// The newest figures, in the format that `asked` prefers.
+pub(super) fn metrics(gateway: &Gateway, asked: &HeaderMap) -> Response<Answer> {
+    let figures = gateway.board.look(describe);
+    let (kind, text) = match wants_open_metrics(asked) {
+        true => (HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8"), figures),
+        false => (HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"), plain(&figures)),
+    };
+    let mut response = Response::new(full(text));
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    // What is between knows that another request may get another format.
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     response
+}
+
+/// Whether OpenMetrics is accepted by its name, and no less than the older format.
+fn wants_open_metrics(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let kinds: Vec<(String, f32)> = accepted.flat_map(|list| list.split(',')).map(preference).collect();
+    let of = |kind: &str| kinds.iter().filter(|(name, _)| name == kind).map(|(_, q)| *q).fold(0.0, f32::max);
+    of(OPEN_METRICS) > 0.0 && of(OPEN_METRICS) >= of(PLAIN)
+}
+
+/// A media type of an `Accept` header, and how much it is wanted, 0 to 1.
+fn preference(one: &str) -> (String, f32) {
+    let mut parts = one.split(';').map(str::trim);
+    let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+    let quality = parts.find_map(|part| part.strip_prefix("q=")?.trim().parse().ok());
+    (kind, quality.unwrap_or(1.0))
+}
+
+/// The same figures in Prometheus' own format, in which a counter's name is that of its line, and nothing marks the end.
+fn plain(open: &str) -> String {
+    let type_of = |line: &'_ str| Some(line.strip_prefix("# TYPE ")?.strip_suffix(" counter")?.to_owned());
+    let counters: BTreeSet<String> = open.lines().filter_map(type_of).collect();
+    let mut out = String::with_capacity(open.len() + counters.len() * 16);
+    for line in open.lines().filter(|line| *line != "# EOF") {
+        let told = ["# HELP ", "# TYPE "].into_iter().find_map(|head| {
+            let (name, rest) = line.strip_prefix(head)?.split_once(' ')?;
+            counters.contains(name).then(|| format!("{head}{name}_total {rest}"))
+        });
+        out.push_str(told.as_deref().unwrap_or(line));
+        out.push('\n');
+    }
+    out
 }
 
 fn describe(status: &Status) -> String {
@@ -119,7 +163,6 @@ impl Figures {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use super::*;
@@ -146,6 +189,49 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn prometheus_own_format_names_counters_as_their_lines() {
+        let board = Board::new(["vps".into()]);
+        board.tell(Event::Shed);
+        let text = plain(&board.look(describe));
+        for line in [
+            "# HELP cerebrum_requests_shed_total Requests refused because all places were taken.",
+            "# TYPE cerebrum_requests_shed_total counter",
+            "cerebrum_requests_shed_total 1.0",
+            "# TYPE cerebrum_requests_active gauge",
+            "cerebrum_requests_active 0.0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+        // Each line of a figure stands below its own type.
+        let mut current = "";
+        for line in text.lines() {
+            match line.strip_prefix("# TYPE ") {
+                Some(told) => current = told.split(' ').next().unwrap_or_default(),
+                None if line.starts_with('#') => {}
+                None => assert_eq!(line.split([' ', '{']).next(), Some(current), "{line}"),
+            }
+        }
+        assert!(!text.contains("# EOF"));
+    }
+
+    #[test]
+    fn the_format_is_the_one_that_is_preferred() {
+        let wants = |accepted: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for accept in accepted {
+                headers.append(header::ACCEPT, accept.parse().unwrap());
+            }
+            wants_open_metrics(&headers)
+        };
+        assert!(!wants(&[]) && !wants(&["*/*"]) && !wants(&["text/html, */*;q=0.8"]));
+        assert!(!wants(&["application/openmetrics-text;q=0, text/plain"]));
+        // What Prometheus sends, and what it sends when its settings prefer its own format.
+        let usual = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+        assert!(wants(&[usual]) && wants(&["text/plain;q=0.1", "Application/OpenMetrics-Text"]));
+        assert!(!wants(&["text/plain;version=0.0.4;q=0.5,application/openmetrics-text;version=1.0.0;q=0.4,*/*;q=0.2"]));
+    }
+
+    #[tokio::test]
     async fn the_dashboard_asks_for_figures_that_are_there() {
         let board = Board::new(["vps".into()]);
         board.tell(Event::Link { upstream: 0, connected: true });
@@ -156,8 +242,11 @@ mod tests {
         let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
         let asked: BTreeSet<&str> = dashboard.split(word).filter(|word| word.starts_with("cerebrum_")).collect();
         assert!(asked.len() > 10);
-        for name in asked {
-            assert!(text.lines().any(|line| line.split([' ', '{']).next() == Some(name)), "{name} in {text}");
-        }
+        let told: BTreeSet<&str> = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split([' ', '{']).next())
+            .collect();
+        assert_eq!(asked, told, "and shows all that there are");
     }
 }
