@@ -115,7 +115,9 @@ async fn serve(mut stream: TcpStream, asked: &Mutex<Option<Value>>, manner: &Man
     let chunks = match manner {
         Manner::Says(_) if head.starts_with("post /v1/embeddings") => {
             let embedding = json!({"object": "embedding", "index": 0, "embedding": [1.0]});
-            return document(&mut stream, "200 OK", &json!({"object": "list", "data": [embedding]})).await;
+            let usage = json!({"prompt_tokens": 8, "total_tokens": 8});
+            return document(&mut stream, "200 OK", &json!({"object": "list", "data": [embedding], "usage": usage}))
+                .await;
         }
         // llama.cpp's own calls lie beside OpenAI's.
         Manner::Says(_) if head.starts_with("post /tokenize ") => {

@@ -6,6 +6,7 @@
 use cerebrum_tests::client::{Client, PATIENCE, eventually, text_of, upstreams_up};
 use cerebrum_tests::scripted::{Script, ScriptedUpstream};
 use cerebrum_tests::stack::{MODEL, Program, Site, free_port, models_folder};
+use cerebrum_tests::stub_service::{STUB_MODEL, StubService};
 use serde_json::{Value, json};
 
 const OPEN: &str = "auth = \"open\"\n[board]\nbackend = \"off\"\n";
@@ -166,9 +167,39 @@ async fn a_batch_has_a_result_or_an_error_in_each_place() {
     assert_eq!(health["active_count"], 0);
     let figures = lan.get("/metrics").await.unwrap();
     let figures = String::from_utf8(figures.body.to_vec()).unwrap();
-    assert!(figures.contains("cerebrum_requests_successful_total 2") && figures.ends_with("# EOF\n"), "{figures}");
+    assert!(figures.contains("\ncerebrum_requests_successful_total 2"), "{figures}");
+    assert!(figures.contains("# TYPE cerebrum_requests_successful_total counter"), "{figures}");
     // Nobody left: the batch's own record is that of its last request.
     assert!(figures.contains("cerebrum_requests_cancelled_total 0"), "{figures}");
+}
+
+#[tokio::test]
+async fn figures_come_in_the_format_that_is_asked_for() {
+    let (site, upstream) = (Site::new().unwrap(), ScriptedUpstream::start(Script::default()).unwrap());
+    let _appliance = site.start_appliance_over(&upstream.url(), OPEN).unwrap();
+    let lan = Client::plain(site.appliance, None);
+    let plain = lan.get("/metrics").await.unwrap();
+    assert_eq!(plain.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    let open = lan.with_header("accept", "application/openmetrics-text; version=1.0.0").get("/metrics").await.unwrap();
+    assert_eq!(open.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(open.body.ends_with(b"# EOF\n") && !plain.body.ends_with(b"# EOF\n"));
+}
+
+#[tokio::test]
+async fn embeddings_use_the_tokens_that_a_key_may_use() {
+    let (site, service) = (Site::new().unwrap(), StubService::start(Vec::new()).await.unwrap());
+    let _appliance =
+        start_appliance(&site, &format!("[limits.per_key]\ntokens_per_minute = 10\n{}", service.upstream("")));
+    let lan = Client::plain(site.appliance, None);
+    upstreams_up(&lan, 1).await.unwrap();
+    let ask = json!({"input": "a text", "model": STUB_MODEL});
+    // 8 tokens each: the second overdraws what the minute allows.
+    for _ in 0..2 {
+        assert_eq!(lan.post("/v1/embeddings", &ask).await.unwrap().status, 200);
+    }
+    let refused = lan.post("/v1/embeddings", &ask).await.unwrap();
+    assert_eq!(refused.status, 429, "{:?}", refused.json());
+    assert!(refused.header("retry-after").parse::<u64>().is_ok());
 }
 
 #[tokio::test]

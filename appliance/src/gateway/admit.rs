@@ -204,12 +204,12 @@ impl Gate {
         tokio::time::timeout(MAKING_ROOM, self.places.wait(rank)).await.ok()?
     }
 
-    /// Counts a call that takes no place against its key's allowance.
+    /// Counts a call that takes no place against its key's allowance, as one in progress until the share is dropped.
     ///
     /// # Errors
     /// [`Refusal::TooMany`].
-    pub(super) fn count(&self, client: &Client) -> Result<(), Refusal> {
-        self.quotas.take(client).map(drop)
+    pub(super) fn count(&self, client: &Client) -> Result<Option<Share>, Refusal> {
+        self.quotas.take(client)
     }
 
     /// When a place is likely to be free: those in progress take as long as others did, and those that wait go first.

@@ -12,8 +12,10 @@ use cerebrum_common::wire::{Failure, FailureCode, json};
 use http::{HeaderValue, Method, Response, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use serde::Deserialize;
 use serde_json::Value;
 
+use super::quota::Share;
 use super::refused::{REFUSAL_BYTES, is_worth_another, judge, link_failure, lost, refusal};
 use super::{Gateway, route};
 use crate::upstream::way::Way;
@@ -28,7 +30,8 @@ const ANSWER_BYTES: usize = 128 << 20;
 /// Calls at a time: their answers are held whole.
 pub(super) const AT_A_TIME: usize = 8;
 
-/// Passes a call on to the first upstream that can answer it.
+/// Passes a call on to the first upstream that can answer it; the tokens that it takes count against the key's share, where it
+/// has one.
 ///
 /// # Errors
 /// What the first of them refused, or how it could not be reached.
@@ -37,16 +40,40 @@ pub(super) async fn on(
     method: Method,
     path: &'static str,
     body: &mut Incoming,
-    id: RequestId,
+    (id, share): (RequestId, Option<&Share>),
 ) -> Result<Response<Answer>, Refusal> {
     let _passing = gateway
         .passing
         .try_acquire()
         .map_err(|_| Refusal::Busy { who: "too_many_calls", retry_after: Duration::from_secs(1) })?;
     let (body, _room) = gateway.bodies.collect(body).await?;
-    tokio::time::timeout(ANSWER, exchange(gateway, method, path, body, id))
+    let answer = tokio::time::timeout(ANSWER, exchange(gateway, method, path, body, id))
         .await
-        .unwrap_or_else(|_| Err(Refusal::Failed(failed(FailureCode::Timeout, "the inference server took too long"))))
+        .unwrap_or_else(|_| Err(Refusal::Failed(failed(FailureCode::Timeout, "the inference server took too long"))))?;
+    if let Some(share) = share.filter(|share| path == EMBEDDINGS && share.counts_tokens()) {
+        // A large answer is read off the thread that serves everybody else.
+        let said = answer.clone();
+        let tokens = tokio::task::spawn_blocking(move || tokens_of(&said)).await;
+        share.spend(tokens.unwrap_or_default());
+    }
+    let mut response = Response::new(full(answer));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// What an answer says that it took; its numbers are passed over.
+fn tokens_of(answer: &[u8]) -> u32 {
+    #[derive(Deserialize)]
+    struct Counted {
+        usage: Used,
+    }
+    #[derive(Deserialize)]
+    struct Used {
+        total_tokens: Option<u32>,
+        prompt_tokens: Option<u32>,
+    }
+    let usage = serde_json::from_slice::<Counted>(answer).ok().map(|answer| answer.usage);
+    usage.and_then(|usage| usage.total_tokens.or(usage.prompt_tokens)).unwrap_or_default()
 }
 
 async fn exchange(
@@ -55,7 +82,7 @@ async fn exchange(
     path: &'static str,
     body: Bytes,
     id: RequestId,
-) -> Result<Response<Answer>, Refusal> {
+) -> Result<Bytes, Refusal> {
     let question = Question::new(path, body)?;
     let (mut first, mut wait) = (None::<Failure>, None::<Duration>);
     for upstream in question.order(&gateway.upstreams) {
@@ -68,9 +95,9 @@ async fn exchange(
             }
         };
         let missed = match ask(&upstream, &method, path, body, id).await {
-            Ok(response) => {
+            Ok(answer) => {
                 pass.succeeded();
-                return Ok(response);
+                return Ok(answer);
             }
             Err(failure) => failure,
         };
@@ -88,13 +115,7 @@ async fn exchange(
     })
 }
 
-async fn ask(
-    upstream: &Upstream,
-    method: &Method,
-    path: &str,
-    body: Bytes,
-    id: RequestId,
-) -> Result<Response<Answer>, Failure> {
+async fn ask(upstream: &Upstream, method: &Method, path: &str, body: Bytes, id: RequestId) -> Result<Bytes, Failure> {
     // A service's base already ends with what OpenAI's paths begin with.
     let request = match (&upstream.way, path.strip_prefix("/v1")) {
         (Way::Service(_), Some(below)) => upstream.request(method.clone(), below),
@@ -113,9 +134,7 @@ async fn ask(
         return Err(refusal(head.status, &head.headers, &body));
     }
     tracing::info!(%id, call = path, upstream = %upstream.name, status = head.status.as_u16(), "passed on");
-    let mut response = Response::new(full(body));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    Ok(body)
 }
 
 /// A call, and the model that it names; only embeddings name one.
@@ -168,4 +187,19 @@ const EMBEDDINGS: &str = "/v1/embeddings";
 
 fn failed(code: FailureCode, message: &str) -> Failure {
     Failure { code, message: message.to_owned(), retry_after_ms: Some(5000) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_of_embeddings_are_counted_as_they_are_told() {
+        let told = |usage: &str| {
+            tokens_of(format!(r#"{{"object":"list","data":[{{"embedding":[0.5,1e-3]}}],"usage":{usage}}}"#).as_bytes())
+        };
+        assert_eq!(told(r#"{"prompt_tokens":7,"total_tokens":8}"#), 8);
+        assert_eq!(told(r#"{"prompt_tokens":7}"#), 7);
+        assert_eq!((told("null"), told("{}"), tokens_of(b"not even JSON")), (0, 0, 0));
+    }
 }

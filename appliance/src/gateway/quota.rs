@@ -136,9 +136,14 @@ impl Share {
         }
     }
 
+    /// Whether it matters how many tokens the request uses.
+    pub(super) fn counts_tokens(&self) -> bool {
+        self.allowance.tokens_per_minute.is_some()
+    }
+
     /// The request used so many tokens, read and written.
     pub(super) fn spend(&self, tokens: u32) {
-        if self.allowance.tokens_per_minute.is_some()
+        if self.counts_tokens()
             && let Some(taken) = self.quotas.lock().get_mut(&self.name)
         {
             taken.tokens.left -= f64::from(tokens);

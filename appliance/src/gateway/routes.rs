@@ -167,14 +167,13 @@ async fn answer(
     body: &mut Incoming,
     (peer, id): (Peer, RequestId),
 ) -> Result<Response<Answer>, Refusal> {
-    let client = match call.is_public() {
-        true => "".into(),
+    let (client, share) = match call.is_public() {
+        true => ("".into(), None),
         false => {
             let client = authenticate::authenticate(&gateway.keys, &head.headers)?;
-            if matches!(call, Call::Passed(_) | Call::Prepare | Call::CountTokens) {
-                gateway.gate.count(&client)?;
-            }
-            client.name
+            let counts = matches!(call, Call::Passed(_) | Call::Prepare | Call::CountTokens);
+            let share = if counts { gateway.gate.count(&client)? } else { None };
+            (client.name, share)
         }
     };
     Ok(match call {
@@ -183,14 +182,14 @@ async fn answer(
         Call::Events => events::watch(gateway, &head.headers, peer.address.ip())?,
         Call::Pair => pair::begin(gateway, head, body, peer.address.ip()).await?,
         Call::PairWait => pair::wait(gateway, &head.headers, head.uri.path()).await?,
-        Call::Passed(path) => pass::on(gateway, head.method.clone(), path, body, id).await?,
+        Call::Passed(path) => pass::on(gateway, head.method.clone(), path, body, (id, share.as_ref())).await?,
         Call::Prepare => dry_run::prepare(gateway, &client, body).await?,
         Call::Press => press::press(gateway, head, body).await?,
         Call::KeptAnswer if head.method == Method::DELETE => kept::cancel(gateway, &head.headers, head.uri.path())?,
         Call::KeptAnswer => kept::resume(gateway, &head.headers, head.uri.path()).await?,
         Call::Health => info::health(gateway),
         Call::OpenApi => info::description(),
-        Call::Metrics => metrics::metrics(gateway),
+        Call::Metrics => metrics::metrics(gateway, &head.headers),
         Call::Models => info::models(gateway).await,
         Call::Model => info::model(gateway, head.uri.path()).await?,
         Call::Page(asset) => page::file(asset),
