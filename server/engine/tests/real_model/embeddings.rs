@@ -53,23 +53,24 @@ async fn what_cannot_be_embedded_is_refused_and_harms_nothing() {
 }
 
 // As many as one call may bring, beside an answer and beside somebody who has a single text: both are done long before.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn two_thousand_texts_keep_neither_an_answer_nor_a_single_text_waiting() {
     let engine = engine(LIMITS).await;
     let alone = run(&engine, request(CODE, 60, Sampling::greedy())).await.0;
     let single = engine.embed(vec![text("x = 1")]).await.unwrap().vectors;
     let texts = |n: usize| text(&format!("def f{n}(a, b):\n    return a * {n} + b"));
-    let many = tokio::spawn({
-        let engine = engine.clone();
-        async move { engine.embed((0..2000).map(texts).collect()).await }
-    });
-    while engine.snapshot().queued + engine.snapshot().active == 0 {
-        tokio::task::yield_now().await;
+    let mut many = std::pin::pin!(engine.embed((0..2000).map(texts).collect()));
+    let beside = async {
+        assert_eq!(engine.embed(vec![text("x = 1")]).await.unwrap().vectors, single);
+        assert_eq!(run(&engine, request(CODE, 60, Sampling::greedy())).await.0, alone);
+    };
+    tokio::select! {
+        // First, so that it is asked for first.
+        biased;
+        _ = &mut many => panic!("the two thousand were to be the last"),
+        () = beside => {}
     }
-    assert_eq!(engine.embed(vec![text("x = 1")]).await.unwrap().vectors, single);
-    assert_eq!(run(&engine, request(CODE, 60, Sampling::greedy())).await.0, alone);
-    assert!(!many.is_finished(), "the two thousand were to be the last");
-    let many = many.await.unwrap().unwrap();
+    let many = many.await.unwrap();
     assert_eq!(many.vectors.len(), 2000);
     for n in [0, 999, 1999] {
         assert!(many.vectors[n] == engine.embed(vec![texts(n)]).await.unwrap().vectors[0], "text {n}");
