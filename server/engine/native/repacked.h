@@ -2,9 +2,9 @@
 //
 // ggml repacks `Q4_K` (and with AVX-512 `Q2_K`), eight rows of weights side by side, and has two kernels for them: one for a single row
 // and one for four and more, which add up in different orders, and for which values are rounded to eight bits differently. So a token
-// computed beside others had other last bits than alone. The one for many rows is also the slower one, row by row (9 to 14 ms where the
-// other took 7: 40 MB of weights, an Intel of the Skylake kind). Here four rows are computed as four times a single one, eight rows of weights
-// after eight, which stay in the first cache meanwhile; `Q4_K` is taken apart once for all four.
+// computed beside others had other last bits than alone. Here four rows are computed as four times a single one, eight rows of weights after
+// eight, which stay in the first cache meanwhile; `Q4_K` is taken apart once for all four. Of 40 MB of weights a row takes 2.7 to 2.9 ms so,
+// 3.2 to 4.1 with ggml's (an Intel of the Skylake kind, AVX2). With AVX-512 and many rows ggml's would be the faster one: 2.2.
 //
 // Included ahead of ggml-cpu/arch/x86/repack.cpp (project.cmake), which defines what is replaced here under other names.
 #include "read_ahead.h"
