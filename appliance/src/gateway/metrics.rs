@@ -194,7 +194,7 @@ mod tests {
         board.tell(Event::Shed);
         let text = plain(&board.look(describe));
         for line in [
-            "# HELP cerebrum_requests_shed_total Requests refused because all places were taken.",
+            "# HELP cerebrum_requests_shed_total Requests refused because all places were taken",
             "# TYPE cerebrum_requests_shed_total counter",
             "cerebrum_requests_shed_total 1.0",
             "# TYPE cerebrum_requests_active gauge",
