@@ -56,7 +56,6 @@ pub fn start(filter: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
     use std::sync::{Arc, Mutex};
 
     use super::*;

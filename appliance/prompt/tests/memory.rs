@@ -35,5 +35,8 @@ fn four_times_the_prompt_and_a_mebibyte() {
         let most = 4.0 * prompt.len() as f32 / MIB + 1.0;
         assert!(peak <= most, "{name}: {peak} MiB at the peak, at most {most} expected");
         assert_ne!(prepared.report.outcome, Outcome::Doubtful, "{name}");
+        // So many lines with so little in each are sent as they came; all others must really have been looked at.
+        let unfit = text.lines().count() > 1 << 16 && text.len() / text.lines().count() < 24;
+        assert_eq!(prepared.report.outcome == Outcome::Unfit, unfit, "{name}");
     }
 }
