@@ -97,6 +97,27 @@ impl ModelError {
     }
 }
 
+/// Why no token could be chosen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SampleError {
+    /// The request's grammar leaves no way to go on, or more than can be followed: its author's mistake, which whoever counts the
+    /// server's failures must not count.
+    #[error(transparent)]
+    Grammar(ModelError),
+    /// The model gave nothing to choose from.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+impl From<SampleError> for Failure {
+    fn from(error: SampleError) -> Self {
+        match error {
+            SampleError::Grammar(error) => Self::Sampling(error),
+            SampleError::Model(error) => Self::Model(error),
+        }
+    }
+}
+
 /// A step that did not happen, or only in part.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {

@@ -45,7 +45,7 @@ mod worker;
 pub use control::{Interrupt, LoadControl};
 pub use desk::Vocabulary;
 pub use embedding::{EmbedStop, Embedding, EmbeddingError, EmbeddingInput, Embeddings, Pooling};
-pub use error::{DecodeError, Failure, LoadError, ModelError, Stopped, SubmitError};
+pub use error::{DecodeError, Failure, LoadError, ModelError, SampleError, Stopped, SubmitError};
 pub use event::{Completion, Event, Finish, TokenLogprob};
 pub use generation::Generation;
 pub use handle::{Engine, Snapshot};

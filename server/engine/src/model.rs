@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::{DecodeError, EmbedStop, Embedding, ModelError, PrefixFile, Sampling, Vocabulary};
+use crate::{DecodeError, EmbedStop, Embedding, ModelError, PrefixFile, SampleError, Sampling, Vocabulary};
 
 /// A token of the model's vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -97,7 +97,7 @@ pub trait Model {
     fn decode(&mut self, batch: &Batch) -> Result<(), DecodeError>;
 
     /// Chooses the token after row `row` of the last batch (an entry with `output`) and remembers it in the sampler.
-    fn sample(&mut self, sampler: &mut Self::Sampler, row: usize) -> Result<Token, ModelError>;
+    fn sample(&mut self, sampler: &mut Self::Sampler, row: usize) -> Result<Token, SampleError>;
 
     /// How likely `token` and the `top` likeliest tokens were after row `row` of the last batch: the model's own distribution, before
     /// bias, penalties, grammar and temperature. `None` when there are no numbers for it.

@@ -10,7 +10,7 @@ use std::{fmt, thread};
 
 use crate::{
     Adapter, Batch, DecodeError, EmbedStop, Embedding, Interrupt, Likelihood, LoadControl, LoadError, Model,
-    ModelError, ModelInfo, Prompt, Sampling, Vocabulary,
+    ModelError, ModelInfo, Prompt, SampleError, Sampling, Vocabulary,
 };
 use crate::{Pooling, Segment, Sequence, Token};
 
@@ -328,7 +328,7 @@ impl Model for ScriptedModel {
         result
     }
 
-    fn sample(&mut self, sampler: &mut ScriptedSampler, row: usize) -> Result<Token, ModelError> {
+    fn sample(&mut self, sampler: &mut ScriptedSampler, row: usize) -> Result<Token, SampleError> {
         let (sequence, length) = self.rows[row].expect("a row that was asked for");
         assert_eq!(
             self.sequences[sequence.0][..length],

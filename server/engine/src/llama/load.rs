@@ -44,7 +44,8 @@ pub(super) fn load(options: &Options, control: &LoadControl) -> Result<LlamaMode
     let prefix_file = identity::prefix_file(options, shape);
     let (pieces, interrupt, weights) = (OnceCell::new(), control.interrupt(), Arc::new(weights));
     let words = Arc::new(Words::of(Arc::clone(&weights)));
-    Ok(LlamaModel { info, context, prefix_file, embedder: None, shape, interrupt, pieces, weights, words })
+    let (embedder, candidates) = (None, Vec::new());
+    Ok(LlamaModel { info, context, prefix_file, embedder, shape, interrupt, pieces, candidates, weights, words })
 }
 
 // llama.cpp's own words for a file that is not there or something else are of little help, its debug builds abort on them, and

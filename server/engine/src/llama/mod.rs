@@ -55,13 +55,13 @@ pub use cpu::{Suitability, processor_has, suitability};
 use embed::Embedder;
 pub use fit::{Fit, try_out};
 use grammar::Pieces;
-use sampler::Chain;
+use sampler::{Candidates, Chain};
 use words::Words;
 
 use crate::gguf::Header;
 use crate::{
     Adapter, Batch, DecodeError, EmbedStop, Embedding, EmbeddingError, Interrupt, Likelihood, Limits, LoadControl,
-    LoadError, Model, ModelError, ModelInfo, PrefixFile, Sampling, Sequence, Token, Vocabulary,
+    LoadError, Model, ModelError, ModelInfo, PrefixFile, SampleError, Sampling, Sequence, Token, Vocabulary,
 };
 
 /// How to load a GGUF file. The numbers left `None` are chosen from the model and the machine.
@@ -146,6 +146,8 @@ pub struct LlamaModel {
     interrupt: Interrupt,
     prefix_file: Option<PrefixFile>,
     pieces: OnceCell<Rc<Pieces>>,
+    // One array for all requests, which choose one after the other: with a vocabulary of 150,000 it takes 2 MB.
+    candidates: Candidates,
     weights: Arc<Weights>,
     words: Arc<Words>,
 }
@@ -194,9 +196,9 @@ impl Model for LlamaModel {
         self.context.decode(batch)
     }
 
-    fn sample(&mut self, sampler: &mut Chain, row: usize) -> Result<Token, ModelError> {
+    fn sample(&mut self, sampler: &mut Chain, row: usize) -> Result<Token, SampleError> {
         let logits = self.context.logits(row).ok_or_else(|| ModelError::new("the model gave no logits"))?;
-        let token = sampler.choose(logits)?;
+        let token = sampler.choose(&mut self.candidates, logits)?;
         sampler.accept(token);
         Ok(token)
     }

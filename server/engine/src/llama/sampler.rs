@@ -4,7 +4,7 @@
 //! chosen. A grammar, when there is one, is no part of the chain: it refuses the chosen token, or is applied to that array before.
 #![expect(unsafe_code, reason = "the FFI of this crate; each block says why it is sound")]
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::OnceCell;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
@@ -13,7 +13,7 @@ use llama_cpp_sys_2 as sys;
 use llama_cpp_2::model::LlamaModel as Weights;
 
 use super::grammar::{Pieces, Rules};
-use crate::{ModelError, Sampling, Token};
+use crate::{ModelError, SampleError, Sampling, Token};
 
 /// An owned sampler chain, or plain argmax where nothing else is asked for.
 #[derive(Debug)]
@@ -23,10 +23,8 @@ pub struct Chain {
     rules: Option<Rules>,
 }
 
-thread_local! {
-    // One for all chains of a model, which choose one after the other on its thread: with a vocabulary of 150,000 it takes 2 MB.
-    static CANDIDATES: RefCell<Vec<sys::llama_token_data>> = const { RefCell::new(Vec::new()) };
-}
+/// Room to choose in, filled anew for each choice.
+pub(super) type Candidates = Vec<sys::llama_token_data>;
 
 impl Chain {
     pub(super) fn new(sampling: &Sampling, seed: u32, vocabulary: usize) -> Result<Self, ModelError> {
@@ -70,39 +68,27 @@ impl Chain {
     ///
     /// With a grammar, first the token that would be chosen without: asking about one is cheap, and mostly it is allowed. Only else is
     /// the grammar asked about all, before anything is left out.
-    pub(super) fn choose(&mut self, logits: &[f32]) -> Result<Token, ModelError> {
-        CANDIDATES.with_borrow_mut(|candidates| self.choose_among(candidates, logits))
-    }
-
-    fn choose_among(
-        &mut self,
-        candidates: &mut Vec<sys::llama_token_data>,
-        logits: &[f32],
-    ) -> Result<Token, ModelError> {
+    pub(super) fn choose(&mut self, candidates: &mut Candidates, logits: &[f32]) -> Result<Token, SampleError> {
         let token = self.choose_freely(candidates, logits)?;
         let Some(rules) = self.rules.as_mut() else { return Ok(token) };
-        if rules.allows(token)? {
+        if rules.allows(token).map_err(SampleError::Grammar)? {
             return Ok(token);
         }
         fill(candidates, logits);
         match &mut self.chain {
             None => likeliest_allowed(rules, candidates),
             Some(chain) => {
-                rules.exclude(candidates)?;
+                rules.exclude(candidates).map_err(SampleError::Grammar)?;
                 candidates.retain(|candidate| candidate.logit != f32::NEG_INFINITY);
                 if candidates.is_empty() {
                     return Err(dead_end());
                 }
-                apply(chain, candidates)
+                Ok(apply(chain, candidates)?)
             }
         }
     }
 
-    fn choose_freely(
-        &mut self,
-        candidates: &mut Vec<sys::llama_token_data>,
-        logits: &[f32],
-    ) -> Result<Token, ModelError> {
+    fn choose_freely(&mut self, candidates: &mut Candidates, logits: &[f32]) -> Result<Token, ModelError> {
         match &mut self.chain {
             None => most_probable(logits).ok_or_else(nothing),
             Some(chain) => {
@@ -115,7 +101,7 @@ impl Chain {
 
 // The likeliest of those the grammar allows. It is nearly always among the few likeliest of all, and asking about all of a large
 // vocabulary takes as long as a small model does for a token: so first those few are asked about, then more.
-fn likeliest_allowed(rules: &mut Rules, candidates: &mut [sys::llama_token_data]) -> Result<Token, ModelError> {
+fn likeliest_allowed(rules: &mut Rules, candidates: &mut [sys::llama_token_data]) -> Result<Token, SampleError> {
     let mut rest = candidates;
     for few in [64, 1024, usize::MAX] {
         let few = few.min(rest.len());
@@ -124,7 +110,7 @@ fn likeliest_allowed(rules: &mut Rules, candidates: &mut [sys::llama_token_data]
             rest.select_nth_unstable_by(few, |a, b| b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id)));
         }
         let (likeliest, others) = rest.split_at_mut(few);
-        rules.exclude(likeliest)?;
+        rules.exclude(likeliest).map_err(SampleError::Grammar)?;
         let allowed = likeliest.iter().copied().filter(|candidate| candidate.logit != f32::NEG_INFINITY);
         if let Some(best) = allowed.reduce(higher) {
             return Ok(Token(best.id));
@@ -140,7 +126,7 @@ fn higher(best: sys::llama_token_data, next: sys::llama_token_data) -> sys::llam
     if better { next } else { best }
 }
 
-fn fill(candidates: &mut Vec<sys::llama_token_data>, logits: &[f32]) {
+fn fill(candidates: &mut Candidates, logits: &[f32]) {
     candidates.clear();
     let numbers = logits.iter().zip(0..).filter(|(logit, _)| !logit.is_nan());
     candidates.extend(numbers.map(|(&logit, id)| sys::llama_token_data { id, logit, p: 0.0 }));
@@ -170,8 +156,8 @@ fn nothing() -> ModelError {
     ModelError::new("no token could be chosen: every one was excluded or the model gave no numbers")
 }
 
-fn dead_end() -> ModelError {
-    ModelError::new("the grammar cannot be followed: it allows none of the model's tokens here")
+fn dead_end() -> SampleError {
+    SampleError::Grammar(ModelError::new("the grammar cannot be followed: it allows none of the model's tokens here"))
 }
 
 fn has_penalties(sampling: &Sampling) -> bool {
@@ -288,8 +274,8 @@ const MIROSTAT_TOKENS: i32 = 100;
 mod tests {
     use super::*;
 
-    fn choose(sampling: Sampling, logits: &[f32]) -> Result<Token, ModelError> {
-        Chain::new(&sampling, 7, logits.len()).unwrap().choose(logits)
+    fn choose(sampling: Sampling, logits: &[f32]) -> Result<Token, SampleError> {
+        Chain::new(&sampling, 7, logits.len()).unwrap().choose(&mut Candidates::new(), logits)
     }
 
     #[test]
@@ -319,9 +305,9 @@ mod tests {
         assert_eq!(choose(forbidden, &logits), Ok(Token(2)));
         let penalty = Sampling { repetition_penalty: 1.5, ..Sampling::greedy() };
         let mut chain = Chain::new(&penalty, 7, 4).unwrap();
-        assert_eq!(chain.choose(&logits), Ok(Token(1)));
+        assert_eq!(chain.choose(&mut Candidates::new(), &logits), Ok(Token(1)));
         chain.accept(Token(1));
-        assert_eq!(chain.choose(&logits), Ok(Token(2)));
+        assert_eq!(chain.choose(&mut Candidates::new(), &logits), Ok(Token(2)));
     }
 
     #[test]
@@ -339,7 +325,7 @@ mod tests {
         for sampling in kinds {
             let series = |seed| {
                 let mut chain = Chain::new(&sampling, seed, logits.len()).unwrap();
-                (0..20).map(|_| chain.choose(&logits).unwrap()).collect::<Vec<_>>()
+                (0..20).map(|_| chain.choose(&mut Candidates::new(), &logits).unwrap()).collect::<Vec<_>>()
             };
             assert_eq!(series(1), series(1), "{sampling:?}");
             assert_ne!(series(1), series(2), "{sampling:?}");

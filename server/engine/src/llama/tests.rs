@@ -170,7 +170,7 @@ fn every_row_of_a_draft_has_the_logits_it_would_have_alone() {
         let mut chain = model.sampler(&Sampling { temperature: 0.0, ..Sampling::default() }, 1, &tokens).unwrap();
         let mut alone = vec![model.context.logits(start - 1).unwrap().to_vec()];
         while tokens.len() < start + ANSWER {
-            let token = chain.choose(&alone[tokens.len() - start]).unwrap();
+            let token = chain.choose(&mut Candidates::new(), &alone[tokens.len() - start]).unwrap();
             chain.accept(token);
             tokens.push(token);
             model.decode(&Batch { entries: vec![row(&tokens, tokens.len() - 1)] }).unwrap();

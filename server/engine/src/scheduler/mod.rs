@@ -318,9 +318,7 @@ impl<M: Model> Scheduler<M> {
         let token = match self.model.sample(&mut work.sampler, row) {
             Ok(token) => token,
             Err(error) => {
-                // Where a grammar leaves no way, it is its author's mistake: whoever counts the server's failures must not count it.
-                let failure = if work.has_grammar() { Failure::Sampling(error) } else { error.into() };
-                self.abandon(index, failure);
+                self.abandon(index, error.into());
                 return None;
             }
         };

@@ -229,11 +229,6 @@ impl<S> Work<S> {
         wanted.min(context.saturating_sub(self.tokens.len() + 1))
     }
 
-    /// Whether its answer has to follow a grammar.
-    pub(super) fn has_grammar(&self) -> bool {
-        self.request.sampling.grammar.is_some()
-    }
-
     /// How likely a guess is right.
     pub(super) fn confidence(&self) -> f32 {
         self.lookup.confidence()
