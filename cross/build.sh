@@ -64,19 +64,14 @@ board() {
     install -m 755 "$out/build/$target/board/"{cerebrumd,cerebrum} "$out/aarch64/"
 }
 
-# Every option of ggml is said each time: the folder is the same for all three, and only what an option touches is compiled anew.
-# Those of AVX-512 mean Ice Lake, Zen 4 and later.
+# One folder for all three: only what an option of ggml touches is compiled anew.
 server() {
-    local kernels=$1 avx2=OFF avx512=OFF name=cerebrum-server.$1
-    case $kernels in
-        any) name=cerebrum-server ;;
-        avx2) avx2=ON ;;
-        avx512) avx2=ON avx512=ON ;;
-    esac
+    local kernels=$1 name=cerebrum-server options
+    [ "$kernels" = any ] || name=$name.$kernels
+    mapfile -t options < <("$here/../server/kernels.sh" options "$kernels")
     say "Compiling cerebrum-server for x86-64, $kernels (ten minutes and more the first time, llama.cpp and all)"
     compile "$out/build-server" \
-        GGML_SSE42=ON GGML_AVX=$avx2 GGML_AVX2=$avx2 GGML_BMI2=$avx2 GGML_FMA=$avx2 GGML_F16C=$avx2 \
-        GGML_AVX512=$avx512 GGML_AVX512_VBMI=$avx512 GGML_AVX512_VNNI=$avx512 \
+        "${options[@]}" \
         -- --release -p cerebrum-server --bin cerebrum-server
     mkdir -p "$out/x86_64"
     install -m 755 "$out/build-server/release/cerebrum-server" "$out/x86_64/$name"

@@ -10,7 +10,7 @@ cross-board: ## the appliance's programs for aarch64 alone
 
 cross-server: ## the server for any x86-64-v2, with builds for AVX2 and AVX-512 beside it (llama.cpp: half an hour on two cores)
 	@cross/build.sh $(KERNELS)
-	@cross/debian.sh run -- /src/cross/check-kernels.sh /src/target/cross/x86_64
+	@cross/debian.sh run -- /src/server/kernels.sh check /src/target/cross/x86_64
 
 cross-check: ## builds them again from another folder and compares every byte (PROGRAMS="board any" for some)
 	@cross/build.sh $(PROGRAMS)

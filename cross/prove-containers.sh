@@ -44,9 +44,8 @@ prove() {
             arguments=(--release -p cerebrum-server --bin cerebrum-server)
             ;;
     esac
-    mapfile -t variables < <(variables "$target")
     # As `make cross` builds the one for any processor.
-    variables+=(GGML_{SSE42=ON,AVX=OFF,AVX2=OFF,BMI2=OFF,FMA=OFF,F16C=OFF,AVX512=OFF,AVX512_VBMI=OFF,AVX512_VNNI=OFF})
+    mapfile -t variables < <(variables "$target"; server/kernels.sh options any)
     echo "container $target: compiling with ${arguments[*]}"
     # A mount namespace of its own: whatever happens, nothing stays mounted.
     unshare --mount --propagation private bash -euc '
