@@ -7,6 +7,7 @@
 mod bench;
 mod cases;
 mod machine;
+mod seen;
 
 use std::path::Path;
 use std::process::ExitCode;
