@@ -204,7 +204,7 @@ fn presented(headers: &HeaderMap) -> Option<Secret> {
 }
 
 /// The file that holds the hashes: TOML, one `[[key]]` each.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyFile {
     /// The entries, in the order of their making.
@@ -213,7 +213,7 @@ pub struct KeyFile {
 }
 
 /// One key at rest.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyEntry {
     /// What a person calls it.

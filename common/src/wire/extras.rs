@@ -3,6 +3,7 @@
 //! It travels as a third frame, behind the details and only when it says something: the first two are, byte for byte, what they always
 //! were. In JSON the two fields mean the same in every call that generates, whoever's words the rest is in.
 
+use memchr::memmem;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -49,7 +50,7 @@ impl Extras {
     /// A value of another kind or out of its range, by field.
     pub fn read(body: &[u8]) -> Result<Self, JsonError> {
         // Few bodies have them, and reading a large one once more is not for nothing.
-        if !["\"adapter\"", "\"keep_alive\""].iter().any(|field| contains(body, field)) {
+        if !["\"adapter\"", "\"keep_alive\""].iter().any(|field| memmem::find(body, field.as_bytes()).is_some()) {
             return Ok(Self::default());
         }
         let fields: Fields = json::parse(body)?;
@@ -64,10 +65,6 @@ impl Extras {
 struct Fields {
     adapter: Option<Value>,
     keep_alive: Option<Value>,
-}
-
-fn contains(body: &[u8], field: &str) -> bool {
-    memchr::memmem::find(body, field.as_bytes()).is_some()
 }
 
 fn adapter(value: Value) -> Result<Adapter, JsonError> {

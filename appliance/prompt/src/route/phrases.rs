@@ -20,12 +20,11 @@ pub const EXTENDED_PHRASES: [&str; 12] = [
 /// not. Code, replies and tool output are for the caller to leave out: a comment that says "draft a" asks for nothing.
 #[must_use]
 pub fn wants_extended_output(request: &str) -> bool {
-    if request.is_empty() {
-        return false;
-    }
-    let phrases = EXTENDED_PHRASES.map(|phrase| words(phrase).collect::<Vec<_>>());
     let said: Vec<String> = words(request).map(str::to_lowercase).collect();
-    phrases.iter().any(|phrase| said.windows(phrase.len()).any(|window| window == phrase.as_slice()))
+    let begins = |mut said: &[String], phrase| {
+        words(phrase).all(|word| said.split_off_first().is_some_and(|first| first == word))
+    };
+    (0..said.len()).any(|at| EXTENDED_PHRASES.iter().any(|phrase| begins(&said[at..], phrase)))
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
